@@ -1,0 +1,17 @@
+"""The messages of the contract: the job, the two outcomes, and the error codes."""
+
+from schemas.errors import ErrorCode
+from schemas.job import DownloadJob
+from schemas.outcomes import DownloadCompleted, DownloadFailed, Outcome
+from schemas.types import MAX_BODY_BYTES, AppId, BillFileName
+
+__all__ = [
+    "MAX_BODY_BYTES",
+    "AppId",
+    "BillFileName",
+    "DownloadCompleted",
+    "DownloadFailed",
+    "DownloadJob",
+    "ErrorCode",
+    "Outcome",
+]

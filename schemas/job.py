@@ -1,0 +1,16 @@
+"""The job: what publishers put into the queue."""
+
+from schemas.types import AppId, BillFileName, Message
+from schemas.types import bill_date as date_of
+
+
+class DownloadJob(Message):
+    """Asks for one file of one developer account."""
+
+    app_id: AppId
+    bill_file_name: BillFileName
+
+    @property
+    def bill_date(self) -> str:
+        """The day of the bill, `yyyyMMdd`."""
+        return date_of(self.bill_file_name)

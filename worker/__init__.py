@@ -1,0 +1,1 @@
+"""The CC-FS worker: download jobs in from RabbitMQ, verified files and confirmed outcomes out."""

@@ -1,0 +1,234 @@
+"""Puts the worker together from its settings and runs it until it is told to stop."""
+
+import asyncio
+import os
+import socket
+import ssl
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from worker import health
+from worker.broker import BrokerOptions, Names, Topology
+from worker.ccfs import CcfsClient, open_client
+from worker.credentials import KeyDirectory
+from worker.download import Downloader
+from worker.gate import Gate
+from worker.intake import Intake, Limits
+from worker.metrics import Metrics
+from worker.retry import RetryPolicy
+from worker.settings import Settings, SettingsError, unknown_variables
+from worker.signals import drain_on_signal
+from worker.storage import Storage
+from worker.supervisor import Supervisor
+from worker.tls import client_context
+from worker.volume import VolumeWatch
+
+_MAX_THREADS = 32
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the settings point at, found to be usable."""
+
+    ccfs_tls: ssl.SSLContext | None
+    amqp_tls: ssl.SSLContext | None
+
+
+def look_around(settings: Settings) -> Surroundings:
+    """Check that the directories and certificate files of the settings can be used; changes nothing.
+
+    Raises:
+        SettingsError: One line for each that cannot.
+    """
+    problems = [
+        *_directory_problems("WORKER_STORAGE__ROOT", settings.storage.root, os.R_OK | os.W_OK | os.X_OK),
+        *_directory_problems("WORKER_CREDENTIALS__DIR", settings.credentials.dir, os.R_OK | os.X_OK),
+    ]
+    ccfs, amqp = settings.ccfs, settings.amqp
+    ccfs_tls = amqp_tls = None
+    try:
+        ccfs_tls = client_context(ca_file=ccfs.ca_file, verify=not ccfs.danger_accept_any_certificate)
+    except OSError as exc:
+        problems.append(f"WORKER_CCFS__CA_FILE: {ccfs.ca_file} cannot be used: {exc.strerror or exc}")
+    try:
+        if amqp.url.get_secret_value().startswith("amqps:"):
+            amqp_tls = client_context(ca_file=amqp.ca_file, certificate=amqp.cert_file, key=amqp.key_file)
+    except OSError as exc:
+        problems.append(
+            "WORKER_AMQP__CA_FILE, WORKER_AMQP__CERT_FILE, WORKER_AMQP__KEY_FILE: "
+            f"a file cannot be used: {exc.strerror or exc}"
+        )
+    if problems:
+        raise SettingsError(problems)
+    return Surroundings(ccfs_tls, amqp_tls)
+
+
+def _directory_problems(variable: str, directory: Path, access: int) -> Iterator[str]:
+    if not directory.exists():
+        yield f"{variable}: {directory} does not exist: create it, or mount the volume there"
+    elif not directory.is_dir():
+        yield f"{variable}: {directory} is not a directory"
+    elif not os.access(directory, access):
+        wanted = "written to" if access & os.W_OK else "read"
+        yield f"{variable}: {directory} cannot be {wanted} by user {os.geteuid()}: change its owner or mode"
+
+
+async def run(settings: Settings) -> None:
+    """Run the worker until SIGTERM or SIGINT, then drain.
+
+    Raises:
+        SettingsError: Something that the settings point at cannot be used.
+    """
+    around = look_around(settings)
+    metrics, gate = Metrics(), Gate()
+    async with AsyncExitStack() as stack:
+        draining = stack.enter_context(drain_on_signal())
+        executor = stack.enter_context(
+            ThreadPoolExecutor(min(_MAX_THREADS, settings.concurrency + 2), thread_name_prefix="storage")
+        )
+        storage = _storage(settings, executor)
+        client = await stack.enter_async_context(_client(settings, around))
+        intake = _intake(settings, _downloader(settings, client, storage), gate, metrics)
+        supervisor = Supervisor(
+            _broker_options(settings, around),
+            intake=intake,
+            gate=gate,
+            draining=draining,
+            grace=settings.shutdown_grace,
+            on_session=metrics.session_opened,
+        )
+        volume = VolumeWatch(
+            storage,
+            gate,
+            min_free_bytes=settings.storage.min_free_bytes,
+            check_interval=settings.storage.check_interval,
+            stale_after=settings.storage.stale_after,
+        )
+        metrics.watch(
+            "ccfs_worker_storage_free_bytes", "Free bytes on the volume.", lambda: volume.free_bytes
+        )
+        port = await stack.enter_async_context(_serve(settings, supervisor, intake, metrics))
+        log.info("worker.started", http_port=port, concurrency=settings.concurrency)
+        _warn(settings)
+        await _until_drained(supervisor.run(), volume.run(), volume.sweep_hourly())
+    log.info("worker.stopped")
+
+
+async def _until_drained(main: Coroutine[Any, Any, None], *background: Coroutine[Any, Any, None]) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        others = [tasks.create_task(work) for work in background]
+        await main
+        for task in others:
+            task.cancel()
+
+
+def _storage(settings: Settings, executor: Executor) -> Storage:
+    return Storage(
+        settings.storage.root,
+        executor,
+        max_file_bytes=settings.storage.max_file_bytes,
+        min_free_bytes=settings.storage.min_free_bytes,
+    )
+
+
+def _client(settings: Settings, around: Surroundings) -> AbstractAsyncContextManager[CcfsClient]:
+    ccfs = settings.ccfs
+    return open_client(
+        base_url=ccfs.base_url,
+        clock=_now,
+        connect_timeout=ccfs.connect_timeout,
+        idle_timeout=ccfs.idle_timeout,
+        tls=around.ccfs_tls,
+        host_header=ccfs.host_header,
+        max_requests_per_second=ccfs.max_requests_per_second,
+    )
+
+
+def _downloader(settings: Settings, client: CcfsClient, storage: Storage) -> Downloader:
+    keys = KeyDirectory(settings.credentials.dir)
+    return Downloader(keys=keys, source=client, store=storage, job_timeout=settings.job_timeout)
+
+
+def _intake(settings: Settings, downloader: Downloader, gate: Gate, metrics: Metrics) -> Intake:
+    return Intake(
+        downloader.fetch,
+        policy=_policy(settings),
+        limits=Limits(
+            concurrency=settings.concurrency,
+            per_app=settings.concurrency_per_app or settings.concurrency,
+        ),
+        gate=gate,
+        observer=metrics,
+        host=socket.gethostname(),
+        clock=_now,
+    )
+
+
+def _policy(settings: Settings) -> RetryPolicy:
+    return RetryPolicy(delays=settings.retry.delays, not_found_attempts=settings.retry.not_found_attempts)
+
+
+def _broker_options(settings: Settings, around: Surroundings) -> BrokerOptions:
+    amqp = settings.amqp
+    names = Names(
+        jobs=amqp.jobs_queue,
+        results=amqp.results_exchange,
+        results_queue=amqp.results_queue if amqp.results_queue_enabled else None,
+        dead=amqp.dead_queue,
+    )
+    return BrokerOptions(
+        url=amqp.url.get_secret_value(),
+        topology=Topology(names=names, tiers=_policy(settings).tiers, delivery_limit=amqp.delivery_limit),
+        declare=amqp.declare,
+        prefetch=settings.concurrency,
+        heartbeat=amqp.heartbeat,
+        connect_timeout=amqp.connect_timeout,
+        publish_timeout=amqp.publish_timeout,
+        tls=around.amqp_tls,
+        host=socket.gethostname(),
+    )
+
+
+@asynccontextmanager
+async def _serve(
+    settings: Settings, supervisor: Supervisor, intake: Intake, metrics: Metrics
+) -> AsyncIterator[int]:
+    checks = {
+        "broker": supervisor.problem,
+        "intake": supervisor.pause,
+        "results": lambda: intake.unconfirmed,
+    }
+    server = health.serve(settings.http.host, settings.http.port, checks=checks, render=metrics.render)
+    async with AsyncExitStack() as stack:
+        try:
+            port = await stack.enter_async_context(server)
+        except OSError as exc:
+            address = f"{settings.http.host}:{settings.http.port}"
+            raise SettingsError(
+                [f"WORKER_HTTP__PORT: cannot listen on {address}: {os.strerror(exc.errno or 0)}"]
+            ) from exc
+        yield port
+
+
+def _warn(settings: Settings) -> None:
+    for problem in unknown_variables(os.environ):
+        log.warning("settings.unknown", problem=problem)
+    if settings.ccfs.danger_accept_any_certificate:
+        log.warning("settings.danger", problem="CC-FS's certificate is not verified")
+    if settings.ccfs.base_url.startswith("http:"):
+        log.warning(
+            "settings.danger", problem="WORKER_CCFS__BASE_URL is plain HTTP: files travel in the clear"
+        )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

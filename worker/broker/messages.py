@@ -1,0 +1,76 @@
+"""Messages on the wire: what is read from a job, and what events, retries and parked copies look like."""
+
+import secrets
+import uuid
+from datetime import UTC, datetime
+
+from aio_pika import DeliveryMode, Message
+from aio_pika.abc import AbstractIncomingMessage, HeadersType
+
+from schemas import Outcome
+from worker.errors import JobError
+from worker.job import ATTEMPT_HEADER, TRACE_HEADERS, Envelope, Job
+from worker.trace import continue_trace
+
+APP_ID = "ccfs-worker"
+
+# The broker's own records of a message's past, which a fresh copy must not carry on: they would make
+# it look like part of a dead-letter cycle, and CC would route the copy to further queues.
+_BROKER_HEADERS = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count", "CC")
+
+
+def read_envelope(message: AbstractIncomingMessage) -> Envelope:
+    """Reduce a delivered message to what the contract reads."""
+    return Envelope(
+        body=message.body,
+        message_id=message.message_id or None,
+        correlation_id=message.correlation_id or None,
+        headers={name: message.headers.get(name) for name in (ATTEMPT_HEADER, *TRACE_HEADERS)},
+    )
+
+
+def event(outcome: Outcome, job: Job) -> Message:
+    """The event of an outcome, as its consumers get it."""
+    headers: HeadersType = {"traceparent": continue_trace(job.traceparent, secrets.token_hex)}
+    if job.traceparent and job.tracestate:
+        headers["tracestate"] = job.tracestate
+    return Message(
+        outcome.to_json(),
+        content_type="application/json",
+        type=f"download.{outcome.status}",
+        message_id=str(uuid.uuid4()),
+        correlation_id=job.correlation_id,
+        timestamp=datetime.now(UTC),
+        app_id=APP_ID,
+        delivery_mode=DeliveryMode.PERSISTENT,
+        headers=headers,
+    )
+
+
+def retry_copy(message: AbstractIncomingMessage, job: Job, attempt: int) -> Message:
+    """A fresh copy of a job message that counts as attempt number `attempt`."""
+    return _copy(message, job, {ATTEMPT_HEADER: attempt})
+
+
+def parked_copy(message: AbstractIncomingMessage, job: Job, error: JobError) -> Message:
+    """A copy of a job message for the dead letters, with the reason why it lies there."""
+    return _copy(message, job, {"x-dead-reason": str(error.code), "x-dead-detail": error.message})
+
+
+def _copy(message: AbstractIncomingMessage, job: Job, headers: HeadersType) -> Message:
+    kept = {name: value for name, value in message.headers.items() if not name.startswith(_BROKER_HEADERS)}
+    return Message(
+        message.body,
+        content_type=message.content_type,
+        content_encoding=message.content_encoding,
+        type=message.type,
+        # The job's identity, also where the publisher left it to be derived: aiormq would make one up.
+        message_id=job.job_id,
+        correlation_id=message.correlation_id,
+        timestamp=message.timestamp,
+        app_id=message.app_id,
+        reply_to=message.reply_to,
+        priority=message.priority,
+        delivery_mode=DeliveryMode.PERSISTENT,
+        headers=kept | headers,
+    )

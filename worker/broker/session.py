@@ -1,0 +1,206 @@
+"""A session with RabbitMQ: entered and left as a whole, never repaired.
+
+One connection consumes and another publishes, so that a broker that blocks publishers (memory or disk
+alarm) still gets our acks. When anything of it breaks, or the broker cancels a consumer, the session
+is lost; whoever holds it opens the next one.
+"""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage, AbstractQueue
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+
+from worker.broker.connection import connection
+from worker.broker.delivery import AmqpDelivery
+from worker.broker.publisher import Publisher
+from worker.broker.topology import Topology, declare
+from worker.errors import BrokerError
+
+_DROPPED_PREFETCH = 8
+"""Messages given up on are few and need no download: they share none of the jobs' places."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerOptions:
+    """How to reach the broker and what to use there.
+
+    Attributes:
+        url: `amqp://` or `amqps://`, login included.
+        topology: Queues and exchanges.
+        declare: False only checks that they exist.
+        prefetch: Unsettled jobs that the broker gives us at most.
+        heartbeat: Seconds.
+        connect_timeout: Seconds to open a connection.
+        publish_timeout: Seconds to wait for a confirm, and for any other answer.
+        tls: How to verify an `amqps://` broker; None for `amqp://`.
+        host: Our name in the broker's list of connections.
+    """
+
+    url: str = field(repr=False)
+    topology: Topology
+    declare: bool
+    prefetch: int
+    heartbeat: int
+    connect_timeout: float
+    publish_timeout: float
+    tls: ssl.SSLContext | None
+    host: str
+
+
+Receive = Callable[[AmqpDelivery], None]
+
+
+@dataclass(slots=True)
+class _Consumer:
+    """One queue's consumer, which can be stopped and started while its channel lives."""
+
+    queue: AbstractQueue
+    receive: Callable[[AbstractIncomingMessage], None]
+    tag: str | None = None
+
+    async def start(self) -> None:
+        if self.tag is None:
+            self.tag = await self.queue.consume(self._on_message)
+
+    async def stop(self) -> None:
+        if self.tag is not None:
+            tag, self.tag = self.tag, None
+            await self.queue.cancel(tag)
+
+    async def _on_message(self, message: AbstractIncomingMessage) -> None:
+        # Returns at once: aiormq cancels this task, not ours, when the channel closes.
+        self.receive(message)
+
+
+class Session:
+    """An open session. Made by `open_session`."""
+
+    def __init__(self, jobs: _Consumer, dropped: _Consumer, *, timeout: float) -> None:
+        self._jobs = jobs
+        self._dropped = dropped
+        self._timeout = timeout
+        self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    @property
+    def consuming(self) -> bool:
+        """Whether the broker gives us jobs."""
+        return self._jobs.tag is not None and not self.is_lost
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the session is over."""
+        return self._lost.done()
+
+    def lose(self, reason: str) -> None:
+        """End the session; the first reason counts."""
+        if not self._lost.done():
+            self._lost.set_result(reason)
+
+    async def lost(self) -> str:
+        """Wait until the session is over, and give the reason."""
+        return await asyncio.shield(self._lost)
+
+    async def consume(self) -> None:
+        """Take jobs, and messages that the broker gave up on. Raises BrokerError."""
+        await self._do(self._dropped.start, self._jobs.start)
+
+    async def pause(self) -> None:
+        """Take no more jobs; what was delivered stays ours. Raises BrokerError."""
+        await self._do(self._jobs.stop)
+
+    async def stop(self) -> None:
+        """Take nothing more of anything. Raises BrokerError."""
+        await self._do(self._jobs.stop, self._dropped.stop)
+
+    async def _do(self, *steps: Callable[[], Awaitable[None]]) -> None:
+        try:
+            async with asyncio.timeout(self._timeout):
+                for step in steps:
+                    await step()
+        except (TimeoutError, *CONNECTION_EXCEPTIONS) as exc:
+            raise BrokerError(f"RabbitMQ did not do as told: {exc!r}") from exc
+
+
+@asynccontextmanager
+async def open_session(
+    options: BrokerOptions, *, on_job: Receive, on_dropped: Receive
+) -> AsyncIterator[Session]:
+    """Open a session: connections, topology, channels; `Session.consume` then starts the deliveries.
+
+    Args:
+        options: What to connect to.
+        on_job: Is called with each job message; must return at once.
+        on_dropped: The same for messages that the broker gave up on.
+
+    Raises:
+        BrokerError: The session could not be opened; the text says what to do.
+    """
+    async with AsyncExitStack() as stack:
+        consuming = await stack.enter_async_context(_connection(options, "consumer"))
+        publishing = await stack.enter_async_context(_connection(options, "publisher"))
+        try:
+            session = await _set_up(options, consuming, publishing, on_job, on_dropped)
+        except (TimeoutError, *CONNECTION_EXCEPTIONS) as exc:
+            raise BrokerError(f"the session with RabbitMQ could not be set up: {exc!r}") from exc
+        try:
+            yield session
+        finally:
+            session.lose("left")
+
+
+def _connection(options: BrokerOptions, role: str) -> AbstractAsyncContextManager[AbstractConnection]:
+    return connection(
+        options.url,
+        name=f"ccfs-worker {options.host} {role}",
+        heartbeat=options.heartbeat,
+        timeout=options.connect_timeout,
+        tls=options.tls,
+    )
+
+
+async def _set_up(
+    options: BrokerOptions,
+    consuming: AbstractConnection,
+    publishing: AbstractConnection,
+    on_job: Receive,
+    on_dropped: Receive,
+) -> Session:
+    timeout = options.publish_timeout
+    topology = options.topology
+    await declare(publishing, topology, passive=not options.declare, timeout=timeout)
+    channel = publishing.channel(publisher_confirms=True, on_return_raises=True)
+    await channel.initialize(timeout=timeout)
+    publisher = Publisher(channel, timeout=timeout)
+
+    async def consumer(queue: str, prefetch: int, receive: Receive) -> tuple[AbstractChannel, _Consumer]:
+        channel = consuming.channel(publisher_confirms=False)
+        await channel.initialize(timeout=timeout)
+        await channel.set_qos(prefetch_count=prefetch, timeout=timeout)
+
+        def deliver(message: AbstractIncomingMessage) -> None:
+            receive(AmqpDelivery(message, publisher, topology.names))
+
+        return channel, _Consumer(await channel.get_queue(queue, ensure=False), deliver)
+
+    jobs_channel, jobs = await consumer(topology.names.jobs, options.prefetch, on_job)
+    dropped_channel, dropped = await consumer(topology.names.dropped, _DROPPED_PREFETCH, on_dropped)
+    session = Session(jobs, dropped, timeout=timeout)
+    for part in (consuming, publishing, channel, jobs_channel, dropped_channel):
+        part.close_callbacks.add(partial(_on_close, session))
+    for consumer_channel in (jobs_channel, dropped_channel):
+        underlay = await consumer_channel.get_underlay_channel()
+        underlay.on_consumer_cancel_callbacks.add(partial(_on_cancel, session))
+    return session
+
+
+def _on_close(session: Session, _sender: object, reason: BaseException | None) -> None:
+    session.lose(f"RabbitMQ or the line closed the connection: {reason!r}")
+
+
+def _on_cancel(session: Session, _frame: object) -> None:
+    session.lose("RabbitMQ cancelled our consumer: was the queue deleted?")

@@ -1,0 +1,171 @@
+"""The queues and exchanges that the contract names, and how they hang together.
+
+    default exchange ──▶ ccfs.jobs ──(delivery limit)──▶ ccfs.jobs.dlx ──▶ ccfs.jobs.dropped
+                            ▲
+                            └──(TTL)── ccfs.jobs.retry.10s, ccfs.jobs.retry.60s, …
+
+    ccfs.results ──#──▶ ccfs.results          default exchange ──▶ ccfs.dead
+
+Everything is durable and every queue a quorum queue (RabbitMQ 3.10 and later: message TTL and
+at-least-once dead lettering on quorum queues).
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from aio_pika import ExchangeType
+from aio_pika.abc import AbstractConnection
+from aio_pika.exceptions import ChannelClosed, ChannelNotFoundEntity, ChannelPreconditionFailed
+
+from pamqp.common import FieldValue
+
+from worker.errors import BrokerError
+
+KEPT_FOR_OTHERS = 1_000_000_000
+"""Delivery limit of the queues that only others consume. RabbitMQ 4 gives a queue without one a limit
+of 20 and then drops the message, so that a consumer who looks and requeues would lose it."""
+
+_Arguments = dict[str, FieldValue]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """What the contract's queues and exchanges are called in this installation.
+
+    Attributes:
+        jobs: The queue of jobs; the tiers and the queue of dropped messages are named after it.
+        results: The topic exchange of outcomes.
+        results_queue: The queue that catches all outcomes; None declares none.
+        dead: The queue of parked messages.
+    """
+
+    jobs: str = "ccfs.jobs"
+    results: str = "ccfs.results"
+    results_queue: str | None = "ccfs.results"
+    dead: str = "ccfs.dead"
+
+    @property
+    def dead_letter_exchange(self) -> str:
+        """Where the broker puts job messages that it gives up on."""
+        return f"{self.jobs}.dlx"
+
+    @property
+    def dropped(self) -> str:
+        """The queue behind that exchange: the worker turns each message there into an outcome."""
+        return f"{self.jobs}.dropped"
+
+    def tier(self, seconds: float) -> str:
+        """The queue in which jobs wait so long.
+
+        Its name holds its TTL: other waits are other queues, for a queue cannot be declared again
+        with another argument.
+        """
+        milliseconds = round(seconds * 1000)
+        wait = f"{milliseconds}ms" if milliseconds % 1000 else f"{milliseconds // 1000}s"
+        return f"{self.jobs}.retry.{wait}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topology:
+    """What has to exist before the worker can work.
+
+    Attributes:
+        names: What it is called.
+        tiers: Seconds of each wait between attempts.
+        delivery_limit: Deliveries after which the broker gives up on a job message.
+    """
+
+    names: Names
+    tiers: tuple[float, ...]
+    delivery_limit: int
+
+    def queues(self) -> Mapping[str, _Arguments]:
+        """Every queue with its arguments."""
+        names = self.names
+        queues: dict[str, _Arguments] = {
+            names.dropped: _quorum() | _dead_letters_to("", names.dead),
+            names.dead: _quorum() | {"x-delivery-limit": KEPT_FOR_OTHERS},
+            names.jobs: _quorum()
+            | _dead_letters_to(names.dead_letter_exchange, names.dropped)
+            | {"x-delivery-limit": self.delivery_limit},
+        }
+        for seconds in self.tiers:
+            ttl: _Arguments = {"x-message-ttl": round(seconds * 1000)}
+            queues[names.tier(seconds)] = _quorum() | _dead_letters_to("", names.jobs) | ttl
+        if names.results_queue is not None:
+            queues[names.results_queue] = _quorum() | {"x-delivery-limit": KEPT_FOR_OTHERS}
+        return queues
+
+
+def _quorum() -> _Arguments:
+    return {"x-queue-type": "quorum"}
+
+
+def _dead_letters_to(exchange: str, routing_key: str) -> _Arguments:
+    return {
+        "x-dead-letter-exchange": exchange,
+        "x-dead-letter-routing-key": routing_key,
+        # Without it a dead letter is lost when its target is unavailable at that moment; the broker
+        # grants it only to queues that refuse rather than drop on overflow (RabbitMQ "Quorum Queues").
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+    }
+
+
+async def declare(
+    connection: AbstractConnection, topology: Topology, *, passive: bool, timeout: float
+) -> None:
+    """Declare everything; what exists already with the same arguments stays as it is.
+
+    Args:
+        connection: An open connection; a channel of its own is used, since a refusal closes it.
+        topology: What shall be there.
+        passive: Only check that it exists, for logins that may not declare.
+        timeout: Seconds for each step.
+
+    Raises:
+        BrokerError: Something is missing, exists with other arguments, or is not permitted.
+    """
+    names = topology.names
+    async with connection.channel() as channel:
+        with _explained("exchange", names.results):
+            results = await channel.declare_exchange(
+                names.results, ExchangeType.TOPIC, durable=True, passive=passive, timeout=timeout
+            )
+        with _explained("exchange", names.dead_letter_exchange):
+            dead_letters = await channel.declare_exchange(
+                names.dead_letter_exchange,
+                ExchangeType.DIRECT,
+                durable=True,
+                passive=passive,
+                timeout=timeout,
+            )
+        for name, arguments in topology.queues().items():
+            with _explained("queue", name):
+                queue = await channel.declare_queue(
+                    name, durable=True, arguments=arguments, passive=passive, timeout=timeout
+                )
+                if passive:
+                    continue
+                if name == names.dropped:
+                    await queue.bind(dead_letters, names.dropped, timeout=timeout)
+                if name == names.results_queue:
+                    await queue.bind(results, "#", timeout=timeout)
+
+
+@contextmanager
+def _explained(kind: str, name: str) -> Iterator[None]:
+    try:
+        yield
+    except ChannelNotFoundEntity as exc:
+        raise BrokerError(
+            f"the {kind} {name} does not exist: make it, or set WORKER_AMQP__DECLARE=true"
+        ) from exc
+    except ChannelPreconditionFailed as exc:
+        raise BrokerError(
+            f"the {kind} {name} exists with other arguments: remove it once it is empty, "
+            f"or choose another name ({exc})"
+        ) from exc
+    except ChannelClosed as exc:
+        raise BrokerError(f"the {kind} {name} cannot be used: check the login's permissions ({exc})") from exc

@@ -1,0 +1,100 @@
+"""One attempt at one file: from the request to a verified file on storage, within one deadline."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import PurePosixPath
+from typing import Protocol
+
+from schemas import DownloadJob, ErrorCode
+from worker.errors import JobError
+from worker.outcome import StoredFile
+from worker.paths import final_path
+
+
+class Keys(Protocol):
+    """Where the secret keys of the accounts are read."""
+
+    def read(self, app_id: str, *, fresh: bool = False) -> str:
+        """Give an account's key; `fresh` reads it again even if it looks unchanged."""
+        ...
+
+
+class Stream(Protocol):
+    """A file on its way from CC-FS."""
+
+    @property
+    def announced_bytes(self) -> int | None:
+        """The size that the server announced, if it did."""
+        ...
+
+    @property
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The bytes as they come."""
+        ...
+
+
+class Source(Protocol):
+    """Where files come from."""
+
+    def open(self, job: DownloadJob, secret_key: str) -> AbstractAsyncContextManager[Stream]:
+        """Request a job's file."""
+        ...
+
+
+class Store(Protocol):
+    """Where files go."""
+
+    async def find(self, path: PurePosixPath) -> StoredFile | None:
+        """Give a good file that is already there."""
+        ...
+
+    async def store(
+        self, path: PurePosixPath, chunks: AsyncIterator[bytes], *, announced_bytes: int | None
+    ) -> StoredFile:
+        """Write a stream, whole and verified or not at all."""
+        ...
+
+
+class Downloader:
+    """Fetches files.
+
+    Args:
+        keys: The accounts' keys.
+        source: CC-FS.
+        store: The shared storage.
+        job_timeout: Seconds that one attempt may take in all.
+    """
+
+    def __init__(self, *, keys: Keys, source: Source, store: Store, job_timeout: float) -> None:
+        self._keys = keys
+        self._source = source
+        self._store = store
+        self._job_timeout = job_timeout
+
+    async def fetch(self, job: DownloadJob) -> StoredFile:
+        """Bring a job's file to the storage, or find that it is already there.
+
+        Raises:
+            JobError: The attempt failed.
+        """
+        try:
+            async with asyncio.timeout(self._job_timeout):
+                return await self._store.find(final_path(job)) or await self._download(job)
+        except TimeoutError as exc:
+            raise JobError(ErrorCode.TIMEOUT, f"the job took longer than {self._job_timeout:g} s") from exc
+
+    async def _download(self, job: DownloadJob) -> StoredFile:
+        try:
+            return await self._transfer(job, self._keys.read(job.app_id))
+        except JobError as error:
+            if error.code is not ErrorCode.UNAUTHORIZED:
+                raise
+        # The key may have been rotated since it was read.
+        return await self._transfer(job, self._keys.read(job.app_id, fresh=True))
+
+    async def _transfer(self, job: DownloadJob, secret_key: str) -> StoredFile:
+        async with self._source.open(job, secret_key) as stream:
+            return await self._store.store(
+                final_path(job), stream.chunks, announced_bytes=stream.announced_bytes
+            )

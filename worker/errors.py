@@ -1,0 +1,64 @@
+"""The ways of failing that the rooms of the worker tell each other about."""
+
+import re
+
+from schemas import ErrorCode
+
+_MAX_MESSAGE = 500
+_AUTHORIZATION = re.compile(r"auth-v2/\S+")
+
+
+def one_line(text: str, limit: int = _MAX_MESSAGE) -> str:
+    """Make foreign text fit for events, logs and headers: one printable line, bounded, no signature in it."""
+    printable = "".join(char if char.isprintable() else " " for char in text[: 4 * limit])
+    line = _AUTHORIZATION.sub("auth-v2/***", " ".join(printable.split()))
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+class JobError(Exception):
+    """Why one attempt at a job failed, in the words of the outcome that it may become.
+
+    Attributes:
+        code: The contract's name for the failure; it decides whether the job is tried again.
+        message: One line for a human. It goes into events, logs and message headers, so whoever
+            raises the error puts no key and nothing else secret into it.
+        result_code: CC-FS's own `resultCode`, when it gave one.
+        http_status: The HTTP status of CC-FS's answer, when there was one.
+        retry_after: Seconds that the peer asked us to stay away (RFC 9110, section 10.2.3).
+    """
+
+    def __init__(
+        self,
+        code: ErrorCode,
+        message: str,
+        *,
+        result_code: str | None = None,
+        http_status: int | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        self.code = code
+        self.message = one_line(message)
+        super().__init__(f"{code}: {self.message}")
+        self.result_code = result_code
+        self.http_status = http_status
+        self.retry_after = retry_after
+
+
+class BrokerError(Exception):
+    """The broker could not be reached, refused us, or went away; the text says which and what to do."""
+
+
+class SessionLostError(BrokerError):
+    """The session that a delivery came from is over: the broker gives the message out again."""
+
+
+class NotConfirmedError(BrokerError):
+    """The broker did not take a message for good: it was returned, refused or not confirmed in time.
+
+    Attributes:
+        unroutable: True when the broker had no queue for the message.
+    """
+
+    def __init__(self, message: str, *, unroutable: bool = False) -> None:
+        super().__init__(message)
+        self.unroutable = unroutable

@@ -1,0 +1,383 @@
+"""Takes deliveries in and sees each through: download, outcome published and confirmed, then settled.
+
+Every delivery is handled by a task of ours. The download of a file is a task of its own that all
+deliveries asking for that file wait for: a redelivery after a lost connection, or a second message
+for the same file, joins the running download instead of starting another.
+"""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum, auto
+from typing import NamedTuple, Protocol
+
+import structlog
+
+from schemas import DownloadJob, ErrorCode, Outcome
+from worker.errors import JobError, NotConfirmedError, SessionLostError
+from worker.gate import Gate
+from worker.job import Envelope, Job, read_job
+from worker.outcome import Span, StoredFile, completed, failed
+from worker.retry import Retry, RetryPolicy, backoff
+
+STORAGE = "storage"
+"""The reason under which intake pauses while the storage is full or missing."""
+
+_PARKED = frozenset({ErrorCode.INVALID_JOB, ErrorCode.DELIVERY_LIMIT})
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class Ending(StrEnum):
+    """How a delivery ended for this worker."""
+
+    COMPLETED = auto()
+    FAILED = auto()
+    RETRIED = auto()
+    DEFERRED = auto()
+    GIVEN_BACK = auto()
+    LOST = auto()
+
+
+class Delivery(Protocol):
+    """A message that the broker gave us and still counts as ours until it is settled.
+
+    Everything goes through the session that the message came from: once that is over, the broker
+    gives the message out again, and each of these raises SessionLostError.
+    """
+
+    @property
+    def envelope(self) -> Envelope:
+        """The message."""
+        ...
+
+    @property
+    def redelivered(self) -> bool:
+        """True when the broker had given the message out before."""
+        ...
+
+    @property
+    def alive(self) -> bool:
+        """False once the session is over and settling is the broker's affair."""
+        ...
+
+    async def publish(self, outcome: Outcome, job: Job) -> None:
+        """Publish an event and have it confirmed. Raises NotConfirmedError."""
+        ...
+
+    async def retry(self, retry: Retry, job: Job) -> None:
+        """Put a copy into the tier of that wait and have it confirmed. Raises NotConfirmedError."""
+        ...
+
+    async def park(self, error: JobError, job: Job) -> None:
+        """Put a copy with its reason among the dead letters, confirmed. Raises NotConfirmedError."""
+        ...
+
+    async def ack(self) -> None:
+        """The message is done with."""
+        ...
+
+    async def give_back(self) -> None:
+        """The message returns to its queue, through no fault of its own (nack)."""
+        ...
+
+    async def reject(self) -> None:
+        """The message returns to its queue and the broker counts it against the delivery limit."""
+        ...
+
+
+class Observer(Protocol):
+    """Who wants to know what intake does: the metrics."""
+
+    def job_started(self) -> None:
+        """A delivery was taken in."""
+        ...
+
+    def job_ended(self, ending: Ending, code: str, seconds: float) -> None:
+        """A delivery is no longer ours; `code` is the error code of an attempt that failed, else empty."""
+        ...
+
+    def downloaded(self, size_bytes: int, seconds: float) -> None:
+        """A file was transferred and is on storage."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The bounds of what runs at once.
+
+    Attributes:
+        concurrency: Downloads in all.
+        per_app: Downloads of one account.
+        publish_backoff: Seconds around which the first wait lies before a message that was not
+            confirmed is published again.
+    """
+
+    concurrency: int
+    per_app: int
+    publish_backoff: float = 0.5
+
+
+class _End(NamedTuple):
+    ending: Ending
+    code: str = ""
+
+
+class _DeferredError(Exception):
+    """The account has its share of the downloads already."""
+
+
+class Intake:
+    """The table of what is in flight, and the way of each delivery through it.
+
+    Args:
+        fetch: Brings one file to storage; raises JobError.
+        policy: What follows a failed attempt.
+        limits: The bounds of what runs at once.
+        gate: Is closed when a job finds the storage full.
+        observer: Is told of every beginning and ending.
+        host: The name of this worker in its outcomes.
+        clock: Gives the time, UTC and timezone-aware.
+    """
+
+    def __init__(
+        self,
+        fetch: Callable[[DownloadJob], Awaitable[StoredFile]],
+        *,
+        policy: RetryPolicy,
+        limits: Limits,
+        gate: Gate,
+        observer: Observer,
+        host: str,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._fetch = fetch
+        self._policy = policy
+        self._limits = limits
+        self._gate = gate
+        self._observer = observer
+        self._host = host
+        self._clock = clock
+        self._slots = asyncio.Semaphore(limits.concurrency)
+        self._handlers: set[asyncio.Task[None]] = set()
+        self._downloads: dict[DownloadJob, asyncio.Task[StoredFile]] = {}
+        self._per_app: Counter[str] = Counter()
+        self._unconfirmed: dict[Delivery, str] = {}
+        self._draining = False
+
+    @property
+    def in_flight(self) -> int:
+        """How many deliveries are with us."""
+        return len(self._handlers)
+
+    @property
+    def unconfirmed(self) -> str:
+        """Why messages of ours wait for the broker to take them; empty when none does."""
+        return next(iter(self._unconfirmed.values()), "")
+
+    def receive(self, delivery: Delivery) -> None:
+        """Take in a message of the job queue; returns at once."""
+        self._start(self._attempt, delivery)
+
+    def receive_dropped(self, delivery: Delivery) -> None:
+        """Take in a message that the broker gave up on: its outcome is DELIVERY_LIMIT."""
+        self._start(self._bury, delivery)
+
+    async def drain(self, grace: float) -> None:
+        """Let what is in flight finish within `grace` seconds, then give the rest back to the broker.
+
+        Whatever is delivered from now on goes back at once.
+        """
+        self._draining = True
+        if self._handlers:
+            await asyncio.wait(self._handlers, timeout=grace)
+        await _cancelled(self._handlers)
+        await _cancelled(set(self._downloads.values()))
+
+    def _start(self, way: Callable[[Delivery, Job], Awaitable[_End]], delivery: Delivery) -> None:
+        task = asyncio.create_task(self._handle(way, delivery))
+        self._handlers.add(task)
+        task.add_done_callback(self._handlers.discard)
+
+    async def _handle(self, way: Callable[[Delivery, Job], Awaitable[_End]], delivery: Delivery) -> None:
+        job = read_job(delivery.envelope)
+        started = asyncio.get_running_loop().time()
+        structlog.contextvars.bind_contextvars(job_id=job.job_id, attempt=job.attempt)
+        self._observer.job_started()
+        end = await self._see_through(way, delivery, job)
+        self._observer.job_ended(end.ending, end.code, asyncio.get_running_loop().time() - started)
+
+    async def _see_through(
+        self, way: Callable[[Delivery, Job], Awaitable[_End]], delivery: Delivery, job: Job
+    ) -> _End:
+        try:
+            if self._draining:
+                return await _give_back(delivery)
+            log.info(
+                "job.received", app_id=job.app_id, file=job.bill_file_name, redelivered=delivery.redelivered
+            )
+            return await way(delivery, job)
+        except SessionLostError as exc:
+            log.warning("job.delivery_lost", reason=str(exc))
+            return _End(Ending.LOST)
+        except asyncio.CancelledError:
+            return await _give_back(delivery)
+        except Exception:
+            log.exception("job.defect")
+            return await _reject(delivery)
+        finally:
+            self._unconfirmed.pop(delivery, None)
+
+    async def _attempt(self, delivery: Delivery, job: Job) -> _End:
+        """The way of a message of the job queue."""
+        started_at = self._clock()
+        try:
+            file = await self._file_of(job, delivery)
+        except _DeferredError:
+            log.info("job.deferred", reason="the account has its share of the downloads")
+            await self._send_around(delivery, job, self._policy.defer(job.attempt))
+            return _End(Ending.DEFERRED)
+        except JobError as error:
+            return await self._after_failure(delivery, job, error, started_at)
+        log.info("job.stored", path=file.path, size_bytes=file.size_bytes, reused=file.reused)
+        await self._conclude(delivery, job, completed(job, file, self._span(started_at)))
+        return _End(Ending.COMPLETED)
+
+    async def _bury(self, delivery: Delivery, job: Job) -> _End:
+        """The way of a message that the broker gave up on."""
+        error = JobError(
+            ErrorCode.DELIVERY_LIMIT,
+            "the broker gave up on the message: worker after worker died or lost its connection with it",
+        )
+        return await self._give_up(delivery, job, error, self._clock())
+
+    async def _file_of(self, job: Job, delivery: Delivery) -> StoredFile:
+        if job.request is None:
+            raise JobError(ErrorCode.INVALID_JOB, job.defect)
+        while True:
+            download = self._downloads.get(job.request) or self._start_download(job.request, delivery)
+            try:
+                # The download is not this delivery's own: it goes on when the delivery is cancelled.
+                return await asyncio.shield(download)
+            except SessionLostError:
+                # Given up before it began, since the delivery that asked for it first was lost.
+                if not delivery.alive:
+                    raise
+
+    def _start_download(self, request: DownloadJob, delivery: Delivery) -> asyncio.Task[StoredFile]:
+        if self._per_app[request.app_id] >= self._limits.per_app:
+            raise _DeferredError
+        self._per_app[request.app_id] += 1
+        task = asyncio.create_task(self._download(request, delivery))
+        self._downloads[request] = task
+        task.add_done_callback(lambda task: self._end_download(request, task))
+        return task
+
+    def _end_download(self, request: DownloadJob, task: asyncio.Task[StoredFile]) -> None:
+        del self._downloads[request]
+        self._per_app[request.app_id] -= 1
+        if not self._per_app[request.app_id]:
+            del self._per_app[request.app_id]
+        if not task.cancelled():
+            # Nobody may be left to hear of a failure; asyncio would complain about that at exit.
+            task.exception()
+
+    async def _download(self, request: DownloadJob, delivery: Delivery) -> StoredFile:
+        # prefetch bounds what one session gives us; downloads that outlived their session come on top.
+        async with self._slots:
+            if not delivery.alive:
+                raise SessionLostError("the connection was lost before the download began")
+            started = asyncio.get_running_loop().time()
+            try:
+                file = await self._fetch(request)
+            except JobError:
+                raise
+            except Exception as exc:
+                log.exception("job.defect")
+                raise JobError(
+                    ErrorCode.INTERNAL_ERROR, f"a defect of the worker: {type(exc).__name__}; see its log"
+                ) from exc
+        if not file.reused:
+            self._observer.downloaded(file.size_bytes, asyncio.get_running_loop().time() - started)
+        return file
+
+    async def _after_failure(
+        self, delivery: Delivery, job: Job, error: JobError, started_at: datetime
+    ) -> _End:
+        if error.code is ErrorCode.STORAGE_FULL:
+            self._gate.close(STORAGE, error.message)
+        retry = self._policy.decide(error, job.attempt)
+        if retry is None:
+            return await self._give_up(delivery, job, error, started_at)
+        log.warning(
+            "job.retried",
+            code=error.code,
+            reason=error.message,
+            delay=retry.delay,
+            next_attempt=retry.attempt,
+        )
+        await self._send_around(delivery, job, retry)
+        return _End(Ending.RETRIED, error.code)
+
+    async def _give_up(self, delivery: Delivery, job: Job, error: JobError, started_at: datetime) -> _End:
+        log.error("job.failed", code=error.code, reason=error.message)
+        if error.code in _PARKED:
+            await self._insist(delivery, lambda: delivery.park(error, job))
+        await self._conclude(delivery, job, failed(job, error, self._span(started_at)))
+        return _End(Ending.FAILED, error.code)
+
+    async def _send_around(self, delivery: Delivery, job: Job, retry: Retry) -> None:
+        await self._insist(delivery, lambda: delivery.retry(retry, job))
+        await delivery.ack()
+
+    async def _conclude(self, delivery: Delivery, job: Job, outcome: Outcome) -> None:
+        await self._insist(delivery, lambda: delivery.publish(outcome, job))
+        await delivery.ack()
+        log.info("job.settled", status=outcome.status)
+
+    async def _insist(self, delivery: Delivery, send: Callable[[], Awaitable[None]]) -> None:
+        """Repeat a publish until the broker confirms it or the delivery is lost: the job stays unacked."""
+        failures = 0
+        while True:
+            try:
+                return await send()
+            except NotConfirmedError as exc:
+                failures += 1
+                self._unconfirmed[delivery] = str(exc)
+                wait = backoff(failures, random.random(), base=self._limits.publish_backoff)
+                log.error(
+                    "job.publish_unconfirmed", reason=str(exc), failures=failures, retry_in=round(wait, 1)
+                )
+            await asyncio.sleep(wait)
+
+    def _span(self, started_at: datetime) -> Span:
+        return Span(started_at=started_at, finished_at=self._clock(), worker=self._host)
+
+
+async def _give_back(delivery: Delivery) -> _End:
+    try:
+        await delivery.give_back()
+    except SessionLostError:
+        return _End(Ending.LOST)
+    log.info("job.given_back")
+    return _End(Ending.GIVEN_BACK)
+
+
+async def _reject(delivery: Delivery) -> _End:
+    # A defect that strikes each time must end: rejects count toward the delivery limit on every
+    # broker version, nacks do not since RabbitMQ 4.3.
+    try:
+        await delivery.reject()
+    except SessionLostError:
+        return _End(Ending.LOST)
+    return _End(Ending.GIVEN_BACK)
+
+
+async def _cancelled(tasks: set[asyncio.Task[None]] | set[asyncio.Task[StoredFile]]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)

@@ -1,0 +1,128 @@
+"""Reads a message of the job queue: who asks for which file, at which attempt."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails, from_json
+
+from schemas import MAX_BODY_BYTES, AppId, BillFileName, DownloadJob
+
+ATTEMPT_HEADER = "x-attempt"
+TRACE_HEADERS = ("traceparent", "tracestate")
+
+_MAX_ATTEMPT = 1_000_000
+_APP_ID: TypeAdapter[str] = TypeAdapter(AppId)
+_BILL_FILE_NAME: TypeAdapter[str] = TypeAdapter(BillFileName)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """What the broker delivered, reduced to the parts that the contract reads."""
+
+    body: bytes
+    message_id: str | None = None
+    correlation_id: str | None = None
+    headers: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A job as read from its message.
+
+    Attributes:
+        job_id: The message's id; without one `{appId}/{billFileName}`, or the body's SHA-256.
+        correlation_id: The publisher's, else the job's id.
+        attempt: Which attempt this is, from 1.
+        request: The download asked for; None when the message is invalid.
+        defect: What is wrong with an invalid message, as one line; empty otherwise.
+        app_id: The account, if at least that could be read.
+        bill_file_name: The file, if at least that could be read.
+        traceparent: The trace that the publisher was in, if any.
+        tracestate: Vendor data of that trace, if any.
+    """
+
+    job_id: str
+    correlation_id: str
+    attempt: int
+    request: DownloadJob | None
+    defect: str
+    app_id: str | None
+    bill_file_name: str | None
+    traceparent: str | None
+    tracestate: str | None
+
+
+def read_job(envelope: Envelope) -> Job:
+    """Read a message; never raises: what cannot be read becomes the job's `defect`."""
+    request, defect = _read_request(envelope.body)
+    app_id, bill_file_name = (
+        (request.app_id, request.bill_file_name) if request is not None else _salvage(envelope.body)
+    )
+    job_id = envelope.message_id or _derived_id(app_id, bill_file_name, envelope.body)
+    return Job(
+        job_id=job_id,
+        correlation_id=envelope.correlation_id or job_id,
+        attempt=_attempt(envelope.headers.get(ATTEMPT_HEADER)),
+        request=request,
+        defect=defect,
+        app_id=app_id,
+        bill_file_name=bill_file_name,
+        traceparent=_text(envelope.headers.get("traceparent")),
+        tracestate=_text(envelope.headers.get("tracestate")),
+    )
+
+
+def _read_request(body: bytes) -> tuple[DownloadJob | None, str]:
+    if len(body) > MAX_BODY_BYTES:
+        return None, f"the body has {len(body)} bytes; at most {MAX_BODY_BYTES} are allowed"
+    try:
+        return DownloadJob.model_validate_json(body), ""
+    except ValidationError as exc:
+        return None, "; ".join(
+            _explain(error) for error in exc.errors(include_input=False, include_url=False)
+        )
+
+
+def _explain(error: ErrorDetails) -> str:
+    place = ".".join(str(part) for part in error["loc"])
+    return f"{place}: {error['msg']}" if place else error["msg"]
+
+
+def _salvage(body: bytes) -> tuple[str | None, str | None]:
+    """Read each field by itself from a body that is invalid as a whole, so that its event names them."""
+    if len(body) > MAX_BODY_BYTES:
+        return None, None
+    try:
+        fields = from_json(body)
+    except ValueError:
+        return None, None
+    if not isinstance(fields, dict):
+        return None, None
+    return _valid(_APP_ID, fields.get("appId")), _valid(_BILL_FILE_NAME, fields.get("billFileName"))
+
+
+def _valid(rule: TypeAdapter[str], value: object) -> str | None:
+    try:
+        return rule.validate_python(value, strict=True)
+    except ValidationError:
+        return None
+
+
+def _derived_id(app_id: str | None, bill_file_name: str | None, body: bytes) -> str:
+    if app_id and bill_file_name:
+        return f"{app_id}/{bill_file_name}"
+    return hashlib.sha256(body).hexdigest()
+
+
+def _attempt(header: object) -> int:
+    """The attempt's number; whatever a publisher may have put there that is none counts as the first."""
+    if isinstance(header, int) and not isinstance(header, bool) and header >= 1:
+        return min(header, _MAX_ATTEMPT)
+    return 1
+
+
+def _text(header: object) -> str | None:
+    return header if isinstance(header, str) else None

@@ -1,0 +1,104 @@
+"""Decides what follows a failed attempt: how long the job waits in the broker, or that it is over."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from schemas import ErrorCode
+from worker.errors import JobError
+
+
+class Rule(Enum):
+    """How an error code is treated, after the contract's column "tried again first"."""
+
+    NEVER = auto()
+    USUAL = auto()
+    SLOWER = auto()
+    FEW = auto()
+    UNCOUNTED = auto()
+
+
+RULES: Mapping[ErrorCode, Rule] = {
+    ErrorCode.INVALID_JOB: Rule.NEVER,
+    ErrorCode.UNKNOWN_APP: Rule.NEVER,
+    ErrorCode.UNAUTHORIZED: Rule.NEVER,
+    ErrorCode.FILE_NOT_FOUND: Rule.FEW,
+    ErrorCode.REQUEST_REJECTED: Rule.NEVER,
+    ErrorCode.FLOW_CONTROL: Rule.SLOWER,
+    ErrorCode.UPSTREAM_ERROR: Rule.USUAL,
+    ErrorCode.UPSTREAM_UNREACHABLE: Rule.USUAL,
+    ErrorCode.TIMEOUT: Rule.USUAL,
+    ErrorCode.TRUNCATED: Rule.USUAL,
+    ErrorCode.CORRUPT_ARCHIVE: Rule.USUAL,
+    ErrorCode.TOO_LARGE: Rule.NEVER,
+    ErrorCode.STORAGE_FULL: Rule.UNCOUNTED,
+    ErrorCode.STORAGE_ERROR: Rule.USUAL,
+    ErrorCode.DELIVERY_LIMIT: Rule.NEVER,
+    ErrorCode.INTERNAL_ERROR: Rule.USUAL,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """The job waits `delay` seconds in the broker and comes back as attempt number `attempt`."""
+
+    delay: float
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """The waits between attempts and the bounds on their number.
+
+    Attributes:
+        delays: Seconds of each wait, in order; one more attempt than there are waits.
+        not_found_attempts: Attempts in all while CC-FS says that the file does not exist.
+        defer_delay: Seconds that a job waits which goes back without having been tried, when
+            there are no `delays` to take the shortest of.
+    """
+
+    delays: tuple[float, ...]
+    not_found_attempts: int = 3
+    defer_delay: float = 5.0
+
+    @property
+    def tiers(self) -> tuple[float, ...]:
+        """Every wait, in seconds, that the broker needs a queue for; ascending, at least one."""
+        return tuple(sorted(set(self.delays))) or (self.defer_delay,)
+
+    def decide(self, error: JobError, attempt: int) -> Retry | None:
+        """Say what follows when attempt number `attempt` failed with `error`; None gives up."""
+        rule = RULES[error.code]
+        if rule is Rule.UNCOUNTED:
+            return self.defer(attempt)
+        if rule is Rule.NEVER or attempt >= self._attempts(rule):
+            return None
+        wait = self._wait(attempt + 1 if rule is Rule.SLOWER else attempt)
+        return Retry(self._at_least(max(wait, error.retry_after or 0)), attempt + 1)
+
+    def defer(self, attempt: int) -> Retry:
+        """Send a job back through the shortest wait without counting an attempt."""
+        return Retry(self.tiers[0], attempt)
+
+    def _attempts(self, rule: Rule) -> int:
+        attempts = len(self.delays) + 1
+        return min(attempts, self.not_found_attempts) if rule is Rule.FEW else attempts
+
+    def _wait(self, attempt: int) -> float:
+        return self.delays[min(attempt, len(self.delays)) - 1]
+
+    def _at_least(self, seconds: float) -> float:
+        return next((tier for tier in self.tiers if tier >= seconds), self.tiers[-1])
+
+
+def backoff(failures: int, jitter: float, *, base: float = 0.5, cap: float = 30.0) -> float:
+    """Seconds to wait after so many failures in a row: exponential with "equal jitter".
+
+    Args:
+        failures: How many attempts in a row have failed; 1 after the first.
+        jitter: A random number in [0, 1).
+        base: Seconds around which the first wait lies.
+        cap: The longest wait in seconds.
+    """
+    ceiling = min(cap, base * 2.0 ** min(failures, 32))
+    return ceiling / 2 + jitter * ceiling / 2

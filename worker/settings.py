@@ -1,0 +1,336 @@
+"""The worker's settings: environment variables with the prefix `WORKER_`, a `.env` file, or secret files.
+
+`WORKER_SECRETS_DIR` names a directory of files called like the variables (`WORKER_AMQP__URL`), which is
+how a mounted Secret provides them. The environment wins over `.env`, and both win over secret files.
+"""
+
+import difflib
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_settings import (
+    BaseSettings,
+    NestedSecretsSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+from yarl import URL
+
+PREFIX = "WORKER_"
+DELIMITER = "__"
+SECRETS_DIR = "WORKER_SECRETS_DIR"
+
+
+class SettingsError(Exception):
+    """The settings are wrong.
+
+    Attributes:
+        lines: One line for each wrong setting, each naming its variable.
+    """
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self.lines = tuple(lines)
+        super().__init__("\n".join(self.lines))
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise PydanticCustomError("finite", "must be a finite number of seconds")
+    return value
+
+
+def _url(*schemes: str) -> AfterValidator:
+    wanted = " or ".join(f"{scheme}://" for scheme in schemes)
+
+    def check(value: str | SecretStr) -> str | SecretStr:
+        # The value is not shown: it may hold a password.
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        try:
+            url = URL(text)
+        except ValueError:
+            raise PydanticCustomError("url", f"must be a URL: {wanted}host:port") from None
+        if url.scheme not in schemes or not url.host:
+            raise PydanticCustomError("url", f"must be a URL: {wanted}host:port")
+        return value
+
+    return AfterValidator(check)
+
+
+def _no_path(value: str) -> str:
+    if URL(value).path not in {"", "/"}:
+        raise PydanticCustomError("url", "must have no path: the worker adds CC-FS's own")
+    return value.rstrip("/")
+
+
+def _json_list(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise PydanticCustomError("json", "must be a JSON list of seconds, such as [10, 60, 300]") from None
+
+
+Seconds = Annotated[float, Field(gt=0), AfterValidator(_finite)]
+Wait = Annotated[float, Field(ge=0.001, le=86_400)]
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9._:-]+$")]
+Bytes = Annotated[int, Field(ge=0)]
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+
+class Amqp(_Group):
+    """The broker."""
+
+    url: Annotated[SecretStr, _url("amqp", "amqps")] = SecretStr("amqp://guest:guest@127.0.0.1:5672/")
+    """Where RabbitMQ is, with login and virtual host: `amqps://user:password@host:5671/vhost`."""
+    ca_file: Path | None = None
+    """PEM file of the authorities to trust for `amqps://`; the system's when unset."""
+    cert_file: Path | None = None
+    """PEM file of a client certificate, when the broker asks for one."""
+    key_file: Path | None = None
+    """PEM file of its private key; looked for in `cert_file` when unset."""
+    heartbeat: Annotated[int, Field(ge=1, le=300)] = 15
+    """Seconds; a dead line is noticed after about three."""
+    connect_timeout: Seconds = 15.0
+    """Seconds to open a connection."""
+    publish_timeout: Seconds = 15.0
+    """Seconds to wait for the broker to confirm a message."""
+    consumer_timeout: Seconds = 1800.0
+    """Seconds after which this broker closes a channel whose message is not acknowledged (its own
+    `consumer_timeout`, 30 minutes unless configured); the worker's deadlines must lie below."""
+    declare: bool = True
+    """Declare queues and exchanges at start; false only checks that they exist."""
+    delivery_limit: Annotated[int, Field(ge=1, le=1_000_000)] = 20
+    """Deliveries after which the broker gives up on a job message."""
+    jobs_queue: Name = "ccfs.jobs"
+    """The queue of jobs."""
+    results_exchange: Name = "ccfs.results"
+    """The topic exchange of outcomes."""
+    results_queue: Name = "ccfs.results"
+    """The queue that is bound to it with `#`, so that no outcome is lost before a consumer exists."""
+    results_queue_enabled: bool = True
+    """False leaves that queue out: then some consumer's own queue must be bound."""
+    dead_queue: Name = "ccfs.dead"
+    """The queue of parked messages."""
+
+
+class Ccfs(_Group):
+    """The file service."""
+
+    base_url: Annotated[str, _url("https", "http"), AfterValidator(_no_path)]
+    """Where CC-FS, or the NSLB before it, is: `https://ip:port`."""
+    host_header: Annotated[str, Field(pattern=r"^[!-~]+$", max_length=255)] | None = None
+    """The Host (`ip:port`) that CC-FS expects, where a proxy makes it differ from `base_url`."""
+    ca_file: Path | None = None
+    """PEM file of the authorities to trust; the system's when unset."""
+    danger_accept_any_certificate: bool = False
+    """True turns off TLS verification: whoever stands in between can read and change everything."""
+    connect_timeout: Seconds = 10.0
+    """Seconds for name lookup, TCP and TLS together."""
+    idle_timeout: Seconds = 60.0
+    """Seconds without a byte from CC-FS."""
+    max_requests_per_second: Annotated[float, Field(gt=0, le=100_000)] | None = None
+    """Requests of this worker process per second; unbounded when unset."""
+
+
+class Credentials(_Group):
+    """The accounts' keys."""
+
+    dir: Path
+    """A directory with one file per appId that holds its secret key."""
+
+
+class Storage(_Group):
+    """The shared storage."""
+
+    root: Path
+    """An existing, writable directory: the mounted volume."""
+    max_file_bytes: Annotated[int, Field(gt=0)] = 10 * 1024**3
+    """Larger files are refused."""
+    min_free_bytes: Bytes = 256 * 1024**2
+    """Bytes that stay free on the volume; below, intake pauses."""
+    stale_after: Seconds = 86_400.0
+    """Seconds after which an untouched temporary file counts as left behind and is removed."""
+    check_interval: Seconds = 5.0
+    """Seconds between two looks at the volume's free space."""
+
+
+class Retry(_Group):
+    """The attempts."""
+
+    delays: Annotated[tuple[Wait, ...], BeforeValidator(_json_list), Field(max_length=32)] = (
+        10.0,
+        60.0,
+        300.0,
+        900.0,
+    )
+    """JSON list of seconds, one per wait; one more attempt than there are waits."""
+    not_found_attempts: Annotated[int, Field(ge=1, le=100)] = 3
+    """Attempts in all while CC-FS says that the file does not exist."""
+
+
+class Http(_Group):
+    """The server of probes and metrics."""
+
+    host: Annotated[str, Field(min_length=1)] = "0.0.0.0"  # noqa: S104 - kubelet and Prometheus come from outside the pod
+    """The address to listen on."""
+    port: Annotated[int, Field(ge=0, le=65_535)] = 8080
+    """The port to listen on; 0 takes any free one."""
+
+
+class Log(_Group):
+    """The log, on standard output."""
+
+    level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"],
+        BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value),
+    ] = "INFO"
+    """The least severe lines to write."""
+    format: Literal["json", "console"] = "json"
+    """`json` for machines, `console` for people."""
+
+
+class Settings(BaseSettings):
+    """Everything that can be set."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter=DELIMITER,
+        env_file=".env",
+        env_ignore_empty=True,
+        enable_decoding=False,
+        extra="ignore",
+        frozen=True,
+        use_attribute_docstrings=True,
+    )
+
+    amqp: Amqp = Field(default_factory=Amqp)
+    ccfs: Ccfs
+    credentials: Credentials
+    storage: Storage
+    retry: Retry = Field(default_factory=Retry)
+    http: Http = Field(default_factory=Http)
+    log: Log = Field(default_factory=Log)
+    concurrency: Annotated[int, Field(ge=1, le=2000)] = 16
+    """Downloads at once; also the prefetch of the job consumer."""
+    concurrency_per_app: Annotated[int, Field(ge=1)] | None = None
+    """Downloads of one account at once; as many as `concurrency` when unset."""
+    job_timeout: Seconds = 1500.0
+    """Seconds that one attempt at a job may take in all."""
+    shutdown_grace: Annotated[float, Field(ge=0), AfterValidator(_finite)] = 30.0
+    """Seconds that downloads in flight have to finish after SIGTERM."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic-settings calls it so
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order the sources; a secrets directory is one only when a variable names it."""
+        sources = (init_settings, env_settings, dotenv_settings)
+        directory = os.environ.get(SECRETS_DIR)
+        if not directory:
+            return sources
+        return (
+            *sources,
+            NestedSecretsSettingsSource(
+                file_secret_settings,
+                secrets_dir=directory,
+                env_prefix=PREFIX,
+                secrets_nested_delimiter=DELIMITER,
+            ),
+        )
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if clashes := dict(self._clashes()):
+            raise PydanticCustomError("clash", "settings clash", {"clashes": clashes})
+        return self
+
+    def _clashes(self) -> Iterator[tuple[str, str]]:
+        limit = f"must be below WORKER_AMQP__CONSUMER_TIMEOUT ({self.amqp.consumer_timeout:g})"
+        if self.job_timeout >= self.amqp.consumer_timeout:
+            yield "WORKER_JOB_TIMEOUT", f"{limit}: the broker would take the job away first"
+        if self.shutdown_grace >= self.amqp.consumer_timeout:
+            yield "WORKER_SHUTDOWN_GRACE", f"{limit}: the broker would take the jobs away first"
+        if self.storage.stale_after <= self.job_timeout:
+            yield (
+                "WORKER_STORAGE__STALE_AFTER",
+                f"must be above WORKER_JOB_TIMEOUT ({self.job_timeout:g}): running downloads would be swept",
+            )
+        if self.amqp.key_file is not None and self.amqp.cert_file is None:
+            yield "WORKER_AMQP__CERT_FILE", "is required beside WORKER_AMQP__KEY_FILE"
+
+
+def load() -> Settings:
+    """Read and validate the settings; touches nothing else.
+
+    Raises:
+        SettingsError: Something is missing or wrong.
+    """
+    try:
+        return Settings()
+    except ValidationError as exc:
+        errors = exc.errors(include_input=False, include_url=False)
+        raise SettingsError(line for error in errors for line in _lines(error)) from None
+
+
+def unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
+    """Say of each variable with our prefix that names no setting what may be meant."""
+    known = [SECRETS_DIR, *variables(Settings)]
+    for name in sorted(environ):
+        if not name.upper().startswith(PREFIX) or name.upper() in known:
+            continue
+        close = difflib.get_close_matches(name.upper(), known, n=1)
+        yield f"{name}: is no setting" + (f"; did you mean {close[0]}?" if close else "")
+
+
+def variables(model: type[BaseModel], prefix: str = PREFIX) -> Iterator[str]:
+    """Name the variable of every setting."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, _Group):
+            yield from variables(field.annotation, f"{prefix}{name.upper()}{DELIMITER}")
+        else:
+            yield f"{prefix}{name.upper()}"
+
+
+def _lines(error: ErrorDetails) -> Iterator[str]:
+    if error["type"] == "clash":
+        yield from (f"{variable}: {message}" for variable, message in error["ctx"]["clashes"].items())
+        return
+    path = [str(part) for part in error["loc"] if isinstance(part, str)][:2]
+    variable = PREFIX + DELIMITER.join(path).upper()
+    if error["type"] == "missing":
+        yield from (f"{name}: is required and not set" for name in _required(path, variable))
+    else:
+        yield f"{variable}: {error['msg'][:1].lower()}{error['msg'][1:]}"
+
+
+def _required(path: list[str], variable: str) -> list[str]:
+    """The variables behind a missing field; a group of which nothing is set is missing as a whole."""
+    group = Settings.model_fields[path[0]].annotation
+    if len(path) > 1 or not (isinstance(group, type) and issubclass(group, _Group)):
+        return [variable]
+    required = (name for name, field in group.model_fields.items() if field.is_required())
+    return [f"{variable}{DELIMITER}{name.upper()}" for name in required]

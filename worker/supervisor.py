@@ -1,0 +1,116 @@
+"""Keeps the worker in a session with RabbitMQ: opens the next one when one is lost, until told to drain."""
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine
+
+import structlog
+
+from worker.broker import BrokerOptions, Session, open_session
+from worker.errors import BrokerError
+from worker.gate import Gate
+from worker.intake import Intake
+from worker.retry import backoff
+
+_SETTLED_AFTER = 30.0
+"""Seconds after which a session counts as a success; one lost sooner adds to the backoff."""
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class Supervisor:
+    """Opens sessions one after another and lets jobs in while the gate is open.
+
+    Args:
+        options: The broker.
+        intake: Takes the deliveries.
+        gate: Says whether new jobs are taken.
+        draining: Is set when the worker shall end.
+        grace: Seconds that what is in flight then has to finish.
+        on_session: Is called at each session opened.
+    """
+
+    def __init__(
+        self,
+        options: BrokerOptions,
+        *,
+        intake: Intake,
+        gate: Gate,
+        draining: asyncio.Event,
+        grace: float,
+        on_session: Callable[[], None],
+    ) -> None:
+        self._options = options
+        self._intake = intake
+        self._gate = gate
+        self._draining = draining
+        self._grace = grace
+        self._on_session = on_session
+        self._session: Session | None = None
+        self._problem = "not connected yet"
+
+    def problem(self) -> str:
+        """Why there is no session, as one line; empty when there is one."""
+        return "" if self._session is not None else self._problem
+
+    def pause(self) -> str:
+        """Why the session takes no jobs, as one line; empty when it does."""
+        if self._draining.is_set():
+            return "draining"
+        if reasons := self._gate.reasons:
+            return "; ".join(f"paused: {detail}" for detail in reasons.values())
+        return "" if self._session is not None and self._session.consuming else "not consuming"
+
+    async def run(self) -> None:
+        """Work until told to drain, then drain."""
+        failures = 0
+        loop = asyncio.get_running_loop()
+        while not self._draining.is_set():
+            started = loop.time()
+            try:
+                await self._hold_session()
+            except BrokerError as exc:
+                failures = 1 if loop.time() - started > _SETTLED_AFTER else failures + 1
+                self._problem = str(exc)
+                wait = backoff(failures, random.random())
+                log.warning("broker.unavailable", reason=self._problem, retry_in=round(wait, 1))
+                await _first(self._draining.wait(), asyncio.sleep(wait))
+        # Without a session nothing that is in flight can be settled any more.
+        await self._intake.drain(grace=0)
+
+    async def _hold_session(self) -> None:
+        async with open_session(
+            self._options, on_job=self._intake.receive, on_dropped=self._intake.receive_dropped
+        ) as session:
+            log.info("broker.connected")
+            self._on_session()
+            self._session = session
+            try:
+                await self._work(session)
+            finally:
+                self._session = None
+
+    async def _work(self, session: Session) -> None:
+        while not self._draining.is_set():
+            if self._gate.is_open:
+                await session.consume()
+                await _first(session.lost(), self._draining.wait(), self._gate.wait_closed())
+            else:
+                log.warning("intake.paused", **self._gate.reasons)
+                await session.pause()
+                await _first(session.lost(), self._draining.wait(), self._gate.wait_open())
+                log.info("intake.resumed")
+            if session.is_lost:
+                raise BrokerError(await session.lost())
+        await session.stop()
+        await self._intake.drain(self._grace)
+
+
+async def _first(*waits: Coroutine[object, object, object]) -> None:
+    """Wait until the first of several is done; the others are dropped."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()

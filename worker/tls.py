@@ -1,0 +1,31 @@
+"""TLS towards the peers: verified always, unless a setting named for its danger says otherwise."""
+
+import ssl
+from pathlib import Path
+
+
+def client_context(
+    *,
+    ca_file: Path | None = None,
+    certificate: Path | None = None,
+    key: Path | None = None,
+    verify: bool = True,
+) -> ssl.SSLContext:
+    """Make a context for outgoing connections, with the ciphers and versions Python deems safe.
+
+    Args:
+        ca_file: PEM file of the authorities to trust; None trusts the system's.
+        certificate: PEM file of our own certificate, for peers that ask for one.
+        key: PEM file of that certificate's private key; None looks for it in `certificate`.
+        verify: False accepts any certificate: whoever stands between us and the peer can read all.
+
+    Raises:
+        OSError: A file cannot be read, or holds no PEM data (`ssl.SSLError` is an OSError).
+    """
+    context = ssl.create_default_context(cafile=ca_file)
+    if certificate is not None:
+        context.load_cert_chain(certificate, key)
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
