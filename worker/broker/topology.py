@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from aio_pika import ExchangeType
 from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import ChannelClosed, ChannelNotFoundEntity, ChannelPreconditionFailed
-
 from pamqp.common import FieldValue
 
 from worker.errors import BrokerError

@@ -1,0 +1,64 @@
+# Everything runs from .venv, which `setup` builds on first use and again when the locks or pyproject.toml change.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+BIN := .venv/bin
+STAMP := .venv/.setup-done
+COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-header --quiet $(if $(UPGRADE),--upgrade)
+
+.PHONY: help
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(STAMP) ## build .venv (PYTHON=... chooses the interpreter)
+
+$(STAMP): requirements-dev.lock pyproject.toml devkit/setup.sh
+	@PYTHON="$(PYTHON)" devkit/setup.sh
+	@touch $@
+
+.PHONY: demo
+demo: $(STAMP) ## see the worker work (AMQP=amqp://... uses your broker, else a private RabbitMQ)
+	@$(BIN)/python -m devkit.demo
+
+.PHONY: test
+test: $(STAMP) ## run all tests (AMQP=amqp://... as above; ARGS=... for pytest)
+	@$(BIN)/python -m devkit.broker ensure
+	$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: lint
+lint: $(STAMP) ## check style and the import rules
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+
+.PHONY: types
+types: $(STAMP) ## check types
+	$(BIN)/mypy
+
+.PHONY: check
+check: lint types test ## lint, types and test
+
+.PHONY: format
+format: $(STAMP) ## format the code and mend what ruff can
+	$(BIN)/ruff check --fix --exit-zero
+	$(BIN)/ruff format
+
+.PHONY: lock
+lock: $(STAMP) ## write the requirements locks anew (UPGRADE=1 takes newer versions)
+	$(COMPILE) --output-file requirements.lock
+	$(COMPILE) --group dev --constraint requirements.lock --output-file requirements-dev.lock
+
+.PHONY: schemas
+schemas: $(STAMP) ## write the message schemas anew
+	$(BIN)/python -m schemas
+
+.PHONY: broker
+broker: $(STAMP) ## run a private RabbitMQ until Ctrl-C
+	@$(BIN)/python -m devkit.broker
+
+.PHONY: clean
+clean: ## remove .venv, caches and build results
+	rm -rf .venv .run dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
