@@ -1,0 +1,121 @@
+"""Keeps account of jobs, outcomes and files, and says what was lost on the way.
+
+The measure is Jepsen's: of the jobs published, how many were lost, duplicated, unexpected or partial. A
+duplicate is allowed and counted; the other three are always to be 0.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from schemas import DownloadCompleted, DownloadFailed, Outcome
+
+Digest = Callable[[str, str], str]
+"""Gives the SHA-256 that the file of an account has at CC-FS: (appId, billFileName) to lower-case hex."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """What became of the jobs.
+
+    Attributes:
+        published: jobs published.
+        completed: jobs with a `completed` outcome.
+        failed: jobs with `failed` outcomes only.
+        lost: jobs without any outcome.
+        duplicated: outcomes beyond the first of their job.
+        unexpected: outcomes that nobody asked for, or with another digest than the file has at CC-FS or here.
+        partial: files under a final name that are not what CC-FS has.
+    """
+
+    published: int
+    completed: int
+    failed: int
+    lost: int
+    duplicated: int
+    unexpected: int
+    partial: int
+
+    @property
+    def sound(self) -> bool:
+        """Whether the promise was kept."""
+        return not (self.lost or self.unexpected or self.partial)
+
+
+@dataclass
+class Ledger:
+    """The account of one storage root.
+
+    Attributes:
+        root: the storage root.
+        digest: what the files should be.
+        outcomes: the events seen, by job.
+    """
+
+    root: Path
+    digest: Digest
+    outcomes: dict[str, list[Outcome]] = field(default_factory=lambda: defaultdict(list))
+    _published: set[str] = field(default_factory=set)
+
+    def publish(self, job_id: str) -> None:
+        """Notes that a job was published (confirmed by the broker)."""
+        self._published.add(job_id)
+
+    def settle(self, outcome: Outcome) -> None:
+        """Notes an event."""
+        self.outcomes[outcome.job_id].append(outcome)
+
+    @property
+    def open_jobs(self) -> set[str]:
+        """Jobs without an outcome so far."""
+        return self._published - self.outcomes.keys()
+
+    @property
+    def codes(self) -> dict[str, str]:
+        """By job, the error code of its last outcome; empty for a completed one."""
+        return {
+            job_id: str(events[-1].error_code) if isinstance(events[-1], DownloadFailed) else ""
+            for job_id, events in self.outcomes.items()
+        }
+
+    def counts(self) -> Counts:
+        """Sums up, with a look at every file; blocks."""
+        seen = [self.outcomes[job_id] for job_id in self._published & self.outcomes.keys()]
+        completed = sum(any(isinstance(event, DownloadCompleted) for event in events) for events in seen)
+        return Counts(
+            published=len(self._published),
+            completed=completed,
+            failed=len(seen) - completed,
+            lost=len(self.open_jobs),
+            duplicated=sum(len(events) - 1 for events in seen),
+            unexpected=sum(1 for _ in self._unexpected()),
+            partial=sum(1 for _ in self._partial()),
+        )
+
+    def _unexpected(self) -> Iterator[Outcome]:
+        for job_id, events in self.outcomes.items():
+            for event in events:
+                if job_id not in self._published or not self._holds(event):
+                    yield event
+
+    def _holds(self, event: Outcome) -> bool:
+        if isinstance(event, DownloadFailed):
+            return True
+        return (
+            event.sha256 == self.digest(event.app_id, event.bill_file_name) == _sha256(self.root / event.path)
+        )
+
+    def _partial(self) -> Iterator[Path]:
+        for file in self.root.glob("*/*/*"):
+            if not file.name.startswith(".") and _sha256(file) != self.digest(file.parts[-3], file.name):
+                yield file
+
+
+def _sha256(file: Path) -> str | None:
+    try:
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except FileNotFoundError:
+        return None
