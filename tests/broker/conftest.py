@@ -1,0 +1,90 @@
+"""A session with the real broker, and a second client that looks from outside."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+
+import aio_pika
+import pytest
+from aio_pika.abc import AbstractChannel
+
+from devkit.broker import Broker
+from worker.broker import AmqpDelivery, BrokerOptions, Names, Session, Topology, open_session
+
+
+@pytest.fixture
+def names(prefix: str) -> Names:
+    return Names(
+        jobs=f"{prefix}.jobs",
+        results=f"{prefix}.results",
+        results_queue=f"{prefix}.results",
+        dead=f"{prefix}.dead",
+    )
+
+
+@pytest.fixture
+def options(rabbitmq: Broker, names: Names) -> BrokerOptions:
+    return BrokerOptions(
+        url=rabbitmq.url,
+        topology=Topology(names=names, tiers=(0.05, 60.0), delivery_limit=3),
+        declare=True,
+        prefetch=4,
+        heartbeat=10,
+        connect_timeout=10,
+        publish_timeout=10,
+        tls=None,
+        host="test",
+    )
+
+
+@pytest.fixture
+async def outside(rabbitmq: Broker, names: Names, options: BrokerOptions) -> AsyncIterator[AbstractChannel]:
+    """Another client's channel, with confirms; what the test declared is deleted through it."""
+    async with await aio_pika.connect(rabbitmq.url) as connection:
+        yield await connection.channel(on_return_raises=True)
+        # The test may have had its channel closed by a refusal.
+        channel = await connection.channel()
+        for queue in options.topology.queues():
+            await channel.queue_delete(queue)
+        await channel.exchange_delete(names.results)
+        await channel.exchange_delete(names.dead_letter_exchange)
+
+
+@dataclass
+class Inbox:
+    """What a session delivered, in order."""
+
+    jobs: asyncio.Queue[AmqpDelivery] = field(default_factory=asyncio.Queue)
+    dropped: asyncio.Queue[AmqpDelivery] = field(default_factory=asyncio.Queue)
+
+
+@dataclass
+class Connected:
+    session: Session
+    inbox: Inbox
+
+
+Connect = Callable[[], AbstractAsyncContextManager[Connected]]
+
+
+@pytest.fixture
+def connect(options: BrokerOptions) -> Connect:
+    """Opens a session that consumes."""
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[Connected]:
+        inbox = Inbox()
+        async with open_session(
+            options, on_job=inbox.jobs.put_nowait, on_dropped=inbox.dropped.put_nowait
+        ) as session:
+            await session.consume()
+            yield Connected(session, inbox)
+
+    return opened
+
+
+@pytest.fixture
+async def connected(connect: Connect, outside: AbstractChannel) -> AsyncIterator[Connected]:  # noqa: ARG001
+    async with connect() as opened:
+        yield opened

@@ -1,0 +1,292 @@
+"""Sessions: what is delivered, settled, published, and how a lost one shows."""
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from aio_pika.abc import AbstractChannel
+
+from devkit.broker import Broker
+from schemas import DownloadFailed, ErrorCode
+from tests.amqp import put, take
+from tests.broker.conftest import Connect, Connected
+from worker.broker import AmqpDelivery, BrokerOptions, Names, Topology, open_session
+from worker.errors import BrokerError, JobError, NotConfirmedError, SessionLostError
+from worker.job import Job, read_job
+from worker.outcome import Span, failed
+from worker.retry import Retry
+
+BODY = b'{"appId": "app1", "billFileName": "20260131_a.zip"}'
+NOW = datetime(2026, 1, 31, 8, 15, tzinfo=UTC)
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+ERROR = JobError(ErrorCode.FILE_NOT_FOUND, "not there", result_code="0300011", http_status=200)
+
+
+def outcome_of(job: Job) -> DownloadFailed:
+    return failed(job, ERROR, Span(started_at=NOW, finished_at=NOW, worker="w"))
+
+
+async def delivered(connected: Connected) -> tuple[AmqpDelivery, Job]:
+    delivery = await connected.inbox.jobs.get()
+    return delivery, read_job(delivery.envelope)
+
+
+async def test_a_delivery_carries_what_the_contract_reads(
+    connected: Connected, outside: AbstractChannel, names: Names
+) -> None:
+    headers: dict[str, Any] = {"traceparent": TRACE, "x-attempt": 2, "x-other": "unread"}
+    await put(outside, names.jobs, BODY, message_id="m1", correlation_id="c1", headers=headers)
+
+    delivery, job = await delivered(connected)
+
+    assert (job.job_id, job.correlation_id, job.attempt, job.traceparent) == ("m1", "c1", 2, TRACE)
+    assert delivery.envelope.body == BODY
+    assert not delivery.redelivered
+    await delivery.ack()
+
+
+async def test_no_more_jobs_come_than_the_prefetch_allows(
+    connected: Connected, outside: AbstractChannel, names: Names
+) -> None:
+    for _ in range(6):
+        await put(outside, names.jobs, BODY)
+
+    held = [await connected.inbox.jobs.get() for _ in range(4)]
+    await held[0].ack()
+    await connected.inbox.jobs.get()
+
+    assert connected.inbox.jobs.empty()
+
+
+async def test_an_outcome_is_published_as_the_contract_says(
+    connected: Connected, outside: AbstractChannel, names: Names
+) -> None:
+    await put(outside, names.jobs, BODY, message_id="m1", headers={"traceparent": TRACE, "tracestate": "a=b"})
+    delivery, job = await delivered(connected)
+
+    await delivery.publish(outcome_of(job), job)
+    await delivery.ack()
+
+    assert names.results_queue
+    event = await take(outside, names.results_queue)
+    assert event.routing_key == "failed.app1"
+    assert (event.content_type, event.type, event.app_id) == (
+        "application/json",
+        "download.failed",
+        "ccfs-worker",
+    )
+    assert event.correlation_id == "m1"
+    assert event.message_id not in {None, "m1"}
+    assert event.delivery_mode == 2
+    assert event.timestamp is not None
+    assert str(event.headers["traceparent"]).startswith(TRACE[:36])
+    assert event.headers["tracestate"] == "a=b"
+    assert DownloadFailed.model_validate_json(event.body, strict=False) == outcome_of(job)
+
+
+async def test_an_outcome_that_no_queue_takes_is_not_confirmed(
+    connected: Connected, outside: AbstractChannel, names: Names
+) -> None:
+    await put(outside, names.jobs, BODY)
+    delivery, job = await delivered(connected)
+    assert names.results_queue
+    await outside.queue_delete(names.results_queue)
+
+    with pytest.raises(NotConfirmedError, match="no queue takes") as caught:
+        await delivery.publish(outcome_of(job), job)
+
+    assert caught.value.unroutable
+
+
+async def test_a_retry_comes_back_with_its_attempt_counted(
+    connected: Connected, outside: AbstractChannel, names: Names
+) -> None:
+    """Identity, trace and foreign headers stay; what the broker wrote about the first life does not."""
+    headers: dict[str, Any] = {"x-other": "kept", "traceparent": TRACE}
+    await put(outside, names.jobs, BODY, message_id="m1", headers=headers, priority=1)
+    first, job = await delivered(connected)
+
+    await first.retry(Retry(0.05, 2), job)
+    await first.ack()
+    second, again = await delivered(connected)
+
+    assert (again.job_id, again.attempt, again.traceparent) == ("m1", 2, TRACE)
+    assert second.envelope.body == BODY
+    await second.retry(Retry(60.0, 3), again)
+    await second.ack()
+    waiting = await take(outside, names.tier(60.0))
+    assert waiting.headers["x-other"] == "kept"
+    assert "x-death" not in waiting.headers
+
+
+async def test_a_parked_copy_says_why(connected: Connected, outside: AbstractChannel, names: Names) -> None:
+    await put(outside, names.jobs, b"nonsense")
+    delivery, job = await delivered(connected)
+
+    await delivery.park(JobError(ErrorCode.INVALID_JOB, "not JSON"), job)
+    await delivery.ack()
+
+    parked = await take(outside, names.dead)
+    assert parked.body == b"nonsense"
+    assert (parked.headers["x-dead-reason"], parked.headers["x-dead-detail"]) == ("INVALID_JOB", "not JSON")
+
+
+async def test_what_is_given_back_comes_again(
+    connected: Connected, outside: AbstractChannel, names: Names
+) -> None:
+    await put(outside, names.jobs, BODY)
+    first, _ = await delivered(connected)
+
+    await first.give_back()
+
+    second, _ = await delivered(connected)
+    assert second.redelivered
+    await second.ack()
+
+
+async def test_a_message_rejected_too_often_is_dropped_to_us(
+    connected: Connected, outside: AbstractChannel, names: Names
+) -> None:
+    """The broker gives up after its delivery limit (3 here), and the worker hears of it."""
+    await put(outside, names.jobs, BODY, message_id="m1")
+
+    async def reject_all() -> None:
+        while True:
+            await (await connected.inbox.jobs.get()).reject()
+
+    rejecting = asyncio.create_task(reject_all())
+    dropped = await connected.inbox.dropped.get()
+    rejecting.cancel()
+
+    assert read_job(dropped.envelope).job_id == "m1"
+    await dropped.ack()
+
+
+async def test_two_copies_with_the_same_id_are_each_confirmed(
+    connected: Connected, outside: AbstractChannel, names: Names
+) -> None:
+    """aiormq tells returned messages apart by message_id, which publishers may repeat."""
+    for _ in range(4):
+        await put(outside, names.jobs, BODY, message_id="same")
+    deliveries = [await delivered(connected) for _ in range(4)]
+
+    await asyncio.gather(*(delivery.retry(Retry(0.05, 2), job) for delivery, job in deliveries))
+    for delivery, _ in deliveries:
+        await delivery.ack()
+
+    again = [await delivered(connected) for _ in range(4)]
+    assert [job.attempt for _, job in again] == [2, 2, 2, 2]
+
+
+async def test_pausing_takes_no_more_and_keeps_what_came(
+    connected: Connected, outside: AbstractChannel, names: Names
+) -> None:
+    await put(outside, names.jobs, b"first")
+    held = await connected.inbox.jobs.get()
+
+    await connected.session.pause()
+    await put(outside, names.jobs, b"second")
+    assert (await take(outside, names.jobs)).body == b"second"
+    await held.ack()
+    await put(outside, names.jobs, b"third")
+    await connected.session.consume()
+
+    assert (await connected.inbox.jobs.get()).envelope.body == b"third"
+
+
+async def test_a_deleted_queue_loses_the_session(
+    connected: Connected, outside: AbstractChannel, names: Names
+) -> None:
+    await outside.queue_delete(names.jobs)
+
+    assert "cancelled our consumer" in await connected.session.lost()
+    assert not connected.session.consuming
+
+
+async def test_a_closed_connection_loses_the_session_and_its_deliveries(
+    rabbitmq: Broker, connect: Connect, outside: AbstractChannel, names: Names, options: BrokerOptions
+) -> None:
+    """Nothing can be published or settled for a message that the broker gives out again."""
+    if rabbitmq.node is None:
+        pytest.skip("needs a broker whose connections we may close")
+    async with connect() as connected:
+        await put(outside, names.jobs, BODY)
+        delivery, job = await delivered(connected)
+        await close_connection(rabbitmq, f"ccfs-worker {options.host} consumer")
+
+        assert await connected.session.lost()
+        assert not delivery.alive
+        for settle in (
+            delivery.ack(),
+            delivery.give_back(),
+            delivery.reject(),
+            delivery.publish(outcome_of(job), job),
+            delivery.retry(Retry(0.05, 2), job),
+            delivery.park(ERROR, job),
+        ):
+            with pytest.raises(SessionLostError):
+                await settle
+
+    async with connect() as connected:
+        again, _ = await delivered(connected)
+        assert again.redelivered
+        await again.ack()
+
+
+async def close_connection(broker: Broker, name: str) -> None:
+    """As an operator does. Connections of killed tests may bear the same name: all are closed."""
+    assert broker.node is not None
+    listed = await asyncio.to_thread(
+        broker.node.rabbitmqctl, "list_connections", "pid", "client_properties", "--no-table-headers"
+    )
+    for line in listed.splitlines():
+        if name in line:
+            await asyncio.to_thread(broker.node.rabbitmqctl, "close_connection", line.split("\t")[0], "test")
+
+
+async def test_a_refused_login_is_one_line_without_the_password(options: BrokerOptions) -> None:
+    wrong = replace(options, url=options.url.replace("guest:guest", "guest:wrong-password"))
+
+    with pytest.raises(BrokerError, match="refused the login of 'guest': check user and password") as caught:
+        await enter(wrong)
+
+    assert "wrong-password" not in str(caught.value)
+
+
+async def test_an_unreachable_broker_is_named(options: BrokerOptions) -> None:
+    nowhere = replace(options, url="amqp://guest:guest@127.0.0.1:9/")
+
+    with pytest.raises(BrokerError, match=r"RabbitMQ at 127.0.0.1:9/ cannot be reached.*WORKER_AMQP__URL"):
+        await enter(nowhere)
+
+
+async def test_a_broker_that_keeps_silent_is_not_waited_for(options: BrokerOptions) -> None:
+    async def keep_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(keep_silent, "127.0.0.1", 0) as silent:
+        port = silent.sockets[0].getsockname()[1]
+        url = f"amqp://guest:guest@127.0.0.1:{port}/"
+        with pytest.raises(BrokerError, match=r"did not answer within 0\.2 s"):
+            await enter(replace(options, url=url, connect_timeout=0.2))
+
+
+async def test_a_missing_virtual_host_is_explained(options: BrokerOptions) -> None:
+    with pytest.raises(BrokerError, match="nowhere"):
+        await enter(replace(options, url=options.url + "nowhere"))
+
+
+async def enter(options: BrokerOptions) -> None:
+    async with open_session(options, on_job=lambda _: None, on_dropped=lambda _: None):
+        pytest.fail("the session must not open")
+
+
+async def test_with_declaring_off_a_session_only_checks(options: BrokerOptions, prefix: str) -> None:
+    names = Names(jobs=f"{prefix}.none", results=f"{prefix}.none", results_queue=None, dead=f"{prefix}.none")
+    topology = Topology(names=names, tiers=(), delivery_limit=3)
+
+    with pytest.raises(BrokerError, match="does not exist: make it"):
+        await enter(replace(options, topology=topology, declare=False))
