@@ -57,10 +57,11 @@ class Job:
 
 def read_job(envelope: Envelope) -> Job:
     """Read a message; never raises: what cannot be read becomes the job's `defect`."""
-    request, defect = _read_request(envelope.body)
-    app_id, bill_file_name = (
-        (request.app_id, request.bill_file_name) if request is not None else _salvage(envelope.body)
-    )
+    fields, defect = _read_fields(envelope.body)
+    request, defect = (None, defect) if defect else _read_request(fields)
+    # Each by itself, so that the event of a job that is invalid as a whole still names what is right.
+    app_id = _valid(_APP_ID, fields.get("appId"))
+    bill_file_name = _valid(_BILL_FILE_NAME, fields.get("billFileName"))
     job_id = envelope.message_id or _derived_id(app_id, bill_file_name, envelope.body)
     return Job(
         job_id=job_id,
@@ -75,11 +76,22 @@ def read_job(envelope: Envelope) -> Job:
     )
 
 
-def _read_request(body: bytes) -> tuple[DownloadJob | None, str]:
+def _read_fields(body: bytes) -> tuple[dict[str, Any], str]:
     if len(body) > MAX_BODY_BYTES:
-        return None, f"the body has {len(body)} bytes; at most {MAX_BODY_BYTES} are allowed"
+        return {}, f"the body has {len(body)} bytes; at most {MAX_BODY_BYTES} are allowed"
     try:
-        return DownloadJob.model_validate_json(body), ""
+        # NaN and Infinity are no JSON (RFC 8259, section 6), though most parsers of Python take them.
+        fields = from_json(body, allow_inf_nan=False)
+    except ValueError as exc:
+        return {}, f"the body is not UTF-8 JSON: {exc}"
+    if not isinstance(fields, dict):
+        return {}, "the body is JSON but not an object"
+    return fields, ""
+
+
+def _read_request(fields: dict[str, Any]) -> tuple[DownloadJob | None, str]:
+    try:
+        return DownloadJob.model_validate(fields, by_alias=True, by_name=False), ""
     except ValidationError as exc:
         return None, "; ".join(
             _explain(error) for error in exc.errors(include_input=False, include_url=False)
@@ -87,21 +99,7 @@ def _read_request(body: bytes) -> tuple[DownloadJob | None, str]:
 
 
 def _explain(error: ErrorDetails) -> str:
-    place = ".".join(str(part) for part in error["loc"])
-    return f"{place}: {error['msg']}" if place else error["msg"]
-
-
-def _salvage(body: bytes) -> tuple[str | None, str | None]:
-    """Read each field by itself from a body that is invalid as a whole, so that its event names them."""
-    if len(body) > MAX_BODY_BYTES:
-        return None, None
-    try:
-        fields = from_json(body)
-    except ValueError:
-        return None, None
-    if not isinstance(fields, dict):
-        return None, None
-    return _valid(_APP_ID, fields.get("appId")), _valid(_BILL_FILE_NAME, fields.get("billFileName"))
+    return f"{'.'.join(map(str, error['loc']))}: {error['msg']}"
 
 
 def _valid(rule: TypeAdapter[str], value: object) -> str | None:
