@@ -19,18 +19,23 @@ from worker.broker import BrokerOptions, Names, Topology
 from worker.ccfs import CcfsClient, open_client
 from worker.credentials import KeyDirectory
 from worker.download import Downloader
+from worker.downloads import Downloads
 from worker.gate import Gate
-from worker.intake import Intake, Limits
+from worker.intake import Intake
 from worker.metrics import Metrics
+from worker.pace import Pace
 from worker.retry import RetryPolicy
 from worker.settings import Settings, SettingsError, unknown_variables
 from worker.signals import drain_on_signal
 from worker.storage import Storage
 from worker.supervisor import Supervisor
 from worker.tls import client_context
+from worker.upstream import UpstreamWatch
 from worker.volume import VolumeWatch
 
 _MAX_THREADS = 32
+_PATIENCE = 60.0
+"""Seconds that a job waits in hand for its place."""
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -82,6 +87,17 @@ def _directory_problems(variable: str, directory: Path, access: int) -> Iterator
         yield f"{variable}: {directory} cannot be {wanted} by user {os.geteuid()}: change its owner or mode"
 
 
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What runs while the worker does."""
+
+    metrics: Metrics
+    intake: Intake
+    supervisor: Supervisor
+    upstream: UpstreamWatch
+    volume: VolumeWatch
+
+
 async def run(settings: Settings) -> None:
     """Run the worker until SIGTERM or SIGINT, then drain.
 
@@ -89,38 +105,58 @@ async def run(settings: Settings) -> None:
         SettingsError: Something that the settings point at cannot be used.
     """
     around = look_around(settings)
-    metrics, gate = Metrics(), Gate()
     async with AsyncExitStack() as stack:
         draining = stack.enter_context(drain_on_signal())
         executor = stack.enter_context(
             ThreadPoolExecutor(min(_MAX_THREADS, settings.concurrency + 2), thread_name_prefix="storage")
         )
-        storage = _storage(settings, executor)
         client = await stack.enter_async_context(_client(settings, around))
-        intake = _intake(settings, _downloader(settings, client, storage), gate, metrics)
-        supervisor = Supervisor(
-            _broker_options(settings, around),
-            intake=intake,
-            gate=gate,
-            draining=draining,
-            grace=settings.shutdown_grace,
-            on_session=metrics.session_opened,
-        )
-        volume = VolumeWatch(
-            storage,
-            gate,
-            min_free_bytes=settings.storage.min_free_bytes,
-            check_interval=settings.storage.check_interval,
-            stale_after=settings.storage.stale_after,
-        )
-        metrics.watch(
-            "ccfs_worker_storage_free_bytes", "Free bytes on the volume.", lambda: volume.free_bytes
-        )
-        port = await stack.enter_async_context(_serve(settings, supervisor, intake, metrics))
+        parts = _put_together(settings, around, client, _storage(settings, executor), draining)
+        port = await stack.enter_async_context(_serve(settings, parts))
         log.info("worker.started", http_port=port, concurrency=settings.concurrency)
         _warn(settings)
-        await _until_drained(supervisor.run(), volume.run(), volume.sweep_hourly())
+        await _until_drained(
+            parts.supervisor.run(), parts.upstream.run(), parts.volume.run(), parts.volume.sweep_hourly()
+        )
     log.info("worker.stopped")
+
+
+def _put_together(
+    settings: Settings,
+    around: Surroundings,
+    client: CcfsClient,
+    storage: Storage,
+    draining: asyncio.Event,
+) -> _Parts:
+    metrics, gate, policy = Metrics(), Gate(), _policy(settings)
+    pace = _pace(settings)
+    upstream = UpstreamWatch(
+        client.probe, gate, pause_after=settings.ccfs.pause_after, longest_pause=policy.tiers[-1]
+    )
+    volume = _volume(settings, storage, gate)
+    downloads = Downloads(
+        _downloader(settings, client, storage).fetch,
+        pace=pace,
+        gate=gate,
+        watches=(upstream, volume),
+        observer=metrics,
+    )
+    intake = Intake(downloads, policy=policy, observer=metrics, host=socket.gethostname(), clock=_now)
+    supervisor = Supervisor(
+        _broker_options(settings, around),
+        intake=intake,
+        gate=gate,
+        draining=draining,
+        grace=settings.shutdown_grace,
+        on_session=metrics.session_opened,
+    )
+    metrics.watch("ccfs_worker_storage_free_bytes", "Free bytes on the volume.", lambda: volume.free_bytes)
+    metrics.watch(
+        "ccfs_worker_concurrency_limit",
+        "Downloads that may run at once now; below the setting while CC-FS asks to slow down.",
+        lambda: pace.limit,
+    )
+    return _Parts(metrics, intake, supervisor, upstream, volume)
 
 
 async def _until_drained(main: Coroutine[Any, Any, None], *background: Coroutine[Any, Any, None]) -> None:
@@ -140,6 +176,25 @@ def _storage(settings: Settings, executor: Executor) -> Storage:
     )
 
 
+def _pace(settings: Settings) -> Pace:
+    return Pace(
+        concurrency=settings.concurrency,
+        per_app=settings.concurrency_per_app or settings.concurrency,
+        patience=min(_PATIENCE, settings.job_timeout),
+        clock=asyncio.get_running_loop().time,
+    )
+
+
+def _volume(settings: Settings, storage: Storage, gate: Gate) -> VolumeWatch:
+    return VolumeWatch(
+        storage,
+        gate,
+        min_free_bytes=settings.storage.min_free_bytes,
+        check_interval=settings.storage.check_interval,
+        stale_after=settings.storage.stale_after,
+    )
+
+
 def _client(settings: Settings, around: Surroundings) -> AbstractAsyncContextManager[CcfsClient]:
     ccfs = settings.ccfs
     return open_client(
@@ -156,21 +211,6 @@ def _client(settings: Settings, around: Surroundings) -> AbstractAsyncContextMan
 def _downloader(settings: Settings, client: CcfsClient, storage: Storage) -> Downloader:
     keys = KeyDirectory(settings.credentials.dir)
     return Downloader(keys=keys, source=client, store=storage, job_timeout=settings.job_timeout)
-
-
-def _intake(settings: Settings, downloader: Downloader, gate: Gate, metrics: Metrics) -> Intake:
-    return Intake(
-        downloader.fetch,
-        policy=_policy(settings),
-        limits=Limits(
-            concurrency=settings.concurrency,
-            per_app=settings.concurrency_per_app or settings.concurrency,
-        ),
-        gate=gate,
-        observer=metrics,
-        host=socket.gethostname(),
-        clock=_now,
-    )
 
 
 def _policy(settings: Settings) -> RetryPolicy:
@@ -199,15 +239,13 @@ def _broker_options(settings: Settings, around: Surroundings) -> BrokerOptions:
 
 
 @asynccontextmanager
-async def _serve(
-    settings: Settings, supervisor: Supervisor, intake: Intake, metrics: Metrics
-) -> AsyncIterator[int]:
+async def _serve(settings: Settings, parts: _Parts) -> AsyncIterator[int]:
     checks = {
-        "broker": supervisor.problem,
-        "intake": supervisor.pause,
-        "results": lambda: intake.unconfirmed,
+        "broker": parts.supervisor.problem,
+        "intake": parts.supervisor.pause,
+        "results": lambda: parts.intake.unconfirmed,
     }
-    server = health.serve(settings.http.host, settings.http.port, checks=checks, render=metrics.render)
+    server = health.serve(settings.http.host, settings.http.port, checks=checks, render=parts.metrics.render)
     async with AsyncExitStack() as stack:
         try:
             port = await stack.enter_async_context(server)

@@ -131,6 +131,15 @@ class CcfsClient:
         async with self._post(job, secret_key) as response:
             yield await self._file_in(response)
 
+    async def probe(self) -> None:
+        """Ask for any answer at all, unsigned.
+
+        Raises:
+            JobError: UPSTREAM_UNREACHABLE, TIMEOUT when none comes.
+        """
+        with _before_headers():
+            (await self._http.get(self._url, allow_redirects=False)).close()
+
     @asynccontextmanager
     async def _post(self, job: DownloadJob, secret_key: str) -> AsyncIterator[aiohttp.ClientResponse]:
         body = request_body(job)

@@ -44,6 +44,10 @@ class JobError(Exception):
         self.retry_after = retry_after
 
 
+class HeldBackError(Exception):
+    """The job cannot be tried now, through no fault of its own: it goes back to the broker, uncounted."""
+
+
 class BrokerError(Exception):
     """The broker could not be reached, refused us, or went away; the text says which and what to do."""
 

@@ -1,30 +1,23 @@
 """Takes deliveries in and sees each through: download, outcome published and confirmed, then settled.
 
-Every delivery is handled by a task of ours. The download of a file is a task of its own that all
-deliveries asking for that file wait for: a redelivery after a lost connection, or a second message
-for the same file, joins the running download instead of starting another.
+Every delivery is handled by a task of ours: those that the library would start die with their channel.
 """
 
 import asyncio
 import random
-from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum, auto
 from typing import NamedTuple, Protocol
 
 import structlog
 
-from schemas import DownloadJob, ErrorCode, Outcome
-from worker.errors import JobError, NotConfirmedError, SessionLostError
-from worker.gate import Gate
+from schemas import ErrorCode, Outcome
+from worker.downloads import Downloads
+from worker.errors import HeldBackError, JobError, NotConfirmedError, SessionLostError
 from worker.job import Envelope, Job, read_job
 from worker.outcome import Span, StoredFile, completed, failed
 from worker.retry import Retry, RetryPolicy, backoff
-
-STORAGE = "storage"
-"""The reason under which intake pauses while the storage is full or missing."""
 
 _PARKED = frozenset({ErrorCode.INVALID_JOB, ErrorCode.DELIVERY_LIMIT})
 
@@ -100,71 +93,42 @@ class Observer(Protocol):
         """A delivery is no longer ours; `code` is the error code of an attempt that failed, else empty."""
         ...
 
-    def downloaded(self, size_bytes: int, seconds: float) -> None:
-        """A file was transferred and is on storage."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """The bounds of what runs at once.
-
-    Attributes:
-        concurrency: Downloads in all.
-        per_app: Downloads of one account.
-        publish_backoff: Seconds around which the first wait lies before a message that was not
-            confirmed is published again.
-    """
-
-    concurrency: int
-    per_app: int
-    publish_backoff: float = 0.5
-
 
 class _End(NamedTuple):
     ending: Ending
     code: str = ""
 
 
-class _DeferredError(Exception):
-    """The account has its share of the downloads already."""
-
-
 class Intake:
-    """The table of what is in flight, and the way of each delivery through it.
+    """What is in hand, and the way of each delivery through it.
 
     Args:
-        fetch: Brings one file to storage; raises JobError.
+        downloads: Gives each job its file.
         policy: What follows a failed attempt.
-        limits: The bounds of what runs at once.
-        gate: Is closed when a job finds the storage full.
         observer: Is told of every beginning and ending.
         host: The name of this worker in its outcomes.
         clock: Gives the time, UTC and timezone-aware.
+        publish_backoff: Seconds around which the first wait lies before a message that was not confirmed
+            is published again.
     """
 
     def __init__(
         self,
-        fetch: Callable[[DownloadJob], Awaitable[StoredFile]],
+        downloads: Downloads,
         *,
         policy: RetryPolicy,
-        limits: Limits,
-        gate: Gate,
         observer: Observer,
         host: str,
         clock: Callable[[], datetime],
+        publish_backoff: float = 0.5,
     ) -> None:
-        self._fetch = fetch
+        self._downloads = downloads
         self._policy = policy
-        self._limits = limits
-        self._gate = gate
         self._observer = observer
         self._host = host
         self._clock = clock
-        self._slots = asyncio.Semaphore(limits.concurrency)
+        self._publish_backoff = publish_backoff
         self._handlers: set[asyncio.Task[None]] = set()
-        self._downloads: dict[DownloadJob, asyncio.Task[StoredFile]] = {}
-        self._per_app: Counter[str] = Counter()
         self._unconfirmed: dict[Delivery, str] = {}
         self._draining = False
 
@@ -194,8 +158,11 @@ class Intake:
         self._draining = True
         if self._handlers:
             await asyncio.wait(self._handlers, timeout=grace)
-        await _cancelled(self._handlers)
-        await _cancelled(set(self._downloads.values()))
+        for handler in self._handlers:
+            handler.cancel()
+        if self._handlers:
+            await asyncio.wait(self._handlers)
+        await self._downloads.stop()
 
     def _start(self, way: Callable[[Delivery, Job], Awaitable[_End]], delivery: Delivery) -> None:
         task = asyncio.create_task(self._handle(way, delivery))
@@ -236,8 +203,8 @@ class Intake:
         started_at = self._clock()
         try:
             file = await self._file_of(job, delivery)
-        except _DeferredError:
-            log.info("job.deferred", reason="the account has its share of the downloads")
+        except HeldBackError as exc:
+            log.info("job.deferred", reason=str(exc))
             await self._send_around(delivery, job, self._policy.defer(job.attempt))
             return _End(Ending.DEFERRED)
         except JobError as error:
@@ -257,58 +224,11 @@ class Intake:
     async def _file_of(self, job: Job, delivery: Delivery) -> StoredFile:
         if job.request is None:
             raise JobError(ErrorCode.INVALID_JOB, job.defect)
-        while True:
-            download = self._downloads.get(job.request) or self._start_download(job.request, delivery)
-            try:
-                # The download is not this delivery's own: it goes on when the delivery is cancelled.
-                return await asyncio.shield(download)
-            except SessionLostError:
-                # Given up before it began, since the delivery that asked for it first was lost.
-                if not delivery.alive:
-                    raise
-
-    def _start_download(self, request: DownloadJob, delivery: Delivery) -> asyncio.Task[StoredFile]:
-        if self._per_app[request.app_id] >= self._limits.per_app:
-            raise _DeferredError
-        self._per_app[request.app_id] += 1
-        task = asyncio.create_task(self._download(request, delivery))
-        self._downloads[request] = task
-        task.add_done_callback(lambda task: self._end_download(request, task))
-        return task
-
-    def _end_download(self, request: DownloadJob, task: asyncio.Task[StoredFile]) -> None:
-        del self._downloads[request]
-        self._per_app[request.app_id] -= 1
-        if not self._per_app[request.app_id]:
-            del self._per_app[request.app_id]
-        if not task.cancelled():
-            # Nobody may be left to hear of a failure; asyncio would complain about that at exit.
-            task.exception()
-
-    async def _download(self, request: DownloadJob, delivery: Delivery) -> StoredFile:
-        # prefetch bounds what one session gives us; downloads that outlived their session come on top.
-        async with self._slots:
-            if not delivery.alive:
-                raise SessionLostError("the connection was lost before the download began")
-            started = asyncio.get_running_loop().time()
-            try:
-                file = await self._fetch(request)
-            except JobError:
-                raise
-            except Exception as exc:
-                log.exception("job.defect")
-                raise JobError(
-                    ErrorCode.INTERNAL_ERROR, f"a defect of the worker: {type(exc).__name__}; see its log"
-                ) from exc
-        if not file.reused:
-            self._observer.downloaded(file.size_bytes, asyncio.get_running_loop().time() - started)
-        return file
+        return await self._downloads.file(job.request, lambda: delivery.alive)
 
     async def _after_failure(
         self, delivery: Delivery, job: Job, error: JobError, started_at: datetime
     ) -> _End:
-        if error.code is ErrorCode.STORAGE_FULL:
-            self._gate.close(STORAGE, error.message)
         retry = self._policy.decide(error, job.attempt)
         if retry is None:
             return await self._give_up(delivery, job, error, started_at)
@@ -347,7 +267,7 @@ class Intake:
             except NotConfirmedError as exc:
                 failures += 1
                 self._unconfirmed[delivery] = str(exc)
-                wait = backoff(failures, random.random(), base=self._limits.publish_backoff)
+                wait = backoff(failures, random.random(), base=self._publish_backoff)
                 log.error(
                     "job.publish_unconfirmed", reason=str(exc), failures=failures, retry_in=round(wait, 1)
                 )
@@ -374,10 +294,3 @@ async def _reject(delivery: Delivery) -> _End:
     except SessionLostError:
         return _End(Ending.LOST)
     return _End(Ending.GIVEN_BACK)
-
-
-async def _cancelled(tasks: set[asyncio.Task[None]] | set[asyncio.Task[StoredFile]]) -> None:
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks)

@@ -147,6 +147,8 @@ class Ccfs(_Group):
     """Seconds for name lookup, TCP and TLS together."""
     idle_timeout: Seconds = 60.0
     """Seconds without a byte from CC-FS."""
+    pause_after: Annotated[int, Field(ge=1, le=1000)] = 3
+    """Failures in a row without any answer after which intake pauses until CC-FS answers a probe."""
     max_requests_per_second: Annotated[float, Field(gt=0, le=100_000)] | None = None
     """Requests of this worker process per second; unbounded when unset."""
 

@@ -5,24 +5,30 @@ import math
 
 import structlog
 
+from schemas import ErrorCode
 from worker.errors import JobError
 from worker.gate import Gate
-from worker.intake import STORAGE
 from worker.storage import Storage
 
+STORAGE = "storage"
+"""The reason under which intake pauses."""
+
 _SWEEP_INTERVAL = 3600.0
+_CODES = frozenset({ErrorCode.STORAGE_FULL, ErrorCode.STORAGE_ERROR})
 
 log = structlog.stdlib.get_logger(__name__)
 
 
 class VolumeWatch:
-    """The two background tasks of the storage.
+    """Looks at the volume now and then, and at once when a download could not be stored.
+
+    Implements `worker.downloads.Watch`.
 
     Args:
         storage: The storage.
-        gate: Is closed while there is no space.
+        gate: Is closed while the volume cannot be used.
         min_free_bytes: Bytes below which the volume counts as full.
-        check_interval: Seconds between two looks at the free space.
+        check_interval: Seconds between two looks.
         stale_after: Seconds after which an untouched temporary file is removed.
     """
 
@@ -43,7 +49,7 @@ class VolumeWatch:
         self.free_bytes: float = math.nan
 
     async def run(self) -> None:
-        """Look at the free space again and again."""
+        """Look again and again."""
         while True:
             await self._look()
             await asyncio.sleep(self._check_interval)
@@ -57,6 +63,20 @@ class VolumeWatch:
             except JobError as exc:
                 log.warning("storage.sweep_failed", reason=exc.message)
             await asyncio.sleep(_SWEEP_INTERVAL)
+
+    async def failed(self, error: JobError) -> bool:
+        """Say whether a download failed since the volume is full or missing; closes the gate if so."""
+        if error.code not in _CODES:
+            return False
+        await self._look()
+        if error.code is ErrorCode.STORAGE_FULL:
+            # A quota, or a file larger than what is left: free space alone does not show it. The next
+            # look opens the gate again and one download finds out.
+            self._gate.close(STORAGE, error.message)
+        return STORAGE in self._gate.reasons
+
+    def succeeded(self) -> None:
+        """A file stored says nothing about the next one: the looks decide."""
 
     async def _look(self) -> None:
         try:

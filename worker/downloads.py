@@ -1,0 +1,146 @@
+"""The table of downloads in flight: one for each file, however many messages ask for it.
+
+A download is a task of its own that all deliveries asking for its file wait for: a redelivery after a lost
+connection, or a second message for the same file, joins the running one instead of starting another.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+import structlog
+
+from schemas import DownloadJob, ErrorCode
+from worker.errors import HeldBackError, JobError, SessionLostError
+from worker.gate import Gate
+from worker.outcome import StoredFile
+from worker.pace import Pace
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class Watch(Protocol):
+    """Who looks after something that all downloads depend on: CC-FS, the volume."""
+
+    async def failed(self, error: JobError) -> bool:
+        """Hear of a failed download; True when what failed is the dependency, not the job."""
+        ...
+
+    def succeeded(self) -> None:
+        """Hear of a download that went well."""
+        ...
+
+
+class Observer(Protocol):
+    """Who wants to know what is downloaded: the metrics."""
+
+    def downloaded(self, size_bytes: int, seconds: float) -> None:
+        """A file was transferred and is on storage."""
+        ...
+
+
+class Downloads:
+    """Runs downloads.
+
+    Args:
+        fetch: Brings one file to storage; raises JobError.
+        pace: Says how many run at once.
+        gate: Nothing is begun while it is closed.
+        watches: Say whether a failure is an outage.
+        observer: Is told of every file downloaded.
+    """
+
+    def __init__(
+        self,
+        fetch: Callable[[DownloadJob], Awaitable[StoredFile]],
+        *,
+        pace: Pace,
+        gate: Gate,
+        watches: Sequence[Watch],
+        observer: Observer,
+    ) -> None:
+        self._fetch = fetch
+        self._pace = pace
+        self._gate = gate
+        self._watches = watches
+        self._observer = observer
+        self._running: dict[DownloadJob, asyncio.Task[StoredFile]] = {}
+
+    async def file(self, request: DownloadJob, is_wanted: Callable[[], bool]) -> StoredFile:
+        """Give a job's file, from the download that is running for it or a new one.
+
+        The download goes on when the caller is cancelled.
+
+        Args:
+            request: What is asked for.
+            is_wanted: Says, when the download's turn has come, whether the caller still waits for it.
+
+        Raises:
+            JobError: The attempt failed.
+            HeldBackError: It cannot be made now.
+            SessionLostError: It was not begun, since nobody wanted it any more.
+        """
+        while True:
+            running = self._running.get(request) or self._start(request, is_wanted)
+            try:
+                return await asyncio.shield(running)
+            except SessionLostError:
+                # Given up before it began, since whoever asked for it first was lost.
+                if not is_wanted():
+                    raise
+
+    async def stop(self) -> None:
+        """Cancel what is running and wait until nothing of it is left."""
+        tasks = set(self._running.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def _start(self, request: DownloadJob, is_wanted: Callable[[], bool]) -> asyncio.Task[StoredFile]:
+        task = asyncio.create_task(self._run(request, is_wanted))
+        self._running[request] = task
+        task.add_done_callback(lambda task: self._end(request, task))
+        return task
+
+    def _end(self, request: DownloadJob, task: asyncio.Task[StoredFile]) -> None:
+        del self._running[request]
+        if not task.cancelled():
+            # Nobody may be left to hear of a failure; asyncio would complain about that at exit.
+            task.exception()
+
+    async def _run(self, request: DownloadJob, is_wanted: Callable[[], bool]) -> StoredFile:
+        async with self._pace.place(request.app_id):
+            if not is_wanted():
+                raise SessionLostError("the connection was lost before the download began")
+            if reasons := self._gate.reasons:
+                raise HeldBackError(f"intake is paused: {'; '.join(reasons.values())}")
+            return await self._attempt(request)
+
+    async def _attempt(self, request: DownloadJob) -> StoredFile:
+        began = asyncio.get_running_loop().time()
+        try:
+            file = await self._fetch(request)
+        except JobError as error:
+            self._pace.failed(request.app_id, error, began)
+            if await self._is_outage(error):
+                self._pace.collapse()
+                raise HeldBackError(error.message) from error
+            raise
+        except Exception as exc:
+            log.exception("job.defect")
+            raise JobError(
+                ErrorCode.INTERNAL_ERROR, f"a defect of the worker: {type(exc).__name__}; see its log"
+            ) from exc
+        if not file.reused:
+            self._take_note(request, file, asyncio.get_running_loop().time() - began)
+        return file
+
+    async def _is_outage(self, error: JobError) -> bool:
+        return any([await watch.failed(error) for watch in self._watches])
+
+    def _take_note(self, request: DownloadJob, file: StoredFile, seconds: float) -> None:
+        self._pace.succeeded(request.app_id)
+        for watch in self._watches:
+            watch.succeeded()
+        self._observer.downloaded(file.size_bytes, seconds)

@@ -1,0 +1,176 @@
+"""How many downloads run at once, in all and of one account: fewer when CC-FS says so, more again in time.
+
+The windows follow TCP's congestion control (RFC 5681): halved when told to slow down, grown by one for each
+success up to half of what was too much, and from there by one for each round of successes. A window starts
+fully open: operators set the concurrency that they expect CC-FS to bear.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from schemas import ErrorCode
+from worker.errors import HeldBackError, JobError
+
+_WAITING_SHARE = 4
+"""One place in so many may be held by jobs that wait for their account's turn; the others go back to the
+broker, so that what stands behind them in the queue is seen."""
+
+
+class Window:
+    """A limit between 1 and `most` that gives way.
+
+    Args:
+        most: The limit while nothing speaks against it.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._size = float(most)
+        self._threshold = float(most)
+        self._shrunk_at = float("-inf")
+
+    @property
+    def limit(self) -> int:
+        """What may run at once now."""
+        return int(self._size)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is held back."""
+        return self._size >= self._most
+
+    def grow(self) -> None:
+        """Take note of a success."""
+        step = 1.0 if self._size < self._threshold else 1.0 / self._size
+        self._size = min(self._most, self._size + step)
+
+    def shrink(self, began: float, now: float) -> None:
+        """Take note that a request which began at `began` was told to slow down.
+
+        A burst of such answers to requests that were under way together counts once.
+        """
+        if began >= self._shrunk_at:
+            self._size = self._threshold = max(1.0, self._size / 2)
+            self._shrunk_at = now
+
+    def collapse(self) -> None:
+        """Begin again with one at a time, as after an outage."""
+        if self._size > 1:
+            self._threshold = self._size / 2
+            self._size = 1.0
+
+
+class Pace:
+    """Gives each download its place.
+
+    Args:
+        concurrency: Downloads at once, at most.
+        per_app: Downloads of one account at once, at most.
+        patience: Seconds that a job waits here for a place before it goes back to the broker: its message
+            must not outlive the broker's consumer timeout.
+        clock: Gives the time in seconds, monotonic.
+    """
+
+    def __init__(
+        self, *, concurrency: int, per_app: int, patience: float, clock: Callable[[], float]
+    ) -> None:
+        self._per_app = min(per_app, concurrency)
+        self._most_waiting = concurrency // _WAITING_SHARE
+        self._patience = patience
+        self._clock = clock
+        self._window = Window(concurrency)
+        self._app_windows: dict[str, Window] = {}
+        self._running: Counter[str] = Counter()
+        self._waiting: dict[asyncio.Future[None], str] = {}
+
+    @property
+    def limit(self) -> int:
+        """Downloads that may run at once now."""
+        return self._window.limit
+
+    @asynccontextmanager
+    async def place(self, app_id: str) -> AsyncIterator[None]:
+        """Wait for a place and hold it.
+
+        Raises:
+            HeldBackError: The account has its share already, or no place came free in time.
+        """
+        if self._is_free(app_id):
+            self._running[app_id] += 1
+        else:
+            await self._wait(app_id)
+        try:
+            yield
+        finally:
+            self._leave(app_id)
+
+    def succeeded(self, app_id: str) -> None:
+        """Take note of a download that CC-FS served."""
+        self._window.grow()
+        if (window := self._app_windows.get(app_id)) is not None:
+            window.grow()
+            if window.is_whole:
+                del self._app_windows[app_id]
+        self._wake()
+
+    def failed(self, app_id: str, error: JobError, began: float) -> None:
+        """Slow down if that is what CC-FS asks for.
+
+        An answer with a resultCode comes from CC-FS, which knows the account; any other from what stands
+        before it, which sees only us.
+
+        Args:
+            app_id: The account.
+            error: Why its download failed.
+            began: When that download began, by the clock.
+        """
+        if error.code is not ErrorCode.FLOW_CONTROL:
+            return
+        if error.result_code is None:
+            self._window.shrink(began, self._clock())
+        else:
+            window = self._app_windows.setdefault(app_id, Window(self._per_app))
+            window.shrink(began, self._clock())
+
+    def collapse(self) -> None:
+        """Begin again with one download at a time."""
+        self._window.collapse()
+
+    def _is_free(self, app_id: str) -> bool:
+        return self._running.total() < self._window.limit and self._has_share(app_id)
+
+    def _has_share(self, app_id: str) -> bool:
+        window = self._app_windows.get(app_id)
+        return self._running[app_id] < (self._per_app if window is None else window.limit)
+
+    def _leave(self, app_id: str) -> None:
+        self._running[app_id] -= 1
+        if not self._running[app_id]:
+            del self._running[app_id]
+        self._wake()
+
+    async def _wait(self, app_id: str) -> None:
+        """Wait until `_wake` has given us a place."""
+        if not self._has_share(app_id) and len(self._waiting) >= self._most_waiting:
+            raise HeldBackError("the account has its share of the downloads")
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[turn] = app_id
+        try:
+            async with asyncio.timeout(self._patience):
+                await turn
+        except (TimeoutError, asyncio.CancelledError) as exc:
+            if self._waiting.pop(turn, None) is None:
+                self._leave(app_id)
+            if isinstance(exc, TimeoutError):
+                raise HeldBackError(f"no place came free within {self._patience:g} s") from None
+            raise
+
+    def _wake(self) -> None:
+        """Give free places to those who wait, oldest first."""
+        for turn, app_id in list(self._waiting.items()):
+            if not turn.done() and self._is_free(app_id):
+                del self._waiting[turn]
+                self._running[app_id] += 1
+                turn.set_result(None)
