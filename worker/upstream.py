@@ -51,6 +51,11 @@ class UpstreamWatch:
         self._is_silent = asyncio.Event()
         self._obeying: asyncio.TimerHandle | None = None
 
+    @property
+    def obeys_until(self) -> float | None:
+        """The loop's time at which the last Retry-After ends; None when there was none."""
+        return self._obeying.when() if self._obeying is not None else None
+
     async def run(self) -> None:
         """Probe whenever CC-FS has gone silent, until it answers."""
         while True:
@@ -97,7 +102,7 @@ class UpstreamWatch:
         loop = asyncio.get_running_loop()
         until = loop.time() + min(error.retry_after, self._longest_pause)
         if self._obeying is not None:
-            if self._obeying.when() >= until and not self._obeying.cancelled():
+            if self._obeying.when() >= until:
                 return
             self._obeying.cancel()
         self._gate.close(FLOW_CONTROL, f"CC-FS asked to stay away for {error.retry_after:g} s")
