@@ -12,6 +12,8 @@ from worker.gate import Gate
 from worker.intake import Intake
 from worker.retry import backoff
 
+_CHECK_INTERVAL = 30.0
+"""Seconds between two looks at whether the broker still knows our consumer."""
 _SETTLED_AFTER = 30.0
 """Seconds after which a session counts as a success; one lost sooner adds to the backoff."""
 
@@ -94,7 +96,9 @@ class Supervisor:
         while not self._draining.is_set():
             if self._gate.is_open:
                 await session.consume()
-                await _first(session.lost(), self._draining.wait(), self._gate.wait_closed())
+                await _first(
+                    session.lost(), self._draining.wait(), self._gate.wait_closed(), self._watch(session)
+                )
             else:
                 log.warning("intake.paused", **self._gate.reasons)
                 await session.pause()
@@ -104,6 +108,11 @@ class Supervisor:
                 raise BrokerError(await session.lost())
         await session.stop()
         await self._intake.drain(self._grace)
+
+    async def _watch(self, session: Session) -> None:
+        while True:
+            await asyncio.sleep(_CHECK_INTERVAL)
+            await session.check(self._options.prefetch - self._intake.in_flight)
 
 
 async def _first(*waits: Coroutine[object, object, object]) -> None:

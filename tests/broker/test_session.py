@@ -205,6 +205,50 @@ async def test_a_deleted_queue_loses_the_session(
     assert not connected.session.consuming
 
 
+async def cancel_behind_its_back(connected: Connected) -> None:
+    """The broker forgets the session's consumer, and the session is not told."""
+    consumer = connected.session._jobs
+    assert consumer.tag
+    await consumer.queue.cancel(consumer.tag)
+
+
+async def test_a_healthy_session_passes_its_check(
+    connected: Connected, outside: AbstractChannel, names: Names
+) -> None:
+    """Jobs that wait because all our places are taken, or come steadily, are no sign of anything."""
+    for _ in range(5):
+        await put(outside, names.jobs, BODY)
+        await connected.session.check(free_places=4)
+    for _ in range(3):
+        await connected.session.check(free_places=0)
+    assert not connected.session.is_lost
+
+
+async def test_a_check_notices_a_queue_without_consumers(connected: Connected) -> None:
+    await cancel_behind_its_back(connected)
+
+    await connected.session.check(free_places=4)
+
+    assert "no longer gives us jobs" in await connected.session.lost()
+
+
+async def test_a_check_notices_jobs_that_do_not_come(
+    connect: Connect, connected: Connected, outside: AbstractChannel, names: Names
+) -> None:
+    """Another worker's consumer is there, but ours gets nothing of what stands in the queue."""
+    async with connect() as other:
+        await cancel_behind_its_back(connected)
+        for _ in range(6):
+            await put(outside, names.jobs, BODY)
+        for _ in range(4):
+            await other.inbox.jobs.get()
+
+        await connected.session.check(free_places=4)
+        assert not connected.session.is_lost
+        await connected.session.check(free_places=4)
+        assert connected.session.is_lost
+
+
 async def test_a_closed_connection_loses_the_session_and_its_deliveries(
     rabbitmq: Broker, connect: Connect, outside: AbstractChannel, names: Names, options: BrokerOptions
 ) -> None:

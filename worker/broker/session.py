@@ -14,6 +14,7 @@ from functools import partial
 
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage, AbstractQueue
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+from pamqp.commands import Queue
 
 from worker.broker.connection import connection
 from worker.broker.delivery import AmqpDelivery
@@ -62,6 +63,7 @@ class _Consumer:
     queue: AbstractQueue
     receive: Callable[[AbstractIncomingMessage], None]
     tag: str | None = None
+    delivered: int = 0
 
     async def start(self) -> None:
         if self.tag is None:
@@ -72,8 +74,14 @@ class _Consumer:
             tag, self.tag = self.tag, None
             await self.queue.cancel(tag)
 
+    async def look(self) -> Queue.DeclareOk:
+        """Ask how many messages and consumers the queue has."""
+        queue = await self.queue.channel.declare_queue(self.queue.name, passive=True)
+        return queue.declaration_result
+
     async def _on_message(self, message: AbstractIncomingMessage) -> None:
         # Returns at once: aiormq cancels this task, not ours, when the channel closes.
+        self.delivered += 1
         self.receive(message)
 
 
@@ -84,6 +92,8 @@ class Session:
         self._jobs = jobs
         self._dropped = dropped
         self._timeout = timeout
+        self._seen = 0
+        self._suspicions = 0
         self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     @property
@@ -116,6 +126,28 @@ class Session:
     async def stop(self) -> None:
         """Take nothing more of anything. Raises BrokerError."""
         await self._do(self._jobs.stop, self._dropped.stop)
+
+    async def check(self, free_places: int) -> None:
+        """Lose the session if the broker seems to have dropped our consumer without a word.
+
+        It counts as dropped when the queue has no consumer at all, or when twice in a row jobs stand in
+        it, we could take some, and none has come since the check before.
+
+        Args:
+            free_places: Jobs that we could take now.
+        """
+        try:
+            async with asyncio.timeout(self._timeout):
+                queue = await self._jobs.look()
+        except (TimeoutError, *CONNECTION_EXCEPTIONS) as exc:
+            return self.lose(f"RabbitMQ does not tell the state of the job queue: {exc!r}")
+        idle = self._seen == self._jobs.delivered
+        self._seen = self._jobs.delivered
+        starved = bool(idle and queue.message_count and free_places > 0)
+        self._suspicions = self._suspicions + 1 if starved else 0
+        if self.consuming and (not queue.consumer_count or self._suspicions > 1):
+            self.lose("RabbitMQ no longer gives us jobs although there are some")
+        return None
 
     async def _do(self, *steps: Callable[[], Awaitable[None]]) -> None:
         try:
