@@ -4,19 +4,16 @@ import asyncio
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import structlog
 
-from worker import health
-from worker.broker import BrokerOptions, Names, Topology
-from worker.ccfs import CcfsClient, open_client
+from worker import health, wiring
+from worker.ccfs import CcfsClient
 from worker.credentials import KeyDirectory
 from worker.download import Downloader
 from worker.downloads import Downloads
@@ -24,12 +21,10 @@ from worker.gate import Gate
 from worker.intake import Intake
 from worker.metrics import Metrics
 from worker.pace import Pace
-from worker.retry import RetryPolicy
 from worker.settings import Settings, SettingsError, unknown_variables
 from worker.signals import drain_on_signal
 from worker.storage import Storage
 from worker.supervisor import Supervisor
-from worker.tls import client_context
 from worker.upstream import UpstreamWatch
 from worker.volume import VolumeWatch
 
@@ -44,7 +39,7 @@ log = structlog.stdlib.get_logger(__name__)
 class Surroundings:
     """What the settings point at, found to be usable."""
 
-    ccfs_tls: ssl.SSLContext | None
+    ccfs_tls: ssl.SSLContext
     amqp_tls: ssl.SSLContext | None
 
 
@@ -55,36 +50,20 @@ def look_around(settings: Settings) -> Surroundings:
         SettingsError: One line for each that cannot.
     """
     problems = [
-        *_directory_problems("WORKER_STORAGE__ROOT", settings.storage.root, os.R_OK | os.W_OK | os.X_OK),
-        *_directory_problems("WORKER_CREDENTIALS__DIR", settings.credentials.dir, os.R_OK | os.X_OK),
+        *wiring.storage_problems(settings.storage),
+        *wiring.credentials_problems(settings.credentials),
     ]
-    ccfs, amqp = settings.ccfs, settings.amqp
-    ccfs_tls = amqp_tls = None
     try:
-        ccfs_tls = client_context(ca_file=ccfs.ca_file, verify=not ccfs.danger_accept_any_certificate)
-    except OSError as exc:
-        problems.append(f"WORKER_CCFS__CA_FILE: {ccfs.ca_file} cannot be used: {exc.strerror or exc}")
+        ccfs_tls = wiring.ccfs_tls(settings.ccfs)
+    except SettingsError as exc:
+        problems.extend(exc.lines)
     try:
-        if amqp.url.get_secret_value().startswith("amqps:"):
-            amqp_tls = client_context(ca_file=amqp.ca_file, certificate=amqp.cert_file, key=amqp.key_file)
-    except OSError as exc:
-        problems.append(
-            "WORKER_AMQP__CA_FILE, WORKER_AMQP__CERT_FILE, WORKER_AMQP__KEY_FILE: "
-            f"a file cannot be used: {exc.strerror or exc}"
-        )
+        amqp_tls = wiring.amqp_tls(settings.amqp)
+    except SettingsError as exc:
+        problems.extend(exc.lines)
     if problems:
         raise SettingsError(problems)
     return Surroundings(ccfs_tls, amqp_tls)
-
-
-def _directory_problems(variable: str, directory: Path, access: int) -> Iterator[str]:
-    if not directory.exists():
-        yield f"{variable}: {directory} does not exist: create it, or mount the volume there"
-    elif not directory.is_dir():
-        yield f"{variable}: {directory} is not a directory"
-    elif not os.access(directory, access):
-        wanted = "written to" if access & os.W_OK else "read"
-        yield f"{variable}: {directory} cannot be {wanted} by user {os.geteuid()}: change its owner or mode"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +89,9 @@ async def run(settings: Settings) -> None:
         executor = stack.enter_context(
             ThreadPoolExecutor(min(_MAX_THREADS, settings.concurrency + 2), thread_name_prefix="storage")
         )
-        client = await stack.enter_async_context(_client(settings, around))
-        parts = _put_together(settings, around, client, _storage(settings, executor), draining)
+        storage = wiring.shared_storage(settings.storage, executor)
+        client = await stack.enter_async_context(wiring.ccfs_client(settings.ccfs, around.ccfs_tls))
+        parts = _put_together(settings, around, client, storage, draining)
         port = await stack.enter_async_context(_serve(settings, parts))
         log.info("worker.started", http_port=port, concurrency=settings.concurrency)
         _warn(settings)
@@ -128,7 +108,7 @@ def _put_together(
     storage: Storage,
     draining: asyncio.Event,
 ) -> _Parts:
-    metrics, gate, policy = Metrics(), Gate(), _policy(settings)
+    metrics, gate, policy = Metrics(), Gate(), wiring.retry_policy(settings.retry)
     pace = _pace(settings)
     upstream = UpstreamWatch(
         client.probe, gate, pause_after=settings.ccfs.pause_after, longest_pause=policy.tiers[-1]
@@ -141,9 +121,9 @@ def _put_together(
         watches=(upstream, volume),
         observer=metrics,
     )
-    intake = Intake(downloads, policy=policy, observer=metrics, host=socket.gethostname(), clock=_now)
+    intake = Intake(downloads, policy=policy, observer=metrics, host=socket.gethostname(), clock=wiring.now)
     supervisor = Supervisor(
-        _broker_options(settings, around),
+        wiring.broker_options(settings, around.amqp_tls),
         intake=intake,
         gate=gate,
         draining=draining,
@@ -167,15 +147,6 @@ async def _until_drained(main: Coroutine[Any, Any, None], *background: Coroutine
             task.cancel()
 
 
-def _storage(settings: Settings, executor: Executor) -> Storage:
-    return Storage(
-        settings.storage.root,
-        executor,
-        max_file_bytes=settings.storage.max_file_bytes,
-        min_free_bytes=settings.storage.min_free_bytes,
-    )
-
-
 def _pace(settings: Settings) -> Pace:
     return Pace(
         concurrency=settings.concurrency,
@@ -195,47 +166,9 @@ def _volume(settings: Settings, storage: Storage, gate: Gate) -> VolumeWatch:
     )
 
 
-def _client(settings: Settings, around: Surroundings) -> AbstractAsyncContextManager[CcfsClient]:
-    ccfs = settings.ccfs
-    return open_client(
-        base_url=ccfs.base_url,
-        clock=_now,
-        connect_timeout=ccfs.connect_timeout,
-        idle_timeout=ccfs.idle_timeout,
-        tls=around.ccfs_tls,
-        host_header=ccfs.host_header,
-        max_requests_per_second=ccfs.max_requests_per_second,
-    )
-
-
 def _downloader(settings: Settings, client: CcfsClient, storage: Storage) -> Downloader:
     keys = KeyDirectory(settings.credentials.dir)
     return Downloader(keys=keys, source=client, store=storage, job_timeout=settings.job_timeout)
-
-
-def _policy(settings: Settings) -> RetryPolicy:
-    return RetryPolicy(delays=settings.retry.delays, not_found_attempts=settings.retry.not_found_attempts)
-
-
-def _broker_options(settings: Settings, around: Surroundings) -> BrokerOptions:
-    amqp = settings.amqp
-    names = Names(
-        jobs=amqp.jobs_queue,
-        results=amqp.results_exchange,
-        results_queue=amqp.results_queue if amqp.results_queue_enabled else None,
-        dead=amqp.dead_queue,
-    )
-    return BrokerOptions(
-        url=amqp.url.get_secret_value(),
-        topology=Topology(names=names, tiers=_policy(settings).tiers, delivery_limit=amqp.delivery_limit),
-        declare=amqp.declare,
-        prefetch=settings.concurrency,
-        heartbeat=amqp.heartbeat,
-        connect_timeout=amqp.connect_timeout,
-        publish_timeout=amqp.publish_timeout,
-        tls=around.amqp_tls,
-        host=socket.gethostname(),
-    )
 
 
 @asynccontextmanager
@@ -266,7 +199,3 @@ def _warn(settings: Settings) -> None:
         log.warning(
             "settings.danger", problem="WORKER_CCFS__BASE_URL is plain HTTP: files travel in the clear"
         )
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

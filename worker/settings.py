@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -34,6 +34,8 @@ from yarl import URL
 PREFIX = "WORKER_"
 DELIMITER = "__"
 SECRETS_DIR = "WORKER_SECRETS_DIR"
+
+_JOB_TIMEOUT = 1500.0
 
 
 class SettingsError(Exception):
@@ -210,8 +212,8 @@ class Log(_Group):
     """`json` for machines, `console` for people."""
 
 
-class Settings(BaseSettings):
-    """Everything that can be set."""
+class _Sourced(BaseSettings):
+    """Reads its fields from the environment, `.env` and secret files."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -223,22 +225,6 @@ class Settings(BaseSettings):
         frozen=True,
         use_attribute_docstrings=True,
     )
-
-    amqp: Amqp = Field(default_factory=Amqp)
-    ccfs: Ccfs
-    credentials: Credentials
-    storage: Storage
-    retry: Retry = Field(default_factory=Retry)
-    http: Http = Field(default_factory=Http)
-    log: Log = Field(default_factory=Log)
-    concurrency: Annotated[int, Field(ge=1, le=2000)] = 16
-    """Downloads at once; also the prefetch of the job consumer."""
-    concurrency_per_app: Annotated[int, Field(ge=1)] | None = None
-    """Downloads of one account at once; as many as `concurrency` when unset."""
-    job_timeout: Seconds = 1500.0
-    """Seconds that one attempt at a job may take in all."""
-    shutdown_grace: Annotated[float, Field(ge=0), AfterValidator(_finite)] = 30.0
-    """Seconds that downloads in flight have to finish after SIGTERM."""
 
     @classmethod
     def settings_customise_sources(
@@ -264,6 +250,53 @@ class Settings(BaseSettings):
             ),
         )
 
+
+class BrokerSettings(_Sourced):
+    """The part that commands need which only talk with the broker."""
+
+    amqp: Amqp = Field(default_factory=Amqp)
+    retry: Retry = Field(default_factory=Retry)
+
+
+class CcfsSettings(_Sourced):
+    """The part that asking CC-FS needs."""
+
+    ccfs: Ccfs
+    credentials: Credentials
+
+
+class StorageSettings(_Sourced):
+    """The part that the storage needs."""
+
+    storage: Storage
+
+
+class FetchSettings(CcfsSettings, StorageSettings):
+    """The part that bringing one file here needs."""
+
+    job_timeout: Seconds = _JOB_TIMEOUT
+    """Seconds that one attempt may take in all."""
+
+
+class Settings(_Sourced):
+    """Everything that can be set."""
+
+    amqp: Amqp = Field(default_factory=Amqp)
+    ccfs: Ccfs
+    credentials: Credentials
+    storage: Storage
+    retry: Retry = Field(default_factory=Retry)
+    http: Http = Field(default_factory=Http)
+    log: Log = Field(default_factory=Log)
+    concurrency: Annotated[int, Field(ge=1, le=2000)] = 16
+    """Downloads at once; also the prefetch of the job consumer."""
+    concurrency_per_app: Annotated[int, Field(ge=1)] | None = None
+    """Downloads of one account at once; as many as `concurrency` when unset."""
+    job_timeout: Seconds = _JOB_TIMEOUT
+    """Seconds that one attempt at a job may take in all."""
+    shutdown_grace: Annotated[float, Field(ge=0), AfterValidator(_finite)] = 30.0
+    """Seconds that downloads in flight have to finish after SIGTERM."""
+
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
         if clashes := dict(self._clashes()):
@@ -285,14 +318,30 @@ class Settings(BaseSettings):
             yield "WORKER_AMQP__CERT_FILE", "is required beside WORKER_AMQP__KEY_FILE"
 
 
+_Part = TypeVar("_Part", bound=_Sourced)
+
+
 def load() -> Settings:
     """Read and validate the settings; touches nothing else.
 
     Raises:
         SettingsError: Something is missing or wrong.
     """
+    return load_part(Settings)
+
+
+def load_part(part: type[_Part], **given: object) -> _Part:
+    """Read and validate only a part of the settings, for commands that need no more.
+
+    Args:
+        part: Which.
+        given: Values that win over every source, by field; those of a group as a mapping.
+
+    Raises:
+        SettingsError: Something in that part is missing or wrong.
+    """
     try:
-        return Settings()
+        return part(**given)
     except ValidationError as exc:
         errors = exc.errors(include_input=False, include_url=False)
         raise SettingsError(line for error in errors for line in _lines(error)) from None

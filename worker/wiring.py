@@ -1,0 +1,132 @@
+"""Makes the worker's parts, each from its group of settings: all for `run`, single ones for commands."""
+
+import os
+import socket
+import ssl
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from worker.broker import BrokerOptions, Names, Topology
+from worker.ccfs import CcfsClient, open_client
+from worker.retry import RetryPolicy
+from worker.settings import Amqp, Ccfs, Credentials, Retry, Settings, SettingsError, Storage
+from worker.storage import Storage as SharedStorage
+from worker.tls import client_context
+
+
+def now() -> datetime:
+    """The time, UTC."""
+    return datetime.now(UTC)
+
+
+def storage_problems(storage: Storage) -> Iterator[str]:
+    """Say why the storage root cannot be used, as far as a look tells; changes nothing."""
+    return _directory_problems("WORKER_STORAGE__ROOT", storage.root, os.R_OK | os.W_OK | os.X_OK)
+
+
+def credentials_problems(credentials: Credentials) -> Iterator[str]:
+    """Say why the directory of keys cannot be used."""
+    return _directory_problems("WORKER_CREDENTIALS__DIR", credentials.dir, os.R_OK | os.X_OK)
+
+
+def _directory_problems(variable: str, directory: Path, access: int) -> Iterator[str]:
+    if not directory.exists():
+        yield f"{variable}: {directory} does not exist: create it, or mount the volume there"
+    elif not directory.is_dir():
+        yield f"{variable}: {directory} is not a directory"
+    elif not os.access(directory, access):
+        wanted = "written to" if access & os.W_OK else "read"
+        yield f"{variable}: {directory} cannot be {wanted} by user {os.geteuid()}: change its owner or mode"
+
+
+def ccfs_tls(ccfs: Ccfs) -> ssl.SSLContext:
+    """How CC-FS is verified.
+
+    Raises:
+        SettingsError: The file of authorities cannot be used.
+    """
+    try:
+        return client_context(ca_file=ccfs.ca_file, verify=not ccfs.danger_accept_any_certificate)
+    except OSError as exc:
+        line = f"WORKER_CCFS__CA_FILE: {ccfs.ca_file} cannot be used: {exc.strerror or exc}"
+        raise SettingsError([line]) from exc
+
+
+def amqp_tls(amqp: Amqp) -> ssl.SSLContext | None:
+    """How the broker is verified; None for `amqp://`.
+
+    Raises:
+        SettingsError: A certificate file cannot be used.
+    """
+    if not amqp.url.get_secret_value().startswith("amqps:"):
+        return None
+    try:
+        return client_context(ca_file=amqp.ca_file, certificate=amqp.cert_file, key=amqp.key_file)
+    except OSError as exc:
+        line = (
+            "WORKER_AMQP__CA_FILE, WORKER_AMQP__CERT_FILE, WORKER_AMQP__KEY_FILE: "
+            f"a file cannot be used: {exc.strerror or exc}"
+        )
+        raise SettingsError([line]) from exc
+
+
+def ccfs_client(ccfs: Ccfs, tls: ssl.SSLContext) -> AbstractAsyncContextManager[CcfsClient]:
+    """The client of CC-FS."""
+    return open_client(
+        base_url=ccfs.base_url,
+        clock=now,
+        connect_timeout=ccfs.connect_timeout,
+        idle_timeout=ccfs.idle_timeout,
+        tls=tls,
+        host_header=ccfs.host_header,
+        max_requests_per_second=ccfs.max_requests_per_second,
+    )
+
+
+def shared_storage(storage: Storage, executor: Executor) -> SharedStorage:
+    """The storage, its calls running on `executor`."""
+    return SharedStorage(
+        storage.root,
+        executor,
+        max_file_bytes=storage.max_file_bytes,
+        min_free_bytes=storage.min_free_bytes,
+    )
+
+
+def retry_policy(retry: Retry) -> RetryPolicy:
+    """The waits between attempts."""
+    return RetryPolicy(delays=retry.delays, not_found_attempts=retry.not_found_attempts)
+
+
+def names(amqp: Amqp) -> Names:
+    """What the queues and exchanges are called here."""
+    return Names(
+        jobs=amqp.jobs_queue,
+        results=amqp.results_exchange,
+        results_queue=amqp.results_queue if amqp.results_queue_enabled else None,
+        dead=amqp.dead_queue,
+    )
+
+
+def topology(amqp: Amqp, retry: Retry) -> Topology:
+    """What has to exist in the broker."""
+    return Topology(names=names(amqp), tiers=retry_policy(retry).tiers, delivery_limit=amqp.delivery_limit)
+
+
+def broker_options(settings: Settings, tls: ssl.SSLContext | None) -> BrokerOptions:
+    """The session that the worker holds with the broker."""
+    amqp = settings.amqp
+    return BrokerOptions(
+        url=amqp.url.get_secret_value(),
+        topology=topology(amqp, settings.retry),
+        declare=amqp.declare,
+        prefetch=settings.concurrency,
+        heartbeat=amqp.heartbeat,
+        connect_timeout=amqp.connect_timeout,
+        publish_timeout=amqp.publish_timeout,
+        tls=tls,
+        host=socket.gethostname(),
+    )
