@@ -39,7 +39,7 @@ log = structlog.stdlib.get_logger(__name__)
 class Surroundings:
     """What the settings point at, found to be usable."""
 
-    ccfs_tls: ssl.SSLContext
+    ccfs_tls: ssl.SSLContext | None
     amqp_tls: ssl.SSLContext | None
 
 
@@ -53,6 +53,7 @@ def look_around(settings: Settings) -> Surroundings:
         *wiring.storage_problems(settings.storage),
         *wiring.credentials_problems(settings.credentials),
     ]
+    ccfs_tls = amqp_tls = None
     try:
         ccfs_tls = wiring.ccfs_tls(settings.ccfs)
     except SettingsError as exc:

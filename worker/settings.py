@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -330,7 +330,7 @@ def load() -> Settings:
     return load_part(Settings)
 
 
-def load_part(part: type[_Part], **given: object) -> _Part:
+def load_part(part: type[_Part], **given: Any) -> _Part:  # noqa: ANN401 - as pydantic takes them
     """Read and validate only a part of the settings, for commands that need no more.
 
     Args:

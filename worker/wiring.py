@@ -73,8 +73,8 @@ def amqp_tls(amqp: Amqp) -> ssl.SSLContext | None:
         raise SettingsError([line]) from exc
 
 
-def ccfs_client(ccfs: Ccfs, tls: ssl.SSLContext) -> AbstractAsyncContextManager[CcfsClient]:
-    """The client of CC-FS."""
+def ccfs_client(ccfs: Ccfs, tls: ssl.SSLContext | None) -> AbstractAsyncContextManager[CcfsClient]:
+    """The client of CC-FS; without `tls` it trusts the system's authorities."""
     return open_client(
         base_url=ccfs.base_url,
         clock=now,
