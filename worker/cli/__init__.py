@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import typer
 
 from worker.cli.run import run
+from worker.cli.simulate import simulate
 from worker.cli.version import version
 
 cli = typer.Typer(
@@ -16,7 +17,7 @@ cli = typer.Typer(
     rich_markup_mode="rich",
 )
 
-for command in (run, version):
+for command in (run, simulate, version):
     cli.command()(command)
 
 

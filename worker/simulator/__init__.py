@@ -1,0 +1,24 @@
+"""A CC-FS to try things with: for tests, the demo, and users who have no call centre at hand."""
+
+from worker.simulator.bills import Bill, Packing, make_bill
+from worker.simulator.faults import KINDS, Fault, FaultRate, FaultSpecError, parse_fault
+from worker.simulator.options import Range, SimulatorOptions
+from worker.simulator.requests import AnsweredRequest, ReceivedRequest
+from worker.simulator.server import Simulator, open_simulator
+
+__all__ = [
+    "KINDS",
+    "AnsweredRequest",
+    "Bill",
+    "Fault",
+    "FaultRate",
+    "FaultSpecError",
+    "Packing",
+    "Range",
+    "ReceivedRequest",
+    "Simulator",
+    "SimulatorOptions",
+    "make_bill",
+    "open_simulator",
+    "parse_fault",
+]

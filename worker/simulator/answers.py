@@ -1,0 +1,343 @@
+"""Sends answers: the whole file, or what a fault says instead."""
+
+import asyncio
+import json
+import socket
+import struct
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from email.utils import format_datetime
+from functools import singledispatch
+
+from aiohttp import web
+
+from worker.simulator import faults
+from worker.simulator.bills import Bill
+
+FILE_TYPE = "Application/Octet-stream;charset=UTF-8"
+"""The content type of a file, in CC-FS's own spelling."""
+
+_STEPS_PER_SECOND = 20
+_BLOCK = 64 * 1024
+_EXTRA = b"\0" * 1024
+_PAGE = (
+    "<!DOCTYPE html><html><head><title>{status}</title></head><body><h1>{status}</h1>"
+    "<p>Your request was blocked by the web application firewall.</p></body></html>"
+)
+_LINGER_NOT = struct.pack("ii", 1, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class WholeFile:
+    """No fault: the file, as it should be."""
+
+    name = "file"
+
+
+Answer = WholeFile | faults.Fault
+
+
+def _no_bill(*, sound: bool = True) -> Bill:
+    raise LookupError(f"no {'sound' if sound else 'unsound'} file was asked for")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wire:
+    """A request's way back.
+
+    Attributes:
+        request: The request.
+        now: The time at the server.
+        make_bill: Makes the file that it asks for; with `sound=False` one with a wrong CRC.
+        bandwidth: Bytes per second; None for as many as go.
+    """
+
+    request: web.BaseRequest
+    now: datetime
+    make_bill: Callable[..., Bill] = _no_bill
+    bandwidth: float | None = None
+
+    async def bill(self, bill: Bill, *, rate: float | None = None) -> web.StreamResponse:
+        """Send a whole file."""
+        return await self.file(bill.blocks(), announced=bill.size_bytes, rate=rate)
+
+    async def file(
+        self,
+        blocks: Iterable[bytes],
+        *,
+        announced: int | None = None,
+        rate: float | None = None,
+        encoding: str | None = None,
+    ) -> web.StreamResponse:
+        """Send the head of a file's answer and these bytes; chunked unless a length is announced."""
+        headers = {"Content-Type": FILE_TYPE}
+        if encoding is not None:
+            headers["Content-Encoding"] = encoding
+        response = web.StreamResponse(headers=headers)
+        if announced is None:
+            response.enable_chunked_encoding()
+        else:
+            response.content_length = announced
+        await response.prepare(self.request)
+        async for block in _paced(blocks, rate or self.bandwidth):
+            await response.write(block)
+        return response
+
+    async def begun(self, at: float, *, chunked: bool = False) -> web.StreamResponse:
+        """Send the answer up to that part of the body, and at least one byte of it."""
+        bill = self.make_bill()
+        first = _first(bill.blocks(), _part(bill, at))
+        return await self.file(first, announced=None if chunked else bill.size_bytes)
+
+    def reset(self) -> None:
+        """Reset the connection: TCP RST, without TLS's or HTTP's farewell."""
+        transport = self.request.transport
+        if transport is not None:
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+            transport.abort()
+
+    def close(self, last: bytes = b"") -> None:
+        """Close the connection in good order, after some last bytes that are no part of any answer."""
+        transport = self.request.transport
+        if transport is not None:
+            transport.write(last)
+            transport.close()
+
+
+@singledispatch
+async def send(answer: object, wire: Wire) -> web.StreamResponse:  # noqa: ARG001 - names it for all
+    """Send an answer; gives the response, which may be one that can't be sent any more.
+
+    Args:
+        answer: `WholeFile`, or a fault.
+        wire: The way back.
+    """
+    raise TypeError(f"{answer!r} is no answer")
+
+
+@send.register
+async def _(_: WholeFile, wire: Wire) -> web.StreamResponse:
+    return await wire.bill(wire.make_bill())
+
+
+@send.register
+async def _(fault: faults.ResultCode, _: Wire) -> web.StreamResponse:
+    return web.json_response(_result(fault.code))
+
+
+@send.register
+async def _(fault: faults.Status, wire: Wire) -> web.StreamResponse:
+    headers = {}
+    if fault.retry_after is not None:
+        headers["Retry-After"] = str(fault.retry_after)
+    elif fault.retry_date is not None:
+        moment = wire.now + timedelta(seconds=fault.retry_date)
+        headers["Retry-After"] = format_datetime(moment, usegmt=True)
+    return web.Response(status=fault.status, text=fault.text, headers=headers)
+
+
+@send.register
+async def _(_: faults.Reset, wire: Wire) -> web.StreamResponse:
+    wire.reset()
+    return web.Response()
+
+
+@send.register
+async def _(fault: faults.ResetBody, wire: Wire) -> web.StreamResponse:
+    response = await wire.begun(fault.at)
+    wire.reset()
+    return response
+
+
+@send.register
+async def _(fault: faults.ShortBody, wire: Wire) -> web.StreamResponse:
+    response = await wire.begun(fault.at)
+    wire.close()
+    return response
+
+
+@send.register
+async def _(_: faults.LongBody, wire: Wire) -> web.StreamResponse:
+    response = await wire.bill(wire.make_bill())
+    wire.close(_EXTRA)
+    return response
+
+
+@send.register
+async def _(_: faults.Chunked, wire: Wire) -> web.StreamResponse:
+    return await wire.file(wire.make_bill().blocks())
+
+
+@send.register
+async def _(fault: faults.ChunkedCut, wire: Wire) -> web.StreamResponse:
+    response = await wire.begun(fault.at, chunked=True)
+    wire.close()
+    return response
+
+
+@send.register
+async def _(fault: faults.Drip, wire: Wire) -> web.StreamResponse:
+    return await wire.bill(wire.make_bill(), rate=fault.rate)
+
+
+@send.register
+async def _(_: faults.Silence, __: Wire) -> web.StreamResponse:
+    return await _forever()
+
+
+@send.register
+async def _(fault: faults.Stall, wire: Wire) -> web.StreamResponse:
+    await wire.begun(fault.at)
+    return await _forever()
+
+
+@send.register
+async def _(_: faults.BadCrc, wire: Wire) -> web.StreamResponse:
+    return await wire.bill(wire.make_bill(sound=False))
+
+
+@send.register
+async def _(_: faults.NotZip, wire: Wire) -> web.StreamResponse:
+    body = b"This is no zip.\r\n" * 100
+    return await wire.file([body], announced=len(body))
+
+
+@send.register
+async def _(_: faults.Empty, wire: Wire) -> web.StreamResponse:
+    return await wire.file([], announced=0)
+
+
+@send.register
+async def _(fault: faults.JsonAsZip, wire: Wire) -> web.StreamResponse:
+    body = json.dumps(_result(fault.code)).encode()
+    return await wire.file([body], announced=len(body))
+
+
+@send.register
+async def _(fault: faults.Redirect, _: Wire) -> web.StreamResponse:
+    return web.Response(status=fault.status, headers={"Location": fault.location})
+
+
+@send.register
+async def _(_: faults.Gzip, wire: Wire) -> web.StreamResponse:
+    return await wire.file(_gzipped(wire.make_bill().blocks()), encoding="gzip")
+
+
+@send.register
+async def _(fault: faults.Waf, _: Wire) -> web.StreamResponse:
+    return web.Response(status=fault.status, text=_PAGE.format(status=fault.status), content_type="text/html")
+
+
+@send.register
+async def _(fault: faults.HugeError, wire: Wire) -> web.StreamResponse:
+    response = web.StreamResponse(status=fault.status, headers={"Content-Type": "application/json"})
+    response.content_length = fault.size
+    await response.prepare(wire.request)
+    for start in range(0, fault.size, _BLOCK):
+        await response.write(b" " * min(_BLOCK, fault.size - start))
+    return response
+
+
+@send.register
+async def _(fault: faults.HugeHeaders, wire: Wire) -> web.StreamResponse:
+    wire.close(b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * fault.size + b"\r\nContent-Length: 0\r\n\r\n")
+    return web.Response()
+
+
+@send.register
+async def _(fault: faults.Oversized, wire: Wire) -> web.StreamResponse:
+    response = await wire.file(wire.make_bill().blocks(), announced=fault.announced)
+    wire.close()
+    return response
+
+
+@send.register
+async def _(_: faults.Endless, wire: Wire) -> web.StreamResponse:
+    return await wire.file(_without_end(wire.make_bill()))
+
+
+@send.register
+async def _(_: faults.Garbage, wire: Wire) -> web.StreamResponse:
+    wire.close(b"\x15\x03\x01 this is not HTTP\r\n\r\n")
+    return web.Response()
+
+
+@send.register
+async def _(fault: faults.Hold, wire: Wire) -> web.StreamResponse:
+    if fault.before_headers:
+        await _held(fault)
+        return await wire.bill(wire.make_bill())
+    response = await wire.begun(fault.at)
+    await _held(fault)
+    bill = wire.make_bill()
+    async for block in _paced(_after(bill.blocks(), _part(bill, fault.at)), wire.bandwidth):
+        await response.write(block)
+    return response
+
+
+async def _held(hold: faults.Hold) -> None:
+    hold.reached.set()
+    await hold.release.wait()
+
+
+async def _forever() -> web.StreamResponse:
+    """Wait until the client leaves or the server closes, either of which cancels this."""
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+def _result(code: str) -> dict[str, object]:
+    description = faults.DESCRIPTIONS.get(code, "The system is busy.")
+    return {
+        "resultCode": code,
+        "resultDesc": description,
+        "resultData": {},
+        "response": {"version": "2.0", "resultCode": code, "resultMsg": description},
+    }
+
+
+def _part(bill: Bill, at: float) -> int:
+    return max(1, int(bill.size_bytes * at))
+
+
+def _first(blocks: Iterable[bytes], count: int) -> Iterator[bytes]:
+    for block in blocks:
+        yield block[:count]
+        count -= len(block)
+        if count <= 0:
+            return
+
+
+def _after(blocks: Iterable[bytes], count: int) -> Iterator[bytes]:
+    for block in blocks:
+        if rest := block[max(0, count) :]:
+            yield rest
+        count -= len(block)
+
+
+def _gzipped(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    packer = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
+    for block in blocks:
+        yield packer.compress(block)
+    yield packer.flush()
+
+
+def _without_end(bill: Bill) -> Iterator[bytes]:
+    while True:
+        yield from bill.blocks()
+
+
+async def _paced(blocks: Iterable[bytes], rate: float | None) -> AsyncIterator[bytes]:
+    """Give blocks no faster than so many bytes per second."""
+    if rate is None:
+        for block in blocks:
+            yield block
+        return
+    step = max(1, int(rate / _STEPS_PER_SECOND))
+    for block in blocks:
+        for start in range(0, len(block), step):
+            piece = block[start : start + step]
+            yield piece
+            await asyncio.sleep(len(piece) / rate)

@@ -1,0 +1,146 @@
+"""The simulator's certificate: an authority of its own and what it vouches for, made on the spot."""
+
+import ipaddress
+import os
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+_LIFETIME = timedelta(days=365)
+_SPARE = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateFiles:
+    """Where the certificate lies, as PEM.
+
+    Attributes:
+        ca: The authority's certificate: what clients trust.
+        server: The server's key and certificate; readable by its owner alone.
+    """
+
+    ca: Path
+    server: Path
+
+    def server_context(self) -> ssl.SSLContext:
+        """Make the context of a server with this certificate."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(self.server)
+        return context
+
+
+def ensure_certificate(directory: Path, names: Sequence[str]) -> CertificateFiles:
+    """Give the certificate kept in a directory, made anew if it is missing, expired or for other names.
+
+    Args:
+        directory: Where it is kept; made if need be.
+        names: The host names and IP addresses that it is for.
+
+    Raises:
+        OSError: The directory cannot be written to.
+    """
+    files = CertificateFiles(directory / "ca.pem", directory / "server.pem")
+    if not _is_good(files, names):
+        directory.mkdir(parents=True, exist_ok=True)
+        ca, server = _make(names)
+        _write_private(files.server, server)
+        files.ca.write_bytes(ca)
+    return files
+
+
+def _is_good(files: CertificateFiles, names: Sequence[str]) -> bool:
+    try:
+        leaf = x509.load_pem_x509_certificate(files.server.read_bytes())
+        ca = x509.load_pem_x509_certificate(files.ca.read_bytes())
+        leaf.verify_directly_issued_by(ca)
+    except (OSError, ValueError, TypeError):
+        return False
+    covered = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    fresh = leaf.not_valid_after_utc > datetime.now(UTC) + _SPARE
+    return fresh and set(covered) == set(_general_names(names))
+
+
+def _make(names: Sequence[str]) -> tuple[bytes, bytes]:
+    """Make the PEM of an authority's certificate, and of a server's key and certificate."""
+    ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    ca_name = _name("ccfs-worker simulator CA")
+    ca = (
+        _builder(ca_name, ca_name, ca_key.public_key())
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_key_usage(authority=True), critical=True)
+        .sign(ca_key, hashes.SHA256())
+    )
+    leaf = (
+        _builder(_name("ccfs-worker simulator"), ca_name, key.public_key())
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_key_usage(authority=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(_general_names(names)), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
+        )
+        .sign(ca_key, hashes.SHA256())
+    )
+    # The authority's key is forgotten here: nobody can ever sign anything else with it.
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    pem = serialization.Encoding.PEM
+    return ca.public_bytes(pem), private + leaf.public_bytes(pem)
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
+) -> x509.CertificateBuilder:
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _SPARE)
+        .not_valid_after(now + _LIFETIME)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+    )
+
+
+def _key_usage(*, authority: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not authority,
+        key_cert_sign=authority,
+        crl_sign=authority,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _name(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+
+
+def _general_names(names: Sequence[str]) -> list[x509.GeneralName]:
+    return [_general_name(name) for name in names]
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _write_private(file: Path, content: bytes) -> None:
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as opened:
+        opened.write(content)

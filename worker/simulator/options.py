@@ -1,0 +1,101 @@
+"""How a simulator is set up."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+
+from worker.simulator.bills import MIN_BILL_BYTES, Packing
+from worker.simulator.faults import FaultRate
+from worker.simulator.requests import AnsweredRequest
+
+
+def now() -> datetime:
+    """The time."""
+    return datetime.now(UTC)
+
+
+def ignore(_: AnsweredRequest) -> None:
+    """Do nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Numbers from `low` to `high`, drawn so that small and large ones have like chances (log-uniform).
+
+    Attributes:
+        low: The smallest; above 0, or equal to `high`.
+        high: The largest.
+        weight: How often this range is drawn from, next to others.
+    """
+
+    low: float
+    high: float
+    weight: float = 1.0
+
+    def draw(self, random: Random) -> float:
+        """Draw a number."""
+        if self.low == self.high:
+            return self.low
+        return float(min(self.high, self.low * (self.high / self.low) ** random.random()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulatorOptions:
+    """How a simulator is set up.
+
+    Attributes:
+        keys: The key directory, one file per appId, as the worker's own.
+        host: The address to listen on.
+        port: The port; 0 takes a free one, and keeps it over a stop and a start.
+        plain: HTTP instead of HTTPS.
+        names: Host names and addresses that the certificate is for.
+        state: Where the certificate is kept; None keeps it only as long as the simulator.
+        max_skew: Seconds that a request's time may differ from `clock`.
+        clock: Gives the time, timezone-aware.
+        host_header: The Host that requests must have; None takes any.
+        sizes: The sizes of files in bytes.
+        packing: How the files inside the zips are packed.
+        missing: Shell patterns of file names that do not exist: 0300011.
+        seed: Makes other files, sizes and faults.
+        latency: Seconds before an answer.
+        bandwidth: Bytes per second of each answer; None for as many as go.
+        downloads_per_app: Downloads of one account at once; beyond, it gets 0300008. None for any number.
+        faults: What goes wrong how often; which request it hits depends on nothing but the seed, the file
+            and how often it was asked for.
+        history: How many of the last requests are remembered; None for all.
+        on_answer: Is told of each answer as it begins.
+    """
+
+    keys: Path
+    host: str = "127.0.0.1"
+    port: int = 0
+    plain: bool = False
+    names: tuple[str, ...] = ("localhost", "127.0.0.1", "::1")
+    state: Path | None = None
+    max_skew: float = 900.0
+    clock: Callable[[], datetime] = now
+    host_header: str | None = None
+    sizes: tuple[Range, ...] = (Range(64 * 1024, 64 * 1024),)
+    packing: Packing = Packing.DEFLATED
+    missing: tuple[str, ...] = ()
+    seed: int = 0
+    latency: Range = Range(0, 0)
+    bandwidth: float | None = None
+    downloads_per_app: int | None = None
+    faults: tuple[FaultRate, ...] = ()
+    history: int | None = None
+    on_answer: Callable[[AnsweredRequest], None] = ignore
+
+    def __post_init__(self) -> None:
+        if any(size.low < MIN_BILL_BYTES for size in self.sizes):
+            raise ValueError(f"sizes must be {MIN_BILL_BYTES} bytes or more")
+        if sum(fault.rate for fault in self.faults) > 1:
+            raise ValueError("the rates of all faults together must not exceed 1")
+
+    def size_of(self, app_id: str, bill_file_name: str) -> int:
+        """The size of a file in bytes."""
+        random = Random(f"size/{self.seed}/{app_id}/{bill_file_name}")
+        chosen = random.choices(self.sizes, [size.weight for size in self.sizes])[0]
+        return round(chosen.draw(random))

@@ -1,0 +1,218 @@
+"""The simulator itself: an HTTPS server that admits requests, plans their answers and remembers them."""
+
+import asyncio
+from collections import Counter, OrderedDict, deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from datetime import datetime
+from fnmatch import fnmatchcase
+from functools import partial
+from itertools import accumulate
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+
+from aiohttp import web
+
+from worker.credentials import KeyDirectory
+from worker.simulator.admission import RawRequest, RefusedError, admit
+from worker.simulator.answers import Answer, WholeFile, Wire, send
+from worker.simulator.bills import Bill, make_bill
+from worker.simulator.certificate import CertificateFiles, ensure_certificate
+from worker.simulator.faults import Fault, ResultCode
+from worker.simulator.options import SimulatorOptions
+from worker.simulator.requests import AnsweredRequest, ReceivedRequest
+
+_REMEMBERED_FILES = 100_000
+"""Files whose requests are counted at most; the one not asked for the longest is forgotten first."""
+
+Plan = Callable[[ReceivedRequest], Fault | None]
+"""Decides what is wrong with a request's answer; None for nothing."""
+
+
+class Simulator:
+    """A CC-FS of one's own. Made by `open_simulator`.
+
+    Attributes:
+        ca_file: PEM file of the authority to trust; None over plain HTTP.
+        plan: Decides on each answer; set another one to script what each request gets.
+    """
+
+    def __init__(self, options: SimulatorOptions, certificate: CertificateFiles | None) -> None:
+        self._options = options
+        self._certificate = certificate
+        self._keys = KeyDirectory(options.keys)
+        self._port = options.port
+        self._runner: web.ServerRunner | None = None
+        self._history: deque[AnsweredRequest] = deque(maxlen=options.history)
+        self._counts: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self._downloads: Counter[str] = Counter()
+        self._random = Random(options.seed)
+        self._reach = tuple(accumulate(fault.rate for fault in options.faults))
+        self.ca_file: Path | None = certificate.ca if certificate else None
+        self.plan: Plan = self._plan_by_rates
+
+    @property
+    def url(self) -> str:
+        """Where it is: `https://127.0.0.1:8443`."""
+        scheme = "http" if self._options.plain else "https"
+        host = f"[{self._options.host}]" if ":" in self._options.host else self._options.host
+        return f"{scheme}://{host}:{self._port}"
+
+    @property
+    def requests(self) -> list[AnsweredRequest]:
+        """What was asked and answered so far, in the order of the answers' beginning."""
+        return list(self._history)
+
+    def bill(self, app_id: str, bill_file_name: str, *, sound: bool = True) -> Bill:
+        """The file as it is served; not `sound` with a wrong CRC."""
+        return make_bill(
+            app_id,
+            bill_file_name,
+            size_bytes=self._options.size_of(app_id, bill_file_name),
+            seed=self._options.seed,
+            packing=self._options.packing,
+            sound=sound,
+        )
+
+    def digest(self, app_id: str, bill_file_name: str) -> str:
+        """The SHA-256 of a file in lower-case hex; blocks, for a second or so a gigabyte."""
+        return self.bill(app_id, bill_file_name).sha256()
+
+    async def start(self) -> None:
+        """Listen; a no-op while it does.
+
+        Raises:
+            OSError: The address is taken or not ours.
+        """
+        if self._runner is not None:
+            return
+        server = web.Server(self._handle, access_log=None, handler_cancellation=True)
+        runner = web.ServerRunner(server, shutdown_timeout=0, handle_signals=False)
+        await runner.setup()
+        try:
+            tls = self._certificate.server_context() if self._certificate else None
+            await web.TCPSite(runner, self._options.host, self._port, ssl_context=tls).start()
+        except BaseException:
+            await runner.cleanup()
+            raise
+        self._port = runner.addresses[0][1]
+        self._runner = runner
+
+    async def stop(self) -> None:
+        """Cut all connections and refuse new ones, until the next `start`."""
+        if self._runner is not None:
+            runner, self._runner = self._runner, None
+            await runner.cleanup()
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        received_at = self._options.clock()
+        raw = RawRequest(
+            method=request.method,
+            target=request.raw_path,
+            headers=[(_text(name), _text(value)) for name, value in request.raw_headers],
+            body=await request.read(),
+        )
+        try:
+            admitted = self._admit(raw, received_at)
+        except RefusedError as refused:
+            self._note(None, received_at, refused.answer)
+            return await send(refused.answer, Wire(request=request, now=received_at))
+        answer = self._answer_to(admitted)
+        self._note(admitted, received_at, answer)
+        wire = Wire(
+            request=request,
+            now=received_at,
+            make_bill=partial(self.bill, admitted.app_id, admitted.bill_file_name),
+            bandwidth=self._options.bandwidth,
+        )
+        with self._downloading(admitted.app_id):
+            await asyncio.sleep(self._options.latency.draw(self._random))
+            return await send(answer, wire)
+
+    def _admit(self, raw: RawRequest, received_at: datetime) -> ReceivedRequest:
+        options = self._options
+        asked = admit(
+            raw,
+            secret_key=self._keys.read,
+            now=received_at,
+            max_skew=options.max_skew,
+            host=options.host_header,
+        )
+        return ReceivedRequest(
+            app_id=asked.app_id,
+            bill_file_name=asked.bill_file_name,
+            signed_at=asked.signed_at,
+            received_at=received_at,
+            count=self._count(asked.app_id, asked.bill_file_name),
+        )
+
+    def _count(self, app_id: str, bill_file_name: str) -> int:
+        file = app_id, bill_file_name
+        count = self._counts[file] = self._counts.pop(file, 0) + 1
+        if len(self._counts) > _REMEMBERED_FILES:
+            self._counts.popitem(last=False)
+        return count
+
+    def _answer_to(self, request: ReceivedRequest) -> Answer:
+        if fault := self.plan(request):
+            return fault
+        if any(fnmatchcase(request.bill_file_name, pattern) for pattern in self._options.missing):
+            return ResultCode(code="0300011")
+        limit = self._options.downloads_per_app
+        if limit is not None and self._downloads[request.app_id] >= limit:
+            return ResultCode(code="0300008")
+        return WholeFile()
+
+    def _plan_by_rates(self, request: ReceivedRequest) -> Fault | None:
+        if not self._options.faults:
+            return None
+        which = f"{request.app_id}/{request.bill_file_name}/{request.count}"
+        drawn = Random(f"fault/{self._options.seed}/{which}").random()
+        for fault, reached in zip(self._options.faults, self._reach, strict=True):
+            if drawn < reached:
+                return fault.fault
+        return None
+
+    def _note(self, request: ReceivedRequest | None, received_at: datetime, answer: Answer) -> None:
+        noted = AnsweredRequest(
+            app_id=request.app_id if request else None,
+            bill_file_name=request.bill_file_name if request else None,
+            signed_at=request.signed_at if request else None,
+            received_at=received_at,
+            answer=answer.name,
+        )
+        self._history.append(noted)
+        self._options.on_answer(noted)
+
+    @contextmanager
+    def _downloading(self, app_id: str) -> Iterator[None]:
+        self._downloads[app_id] += 1
+        try:
+            yield
+        finally:
+            self._downloads[app_id] -= 1
+            if not self._downloads[app_id]:
+                del self._downloads[app_id]
+
+
+@asynccontextmanager
+async def open_simulator(options: SimulatorOptions) -> AsyncIterator[Simulator]:
+    """Run a simulator for as long as the context lasts.
+
+    Raises:
+        OSError: The address is taken or not ours, or the certificate cannot be written.
+    """
+    async with AsyncExitStack() as stack:
+        certificate = None
+        if not options.plain:
+            state = options.state or Path(stack.enter_context(TemporaryDirectory(prefix="ccfs-simulator-")))
+            certificate = ensure_certificate(state, options.names)
+        simulator = Simulator(options, certificate)
+        stack.push_async_callback(simulator.stop)
+        await simulator.start()
+        yield simulator
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="replace")
