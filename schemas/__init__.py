@@ -2,7 +2,7 @@
 
 from schemas.errors import ErrorCode
 from schemas.job import DownloadJob
-from schemas.outcomes import DownloadCompleted, DownloadFailed, Outcome
+from schemas.outcomes import DownloadCompleted, DownloadFailed, Outcome, read_outcome
 from schemas.types import MAX_BODY_BYTES, AppId, BillFileName
 
 __all__ = [
@@ -14,4 +14,5 @@ __all__ = [
     "DownloadJob",
     "ErrorCode",
     "Outcome",
+    "read_outcome",
 ]

@@ -5,7 +5,11 @@ from schemas.types import bill_date as date_of
 
 
 class DownloadJob(Message):
-    """Asks for one file of one developer account."""
+    """Asks for one file of one developer account.
+
+    The body is a UTF-8 JSON object of at most 64 KiB. Unknown fields are ignored; of duplicate keys the
+    last counts.
+    """
 
     app_id: AppId
     bill_file_name: BillFileName

@@ -2,18 +2,25 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter, WithJsonSchema
 
 from schemas.errors import ErrorCode
-from schemas.types import AppId, BillFileName, Message, RelativePath, Sha256, Timestamp
+from schemas.types import AppId, BillFileName, FilePath, Line, Message, Sha256, Timestamp
+
+_CODES = "\n".join(f"- `{code}`: {code.meaning}" for code in ErrorCode)
 
 
 class _Outcome(Message):
+    """What both outcomes share; a field that is declared here and again below keeps its place in the body."""
+
+    status: Literal["completed", "failed"]
     job_id: Annotated[
-        str, Field(min_length=1, examples=["app1/20180702_9239cb50a8384bb0ab503441bf089446.zip"])
+        str,
+        Field(min_length=1, max_length=255, examples=["app1/20180702_9239cb50a8384bb0ab503441bf089446.zip"]),
     ]
-    """The job message's `message_id`; without one `{appId}/{billFileName}`, or the lower-case hex
-    SHA-256 of an unreadable body."""
+    """The job's `message_id`, else `{appId}/{billFileName}`, else the unreadable body's SHA-256 in hex."""
+    app_id: AppId | None
+    bill_file_name: BillFileName | None
     attempts: Annotated[int, Field(ge=1, examples=[1])]
     """Attempts made, the last one included; the second request after a 401 is not counted."""
     started_at: Annotated[Timestamp, Field(examples=["2026-01-31T08:15:00.123Z"])]
@@ -34,15 +41,15 @@ class DownloadCompleted(_Outcome):
     status: Literal["completed"] = "completed"
     """Always `completed`."""
     app_id: AppId
+    """The job's account."""
     bill_file_name: BillFileName
-    path: Annotated[
-        RelativePath, Field(examples=["app1/20180702/20180702_9239cb50a8384bb0ab503441bf089446.zip"])
-    ]
-    """Where the file lies: relative to the storage root, `/`-separated."""
+    """The job's file."""
+    path: Annotated[FilePath, Field(examples=["app1/20180702/20180702_9239cb50a8384bb0ab503441bf089446.zip"])]
+    """Where the file lies, seen from the storage root: `{appId}/{yyyyMMdd}/{billFileName}`."""
     size_bytes: Annotated[int, Field(ge=0, examples=[20480])]
     """The file's size."""
     sha256: Annotated[
-        Sha256, Field(examples=["e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"])
+        Sha256, Field(examples=["cc61635da46b2c9974335ea37e0b5fd660a5c8a42a89b271fa7ec2ac4b8b26f6"])
     ]
     """The file's digest, lower-case hex."""
     reused: Annotated[bool, Field(examples=[False])]
@@ -58,14 +65,30 @@ class DownloadFailed(_Outcome):
     """The job's account; null when unreadable."""
     bill_file_name: BillFileName | None
     """The job's file; null when unreadable."""
-    error_code: Annotated[ErrorCode, Field(examples=["FILE_NOT_FOUND"])]
-    """Why, for a program."""
-    error_message: Annotated[str, Field(examples=["CC-FS refused the download: resultCode 0300011"])]
+    error_code: Annotated[
+        ErrorCode,
+        WithJsonSchema({"type": "string", "enum": [code.value for code in ErrorCode]}),
+        Field(description=f"Why, for a program.\n\n{_CODES}", examples=["FILE_NOT_FOUND"]),
+    ]
+    error_message: Annotated[
+        Line, Field(max_length=500, examples=["CC-FS refused the download: resultCode 0300011"])
+    ]
     """Why, for a human: one line without secrets."""
-    result_code: Annotated[str | None, Field(examples=["0300011"])] = None
+    result_code: Annotated[Line | None, Field(examples=["0300011"])]
     """CC-FS's own code, when it gave one."""
-    http_status: Annotated[int | None, Field(examples=[200])] = None
+    http_status: Annotated[int | None, Field(ge=0, le=999, examples=[200])]
     """The HTTP status of CC-FS's answer, when there was one."""
 
 
 Outcome = DownloadCompleted | DownloadFailed
+
+_OUTCOME: TypeAdapter[Outcome] = TypeAdapter(Annotated[Outcome, Field(discriminator="status")])
+
+
+def read_outcome(body: bytes) -> Outcome:
+    """Read the body of an event.
+
+    Raises:
+        pydantic.ValidationError: It is no outcome of the contract; a subclass of ValueError.
+    """
+    return _OUTCOME.validate_json(body, by_alias=True, by_name=False)

@@ -4,15 +4,28 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    WithJsonSchema,
+)
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 MAX_BODY_BYTES = 64 * 1024
 """The largest job message that is read."""
 
-_APP_ID = r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$"
-_BILL_FILE_NAME = r"^[0-9]{8}_[A-Za-z0-9-]{1,36}\.zip$"
+# The patterns mean the same to pydantic's engine and to those of JSON Schema (ECMA-262): ASCII only,
+# and no line break before the end.
+_ACCOUNT = r"[A-Za-z0-9_-][A-Za-z0-9._-]"
+_BILL = r"[0-9]{8}_[A-Za-z0-9-]{1,36}\.zip"
+_RFC3339 = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z"
 _DATE = slice(0, 8)
 
 
@@ -28,6 +41,7 @@ class Message(BaseModel):
         validate_by_alias=True,
         serialize_by_alias=True,
         use_attribute_docstrings=True,
+        json_schema_serialization_defaults_required=True,
     )
 
 
@@ -45,25 +59,39 @@ def _calendar_date(bill_file_name: str) -> str:
     return bill_file_name
 
 
-def _relative(path: str) -> str:
-    if re.search(r"(^|/)\.{1,2}(/|$)", path):
-        raise PydanticCustomError("relative_path", "the path must not hold the parts . or ..")
-    return path
+def _read_rfc3339(moment: object) -> object:
+    if not isinstance(moment, str):
+        return moment
+    try:
+        if re.fullmatch(_RFC3339, moment):
+            return datetime.fromisoformat(moment)
+    except ValueError:
+        pass
+    raise PydanticCustomError("rfc3339", "must be a real moment in the form 2026-01-31T08:15:00.123Z")
 
 
-def _rfc3339(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _in_milliseconds(moment: datetime) -> datetime:
+    moment = moment.astimezone(UTC)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def _write_rfc3339(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 AppId = Annotated[
     str,
-    StringConstraints(min_length=1, max_length=64, pattern=_APP_ID),
-    Field(description="The developer account whose key signs the request.", examples=["app1"]),
+    StringConstraints(min_length=1, max_length=64, pattern=f"^{_ACCOUNT}*$"),
+    Field(
+        description="The developer account whose key signs the request: `A-Z a-z 0-9 . _ -`, "
+        "not starting with a dot.",
+        examples=["app1"],
+    ),
 ]
 
 BillFileName = Annotated[
     str,
-    StringConstraints(min_length=1, max_length=49, pattern=_BILL_FILE_NAME),
+    StringConstraints(min_length=1, max_length=49, pattern=f"^{_BILL}$"),
     AfterValidator(_calendar_date),
     Field(
         description="A file's name, `yyyyMMdd_{responseId}.zip`; the date must be a real calendar date.",
@@ -71,12 +99,19 @@ BillFileName = Annotated[
     ),
 ]
 
-RelativePath = Annotated[
-    str,
-    StringConstraints(min_length=1, max_length=255, pattern=r"^[^/\x00]+(/[^/\x00]+)*$"),
-    AfterValidator(_relative),
-]
+FilePath = Annotated[str, StringConstraints(pattern=rf"^{_ACCOUNT}{{0,63}}/[0-9]{{8}}/{_BILL}$")]
+"""`{appId}/{yyyyMMdd}/{billFileName}`."""
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
-Timestamp = Annotated[datetime, PlainSerializer(_rfc3339, return_type=str, when_used="json")]
+Line = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1F\x7F]*$")]
+"""One line: no control characters."""
+
+Timestamp = Annotated[
+    AwareDatetime,
+    BeforeValidator(_read_rfc3339),
+    AfterValidator(_in_milliseconds),
+    PlainSerializer(_write_rfc3339, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "date-time", "pattern": f"^{_RFC3339}$"}),
+]
+"""UTC in milliseconds, so that an event reads back as it was written."""

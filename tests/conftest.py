@@ -3,9 +3,17 @@
 import secrets
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from devkit.broker import Broker, open_broker
+
+# No test depends on speed. Everything else stays as hypothesis has it, which on CI draws the same each time.
+hypothesis.settings.register_profile(
+    "unhurried",
+    hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]),
+)
+hypothesis.settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,54 @@
+"""`python -m schemas` writes the documents of the messages anew, beside the models they derive from."""
+
+import json
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel
+
+from schemas.asyncapi import asyncapi
+from schemas.documents import MODELS, Document, json_schema
+
+HERE = Path(__file__).parent
+_NOTE = "Written by `make schemas` from the models; edit those."
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes every value out, and text of several lines as such."""
+
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002
+        return True
+
+
+def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def documents() -> dict[Path, str]:
+    """Every document, by the file that it belongs in."""
+    schemas = {HERE / "json" / f"{model.__name__}.schema.json": _json_schema(model) for model in MODELS}
+    return {HERE / "asyncapi.yaml": f"# {_NOTE}\n{_yaml(asyncapi())}", **schemas}
+
+
+def _json_schema(model: type[BaseModel]) -> str:
+    dialect = "https://json-schema.org/draft/2020-12/schema"
+    schema = {"$schema": dialect, "$comment": _NOTE, **json_schema(model)}
+    return json.dumps(schema, indent=2) + "\n"
+
+
+def _yaml(document: Document) -> str:
+    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+
+
+def main() -> None:
+    """Write them."""
+    for path, text in documents().items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""The JSON Schemas of the messages, derived from the models."""
+
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
+from pydantic_core.core_schema import WithDefaultSchema
+
+from schemas.job import DownloadJob
+from schemas.outcomes import DownloadCompleted, DownloadFailed
+
+Document = dict[str, Any]
+
+MODELS: dict[type[BaseModel], JsonSchemaMode] = {
+    DownloadJob: "validation",
+    DownloadCompleted: "serialization",
+    DownloadFailed: "serialization",
+}
+"""The messages, each on its way: a job as it is read, an outcome as it is written."""
+
+
+class _Plain(GenerateJsonSchema):
+    """Keeps the models' order, and leaves out titles and defaults, which say nothing new."""
+
+    def sort(self, value: JsonSchemaValue, parent_key: str | None = None) -> JsonSchemaValue:  # noqa: ARG002
+        return value
+
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ANN401, ARG002
+        return False
+
+    def default_schema(self, schema: WithDefaultSchema) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+
+def json_schema(model: type[BaseModel]) -> Document:
+    """The JSON Schema of a message (draft 2020-12; it means the same under draft 7).
+
+    It says all that the model demands but one thing, which it has in words: that a file's name begins
+    with a real calendar date.
+    """
+    return model.model_json_schema(by_alias=True, mode=MODELS[model], schema_generator=_Plain)

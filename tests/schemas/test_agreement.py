@@ -1,0 +1,219 @@
+"""Models and JSON Schemas demand the same, and each message reads back as it was written."""
+
+import json
+import re
+from datetime import UTC, date, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator, ValidationError
+from jsonschema.validators import extend
+from pydantic import BaseModel
+from pydantic import ValidationError as RefusedError
+
+from schemas import (
+    DownloadCompleted,
+    DownloadFailed,
+    DownloadJob,
+    ErrorCode,
+    Outcome,
+    examples,
+    read_outcome,
+)
+from schemas.documents import MODELS, json_schema
+from tests.malformed import MALFORMED
+from worker.job import Envelope, read_job
+
+
+def _pattern(_: object, pattern: str, text: object, __: object) -> Any:
+    """In JSON Schema's dialect (ECMA-262) `$` is the very end; in Python's also before a line break."""
+    if isinstance(text, str) and not re.search(re.sub(r"\$$", r"\\Z", pattern), text):
+        yield ValidationError(f"{text!r} does not match {pattern!r}")
+
+
+ECMA = extend(Draft202012Validator, {"pattern": _pattern})  # type: ignore[no-untyped-call]
+SCHEMAS: dict[type[BaseModel], Any] = {model: ECMA(json_schema(model)) for model in MODELS}
+OF_STATUS: dict[object, type[BaseModel]] = {"completed": DownloadCompleted, "failed": DownloadFailed}
+
+app_ids = st.from_regex(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", fullmatch=True)
+file_names = st.builds(
+    lambda day, response_id: f"{day:%Y%m%d}_{response_id}.zip".rjust(13 + len(response_id), "0"),
+    st.dates(),
+    st.from_regex(r"[A-Za-z0-9-]{1,36}", fullmatch=True),
+)
+moments = st.datetimes(datetime(1970, 1, 1), datetime(9000, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
+lines = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=500)
+shared: dict[str, st.SearchStrategy[Any]] = {
+    "job_id": st.text(min_size=1, max_size=255),
+    "attempts": st.integers(1, 10**9),
+    "started_at": moments,
+    "finished_at": moments,
+    "worker": st.text(max_size=64),
+}
+completed = st.fixed_dictionaries(
+    {
+        **shared,
+        "app_id": app_ids,
+        "bill_file_name": file_names,
+        "path": st.builds(lambda app, name: f"{app}/{name[:8]}/{name}", app_ids, file_names),
+        "size_bytes": st.integers(0, 2**63),
+        "sha256": st.from_regex(r"[0-9a-f]{64}", fullmatch=True),
+        "reused": st.booleans(),
+    }
+).map(lambda fields: DownloadCompleted(**fields))
+failed = st.fixed_dictionaries(
+    {
+        **shared,
+        "app_id": st.none() | app_ids,
+        "bill_file_name": st.none() | file_names,
+        "error_code": st.sampled_from(ErrorCode),
+        "error_message": lines,
+        "result_code": st.none() | lines,
+        "http_status": st.none() | st.integers(0, 999),
+    }
+).map(lambda fields: DownloadFailed(**fields))
+bodies = (completed | failed).map(lambda outcome: json.loads(outcome.to_json()))
+
+awkward = st.sampled_from(
+    ["\n", "\r", "\0", "/", "..", ".", "\\", "%2e", "\u0663", "\uff11", "é", " ", "#", "*"]
+)
+# Not whole floats: JSON Schema counts 1.0 as an integer, the models do not.
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False).filter(lambda number: not number.is_integer())
+    | st.text(max_size=70),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def bent(texts: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    """Texts that were right before a few characters were taken out or put in."""
+    return st.builds(
+        lambda text, at, out, put: text[:at] + put + text[at + out :],
+        texts,
+        st.integers(0, 70),
+        st.integers(0, 3),
+        awkward | st.text(max_size=3),
+    )
+
+
+jobs = st.fixed_dictionaries(
+    {},
+    optional={
+        "appId": app_ids | bent(app_ids) | json_values,
+        "billFileName": file_names | bent(file_names) | json_values,
+        "app_id": app_ids,
+        "unknown": json_values,
+    },
+)
+
+
+def is_real_date(text: str) -> bool:
+    try:
+        date(int(text[:4]), int(text[4:6]), int(text[6:8]))
+    except ValueError:
+        return False
+    return True
+
+
+@given(jobs)
+def test_a_job_is_read_exactly_if_its_schema_admits_it_and_its_date_is_real(fields: dict[str, Any]) -> None:
+    admitted = SCHEMAS[DownloadJob].is_valid(fields) and is_real_date(fields["billFileName"])
+
+    job = read_job(Envelope(body=json.dumps(fields).encode()))
+
+    assert (job.request is not None) == admitted
+
+
+@given(app_ids, file_names)
+def test_every_good_job_is_read(app_id: str, bill_file_name: str) -> None:
+    job = read_job(Envelope(body=json.dumps({"appId": app_id, "billFileName": bill_file_name}).encode()))
+
+    assert job.request == DownloadJob(app_id=app_id, bill_file_name=bill_file_name)
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_the_schema_refuses_every_malformed_job_that_is_json_but_for_its_date(name: str) -> None:
+    case = MALFORMED[name]
+    if case.blames in {"JSON", "bytes"}:
+        return
+    fields = json.loads(case.body)
+
+    assert not SCHEMAS[DownloadJob].is_valid(fields) or not is_real_date(fields["billFileName"])
+
+
+@given(completed | failed)
+def test_every_outcome_satisfies_its_schema_and_reads_back_as_it_was(outcome: Outcome) -> None:
+    body = outcome.to_json()
+
+    SCHEMAS[type(outcome)].validate(json.loads(body))
+    assert read_outcome(body) == outcome
+
+
+@given(body=bodies, data=st.data())
+def test_an_outcome_with_a_field_replaced_is_read_exactly_if_its_schema_admits_it(
+    body: dict[str, Any], data: st.DataObject
+) -> None:
+    name = data.draw(st.sampled_from(sorted(body)))
+    replacement = json_values | (bent(st.just(body[name])) if isinstance(body[name], str) else st.nothing())
+    body[name] = data.draw(replacement)
+
+    assert is_read(body) == is_admitted(body)
+
+
+@given(body=bodies, data=st.data())
+def test_an_outcome_without_one_of_its_fields_is_none(body: dict[str, Any], data: st.DataObject) -> None:
+    del body[data.draw(st.sampled_from(sorted(body)))]
+
+    assert not is_read(body)
+    assert not is_admitted(body)
+
+
+def is_read(body: dict[str, Any]) -> bool:
+    try:
+        read_outcome(json.dumps(body).encode())
+    except RefusedError:
+        return False
+    return True
+
+
+def is_admitted(body: dict[str, Any]) -> bool:
+    """By its schema, and by the dates that a schema cannot tell from real ones."""
+    status = body.get("status")
+    model = OF_STATUS.get(status) if isinstance(status, str) else None
+    if model is None or not SCHEMAS[model].is_valid(body):
+        return False
+    moments_are_real = is_real_moment(body["startedAt"]) and is_real_moment(body["finishedAt"])
+    return moments_are_real and (body["billFileName"] is None or is_real_date(body["billFileName"]))
+
+
+def is_real_moment(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+def test_an_outcome_does_not_change() -> None:
+    outcome = read_outcome(json.dumps(examples.COMPLETED).encode())
+
+    with pytest.raises(RefusedError):
+        outcome.attempts = 2  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("example", [examples.COMPLETED, examples.NOT_FOUND, examples.INVALID])
+def test_the_documented_examples_are_written_as_they_stand(example: dict[str, Any]) -> None:
+    assert json.loads(read_outcome(json.dumps(example).encode()).to_json()) == example
+
+
+def test_moments_are_written_in_utc_and_milliseconds() -> None:
+    fields = {**examples.COMPLETED, "startedAt": "2026-01-31T09:15:00.123+01:00"}
+
+    assert not is_read(fields)
+    assert not is_admitted(fields)
