@@ -54,6 +54,10 @@ lock: $(STAMP) ## write the requirements locks anew (UPGRADE=1 takes newer versi
 schemas: $(STAMP) ## write the message schemas anew
 	$(BIN)/python -m schemas
 
+.PHONY: docs
+docs: $(STAMP) ## write the documents anew that are made from the code
+	@$(BIN)/python -m devkit.docs
+
 .PHONY: broker
 broker: $(STAMP) ## run a private RabbitMQ until Ctrl-C
 	@$(BIN)/python -m devkit.broker

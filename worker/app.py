@@ -4,10 +4,11 @@ import asyncio
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import structlog
@@ -18,19 +19,22 @@ from worker.credentials import KeyDirectory
 from worker.download import Downloader
 from worker.downloads import Downloads
 from worker.gate import Gate
+from worker.health import Check
 from worker.intake import Intake
-from worker.metrics import Metrics
+from worker.metrics import Metrics, Readings
 from worker.pace import Pace
 from worker.settings import Settings, SettingsError, unknown_variables
 from worker.signals import drain_on_signal
 from worker.storage import Storage
 from worker.supervisor import Supervisor
-from worker.upstream import UpstreamWatch
-from worker.volume import VolumeWatch
+from worker.upstream import FLOW_CONTROL, UPSTREAM, UpstreamWatch
+from worker.volume import STORAGE, VolumeWatch
 
 _MAX_THREADS = 32
 _PATIENCE = 60.0
 """Seconds that a job waits in hand for its place."""
+_DRAINING = "draining"
+"""The reason under which no jobs are taken any more, beside those of the gate."""
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -72,7 +76,7 @@ class _Parts:
     """What runs while the worker does."""
 
     metrics: Metrics
-    intake: Intake
+    checks: Mapping[str, Check]
     supervisor: Supervisor
     upstream: UpstreamWatch
     volume: VolumeWatch
@@ -90,9 +94,10 @@ async def run(settings: Settings) -> None:
         executor = stack.enter_context(
             ThreadPoolExecutor(min(_MAX_THREADS, settings.concurrency + 2), thread_name_prefix="storage")
         )
-        storage = wiring.shared_storage(settings.storage, executor)
+        metrics = Metrics(version("ccfs-worker"))
+        storage = wiring.shared_storage(settings.storage, executor, on_sync=metrics.synced)
         client = await stack.enter_async_context(wiring.ccfs_client(settings.ccfs, around.ccfs_tls))
-        parts = _put_together(settings, around, client, storage, draining)
+        parts = _put_together(settings, around, client, storage, metrics, draining)
         port = await stack.enter_async_context(_serve(settings, parts))
         log.info("worker.started", http_port=port, concurrency=settings.concurrency)
         _warn(settings)
@@ -107,16 +112,17 @@ def _put_together(
     around: Surroundings,
     client: CcfsClient,
     storage: Storage,
+    metrics: Metrics,
     draining: asyncio.Event,
 ) -> _Parts:
-    metrics, gate, policy = Metrics(), Gate(), wiring.retry_policy(settings.retry)
+    gate, policy = Gate(), wiring.retry_policy(settings.retry)
     pace = _pace(settings)
     upstream = UpstreamWatch(
         client.probe, gate, pause_after=settings.ccfs.pause_after, longest_pause=policy.tiers[-1]
     )
     volume = _volume(settings, storage, gate)
     downloads = Downloads(
-        _downloader(settings, client, storage).fetch,
+        _downloader(settings, client, storage, metrics).fetch,
         pace=pace,
         gate=gate,
         watches=(upstream, volume),
@@ -131,13 +137,28 @@ def _put_together(
         grace=settings.shutdown_grace,
         on_session=metrics.session_opened,
     )
-    metrics.watch("ccfs_worker_storage_free_bytes", "Free bytes on the volume.", lambda: volume.free_bytes)
-    metrics.watch(
-        "ccfs_worker_concurrency_limit",
-        "Downloads that may run at once now; below the setting while CC-FS asks to slow down.",
-        lambda: pace.limit,
+    checks: dict[str, Check] = {
+        "broker": supervisor.problem,
+        "intake": supervisor.pause,
+        "results": lambda: intake.unconfirmed,
+    }
+    metrics.read = lambda: Readings(
+        in_flight=intake.in_flight,
+        downloads=downloads.in_flight,
+        concurrency_limit=pace.limit,
+        paused=_pauses(gate, draining),
+        checks={name: not check() for name, check in checks.items()},
+        free_bytes=volume.free_bytes,
+        reserved_bytes=settings.storage.min_free_bytes,
     )
-    return _Parts(metrics, intake, supervisor, upstream, volume)
+    return _Parts(metrics, checks, supervisor, upstream, volume)
+
+
+def _pauses(gate: Gate, draining: asyncio.Event) -> dict[str, bool]:
+    held = gate.reasons
+    return {reason: reason in held for reason in (STORAGE, UPSTREAM, FLOW_CONTROL)} | {
+        _DRAINING: draining.is_set()
+    }
 
 
 async def _until_drained(main: Coroutine[Any, Any, None], *background: Coroutine[Any, Any, None]) -> None:
@@ -167,19 +188,21 @@ def _volume(settings: Settings, storage: Storage, gate: Gate) -> VolumeWatch:
     )
 
 
-def _downloader(settings: Settings, client: CcfsClient, storage: Storage) -> Downloader:
-    keys = KeyDirectory(settings.credentials.dir)
-    return Downloader(keys=keys, source=client, store=storage, job_timeout=settings.job_timeout)
+def _downloader(settings: Settings, client: CcfsClient, storage: Storage, metrics: Metrics) -> Downloader:
+    return Downloader(
+        keys=KeyDirectory(settings.credentials.dir),
+        source=client,
+        store=storage,
+        job_timeout=settings.job_timeout,
+        on_answer=metrics.answered,
+    )
 
 
 @asynccontextmanager
 async def _serve(settings: Settings, parts: _Parts) -> AsyncIterator[int]:
-    checks = {
-        "broker": parts.supervisor.problem,
-        "intake": parts.supervisor.pause,
-        "results": lambda: parts.intake.unconfirmed,
-    }
-    server = health.serve(settings.http.host, settings.http.port, checks=checks, render=parts.metrics.render)
+    server = health.serve(
+        settings.http.host, settings.http.port, checks=parts.checks, render=parts.metrics.render
+    )
     async with AsyncExitStack() as stack:
         try:
             port = await stack.enter_async_context(server)

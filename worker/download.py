@@ -1,7 +1,7 @@
 """One attempt at one file: from the request to a verified file on storage, within one deadline."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import PurePosixPath
 from typing import Protocol
@@ -64,13 +64,23 @@ class Downloader:
         source: CC-FS.
         store: The shared storage.
         job_timeout: Seconds that one attempt may take in all.
+        on_answer: Is told, of each file that CC-FS sends, how many seconds it took to begin.
     """
 
-    def __init__(self, *, keys: Keys, source: Source, store: Store, job_timeout: float) -> None:
+    def __init__(
+        self,
+        *,
+        keys: Keys,
+        source: Source,
+        store: Store,
+        job_timeout: float,
+        on_answer: Callable[[float], None] = lambda _: None,
+    ) -> None:
         self._keys = keys
         self._source = source
         self._store = store
         self._job_timeout = job_timeout
+        self._on_answer = on_answer
 
     async def fetch(self, job: DownloadJob) -> StoredFile:
         """Bring a job's file to the storage, or find that it is already there.
@@ -94,7 +104,10 @@ class Downloader:
         return await self._transfer(job, self._keys.read(job.app_id, fresh=True))
 
     async def _transfer(self, job: DownloadJob, secret_key: str) -> StoredFile:
+        clock = asyncio.get_running_loop().time
+        began = clock()
         async with self._source.open(job, secret_key) as stream:
+            self._on_answer(clock() - began)
             return await self._store.store(
                 final_path(job), stream.chunks, announced_bytes=stream.announced_bytes
             )

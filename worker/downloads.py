@@ -89,6 +89,11 @@ class Downloads:
                 if not is_wanted():
                     raise
 
+    @property
+    def in_flight(self) -> int:
+        """How many downloads are under way or wait for their place."""
+        return len(self._running)
+
     async def stop(self) -> None:
         """Cancel what is running and wait until nothing of it is left."""
         tasks = set(self._running.values())

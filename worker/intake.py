@@ -85,12 +85,32 @@ class Delivery(Protocol):
 class Observer(Protocol):
     """Who wants to know what intake does: the metrics."""
 
-    def job_started(self) -> None:
-        """A delivery was taken in."""
+    def job_ended(self, ending: Ending, code: str, seconds: float, waited: float | None) -> None:
+        """A delivery is no longer ours.
+
+        Args:
+            ending: How it ended.
+            code: The error code of an attempt that failed, else empty.
+            seconds: How long it was in hand.
+            waited: Seconds from the job's publication to its first delivery, if this was that and its
+                timestamp is known.
+        """
         ...
 
-    def job_ended(self, ending: Ending, code: str, seconds: float) -> None:
-        """A delivery is no longer ours; `code` is the error code of an attempt that failed, else empty."""
+    def retried(self, code: str, delay: float) -> None:
+        """A job waits so many seconds for another attempt."""
+        ...
+
+    def parked(self, code: str) -> None:
+        """A message lies among the dead letters."""
+        ...
+
+    def confirmed(self, seconds: float) -> None:
+        """The broker took so long to confirm a message."""
+        ...
+
+    def unconfirmed(self, *, unroutable: bool) -> None:
+        """The broker did not take a message."""
         ...
 
 
@@ -105,7 +125,7 @@ class Intake:
     Args:
         downloads: Gives each job its file.
         policy: What follows a failed attempt.
-        observer: Is told of every beginning and ending.
+        observer: Is told of every ending and of what is published.
         host: The name of this worker in its outcomes.
         clock: Gives the time, UTC and timezone-aware.
         publish_backoff: Seconds around which the first wait lies before a message that was not confirmed
@@ -173,9 +193,15 @@ class Intake:
         job = read_job(delivery.envelope)
         started = asyncio.get_running_loop().time()
         structlog.contextvars.bind_contextvars(job_id=job.job_id, attempt=job.attempt)
-        self._observer.job_started()
+        waited = self._waited(delivery, job)
         end = await self._see_through(way, delivery, job)
-        self._observer.job_ended(end.ending, end.code, asyncio.get_running_loop().time() - started)
+        self._observer.job_ended(end.ending, end.code, asyncio.get_running_loop().time() - started, waited)
+
+    def _waited(self, delivery: Delivery, job: Job) -> float | None:
+        sent_at = delivery.envelope.sent_at
+        if sent_at is None or job.attempt > 1 or delivery.redelivered:
+            return None
+        return max(0.0, (self._clock() - sent_at).total_seconds())
 
     async def _see_through(
         self, way: Callable[[Delivery, Job], Awaitable[_End]], delivery: Delivery, job: Job
@@ -240,12 +266,14 @@ class Intake:
             next_attempt=retry.attempt,
         )
         await self._send_around(delivery, job, retry)
+        self._observer.retried(error.code, retry.delay)
         return _End(Ending.RETRIED, error.code)
 
     async def _give_up(self, delivery: Delivery, job: Job, error: JobError, started_at: datetime) -> _End:
         log.error("job.failed", code=error.code, reason=error.message)
         if error.code in _PARKED:
             await self._insist(delivery, lambda: delivery.park(error, job))
+            self._observer.parked(error.code)
         await self._conclude(delivery, job, failed(job, error, self._span(started_at)))
         return _End(Ending.FAILED, error.code)
 
@@ -261,16 +289,21 @@ class Intake:
     async def _insist(self, delivery: Delivery, send: Callable[[], Awaitable[None]]) -> None:
         """Repeat a publish until the broker confirms it or the delivery is lost: the job stays unacked."""
         failures = 0
+        clock = asyncio.get_running_loop().time
         while True:
+            began = clock()
             try:
-                return await send()
+                await send()
             except NotConfirmedError as exc:
                 failures += 1
+                self._observer.unconfirmed(unroutable=exc.unroutable)
                 self._unconfirmed[delivery] = str(exc)
                 wait = backoff(failures, random.random(), base=self._publish_backoff)
                 log.error(
                     "job.publish_unconfirmed", reason=str(exc), failures=failures, retry_in=round(wait, 1)
                 )
+            else:
+                return self._observer.confirmed(clock() - began)
             await asyncio.sleep(wait)
 
     def _span(self, started_at: datetime) -> Span:

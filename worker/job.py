@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -26,6 +27,8 @@ class Envelope:
     message_id: str | None = None
     correlation_id: str | None = None
     headers: Mapping[str, Any] = field(default_factory=dict)
+    sent_at: datetime | None = None
+    """By the publisher's clock, in whole seconds; UTC, timezone-aware."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

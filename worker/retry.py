@@ -102,3 +102,9 @@ def backoff(failures: int, jitter: float, *, base: float = 0.5, cap: float = 30.
     """
     ceiling = min(cap, base * 2.0 ** min(failures, 32))
     return ceiling / 2 + jitter * ceiling / 2
+
+
+def tier_name(seconds: float) -> str:
+    """What a wait is called in the names of queues and in metrics: `10s`, or `500ms`."""
+    milliseconds = round(seconds * 1000)
+    return f"{milliseconds}ms" if milliseconds % 1000 else f"{milliseconds // 1000}s"

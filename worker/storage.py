@@ -47,13 +47,23 @@ class Storage:
         executor: Threads of our own; the loop's default ones also resolve names.
         max_file_bytes: Larger files are refused.
         min_free_bytes: What stays free on the volume after a file of announced size.
+        on_sync: Is told how many seconds it took to make a file's bytes durable.
     """
 
-    def __init__(self, root: Path, executor: Executor, *, max_file_bytes: int, min_free_bytes: int) -> None:
+    def __init__(
+        self,
+        root: Path,
+        executor: Executor,
+        *,
+        max_file_bytes: int,
+        min_free_bytes: int,
+        on_sync: Callable[[float], None] = lambda _: None,
+    ) -> None:
         self._root = root
         self._executor = executor
         self._max_file_bytes = max_file_bytes
         self._min_free_bytes = min_free_bytes
+        self._on_sync = on_sync
 
     async def find(self, path: PurePosixPath) -> StoredFile | None:
         """Give the file of that relative path if it is there, whole and sound; None otherwise.
@@ -115,7 +125,9 @@ class Storage:
             async with self._created(part) as file:
                 size, sha256 = await self._pour(file, chunks)
                 await _uninterrupted(file.flush())
+                began = time.monotonic()
                 await self._run(partial(os.fsync, file.fileno()))
+                self._on_sync(time.monotonic() - began)
         return size, sha256
 
     @asynccontextmanager

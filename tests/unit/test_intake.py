@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -30,6 +30,7 @@ class Message:
     body: bytes = GOOD
     attempt: int = 1
     redelivered: bool = False
+    sent_at: datetime | None = None
     alive: bool = True
     steps: list[str] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
@@ -37,7 +38,9 @@ class Message:
 
     @property
     def envelope(self) -> Envelope:
-        return Envelope(body=self.body, message_id="m1", headers={"x-attempt": self.attempt})
+        return Envelope(
+            body=self.body, message_id="m1", headers={"x-attempt": self.attempt}, sent_at=self.sent_at
+        )
 
     async def publish(self, outcome: Outcome, job: Job) -> None:
         assert job.job_id == outcome.job_id
@@ -73,18 +76,30 @@ class Endings:
     """An observer that counts, and tells when something ended."""
 
     def __init__(self) -> None:
-        self.started = 0
         self.endings: list[tuple[Ending, str]] = []
+        self.waits: list[float | None] = []
+        self.notes: list[str] = []
         self.sizes: list[int] = []
         self._changed = asyncio.Event()
 
-    def job_started(self) -> None:
-        self.started += 1
-
-    def job_ended(self, ending: Ending, code: str, seconds: float) -> None:
+    def job_ended(self, ending: Ending, code: str, seconds: float, waited: float | None) -> None:
         assert seconds >= 0
         self.endings.append((ending, code))
+        self.waits.append(waited)
         self._changed.set()
+
+    def retried(self, code: str, delay: float) -> None:
+        self.notes.append(f"retried {code} {delay:g}")
+
+    def parked(self, code: str) -> None:
+        self.notes.append(f"parked {code}")
+
+    def confirmed(self, seconds: float) -> None:
+        assert seconds >= 0
+        self.notes.append("confirmed")
+
+    def unconfirmed(self, *, unroutable: bool) -> None:
+        self.notes.append("unroutable" if unroutable else "unconfirmed")
 
     def downloaded(self, size_bytes: int, seconds: float) -> None:
         assert seconds >= 0
@@ -178,6 +193,7 @@ async def test_a_failed_attempt_waits_in_the_broker(bench: Bench) -> None:
 
     assert await bench.seen.wait_for(1) == [(Ending.RETRIED, "TRUNCATED")]
     assert message.steps == ["retry 10 2", "ack"]
+    assert bench.seen.notes == ["confirmed", "retried TRUNCATED 10"]
 
 
 async def test_the_last_attempt_ends_in_a_failed_event(bench: Bench) -> None:
@@ -205,6 +221,7 @@ async def test_an_unreadable_message_is_parked_and_told(bench: Bench) -> None:
 
     assert await bench.seen.wait_for(1) == [(Ending.FAILED, "INVALID_JOB")]
     assert message.steps == ["park INVALID_JOB", "publish", "ack"]
+    assert bench.seen.notes == ["confirmed", "parked INVALID_JOB", "confirmed"]
     assert bench.fetch.calls == []
 
 
@@ -216,6 +233,26 @@ async def test_a_message_that_the_broker_gave_up_on_is_parked_and_told(bench: Be
     assert await bench.seen.wait_for(1) == [(Ending.FAILED, "DELIVERY_LIMIT")]
     assert message.steps == ["park DELIVERY_LIMIT", "publish", "ack"]
     assert bench.fetch.calls == []
+
+
+@pytest.mark.parametrize(
+    ("message", "waited"),
+    [
+        (Message(sent_at=NOW - timedelta(seconds=90)), 90),
+        (Message(sent_at=NOW + timedelta(seconds=5)), 0),
+        (Message(), None),
+        (Message(sent_at=NOW - timedelta(seconds=90), attempt=2), None),
+        (Message(sent_at=NOW - timedelta(seconds=90), redelivered=True), None),
+    ],
+    ids=["waited", "publisher's clock ahead", "no timestamp", "a retry", "a redelivery"],
+)
+async def test_the_wait_in_the_queue_is_that_of_the_first_delivery(
+    bench: Bench, message: Message, waited: float | None
+) -> None:
+    bench.intake.receive(message)
+
+    await bench.seen.wait_for(1)
+    assert bench.seen.waits == [waited]
 
 
 async def test_a_twin_joins_the_running_download(bench: Bench) -> None:
@@ -287,7 +324,10 @@ async def test_an_outage_burns_no_attempt(bench: Bench) -> None:
 
 
 async def test_an_event_is_published_until_it_is_confirmed(bench: Bench) -> None:
-    refusals: list[Exception] = [NotConfirmedError("returned", unroutable=True)] * 3
+    refusals: list[Exception] = [
+        NotConfirmedError("returned", unroutable=True),
+        NotConfirmedError("no confirm"),
+    ]
     message = Message(refusals=refusals)
 
     bench.intake.receive(message)
@@ -295,6 +335,7 @@ async def test_an_event_is_published_until_it_is_confirmed(bench: Bench) -> None
     assert await bench.seen.wait_for(1) == [(Ending.COMPLETED, "")]
     assert message.steps == ["publish", "ack"]
     assert bench.intake.unconfirmed == ""
+    assert bench.seen.notes == ["unroutable", "unconfirmed", "confirmed"]
 
 
 async def test_a_job_whose_event_is_not_confirmed_shows_why(bench: Bench) -> None:

@@ -26,6 +26,7 @@ def read_envelope(message: AbstractIncomingMessage) -> Envelope:
         message_id=message.message_id or None,
         correlation_id=message.correlation_id or None,
         headers={name: message.headers.get(name) for name in (ATTEMPT_HEADER, *TRACE_HEADERS)},
+        sent_at=message.timestamp,
     )
 
 

@@ -20,6 +20,7 @@ from aio_pika.exceptions import ChannelClosed, ChannelNotFoundEntity, ChannelPre
 from pamqp.common import FieldValue
 
 from worker.errors import BrokerError
+from worker.retry import tier_name
 
 KEPT_FOR_OTHERS = 1_000_000_000
 """Delivery limit of the queues that only others consume. RabbitMQ 4 gives a queue without one a limit
@@ -60,9 +61,7 @@ class Names:
         Its name holds its TTL: other waits are other queues, for a queue cannot be declared again
         with another argument.
         """
-        milliseconds = round(seconds * 1000)
-        wait = f"{milliseconds}ms" if milliseconds % 1000 else f"{milliseconds // 1000}s"
-        return f"{self.jobs}.retry.{wait}"
+        return f"{self.jobs}.retry.{tier_name(seconds)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,10 @@
+"""The documents that are made from the code say what the code says."""
+
+import pytest
+
+from devkit.docs import PAGES, ROOT
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_the_page_is_as_the_code(path: str) -> None:
+    assert (ROOT / path).read_text() == PAGES[path](), "run `make docs`"
