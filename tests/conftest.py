@@ -1,12 +1,22 @@
 """What every test may use."""
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 
+<<<<<<< Updated upstream
 import hypothesis
+=======
+import aio_pika
+>>>>>>> Stashed changes
 import pytest
 
 from devkit.broker import Broker, open_broker
+from tests.site import APP, Site, collecting
+from worker.broker import Names, Topology
+from worker.broker.topology import declare
+from worker.simulator import Range, SimulatorOptions, open_simulator
 
 # No test depends on speed. Everything else stays as hypothesis has it, which on CI draws the same each time.
 hypothesis.settings.register_profile(
@@ -27,3 +37,90 @@ def rabbitmq() -> Iterator[Broker]:
 def prefix() -> str:
     """The start of the test's own queue and exchange names, since all tests share one broker."""
     return f"t{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+def names(prefix: str) -> Names:
+    """Queues and exchanges of the test's own."""
+    return Names(
+        jobs=f"{prefix}.jobs",
+        results=f"{prefix}.results",
+        results_queue=f"{prefix}.results",
+        dead=f"{prefix}.dead",
+    )
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    """The key directory, with one account."""
+    folder = tmp_path / "keys"
+    folder.mkdir()
+    (folder / APP).write_text("secret\n")
+    return folder
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The storage root."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def simulator_options(keys: Path, tmp_path: Path, request: pytest.FixtureRequest) -> SimulatorOptions:
+    """Files of 64 KiB, or of the size that the test asks for."""
+    size = getattr(request, "param", 64 * 1024)
+    return SimulatorOptions(keys=keys, state=tmp_path / "simulator", sizes=(Range(size, size),))
+
+
+@pytest.fixture
+def broker_url(rabbitmq: Broker) -> str:
+    """Where tests reach the broker of their site."""
+    return rabbitmq.url
+
+
+@pytest.fixture
+def worker_broker_url(broker_url: str) -> str:
+    """Where the workers of a site reach it; differs where a proxy stands in between."""
+    return broker_url
+
+
+@pytest.fixture
+async def site(
+    broker_url: str,
+    worker_broker_url: str,
+    names: Names,
+    simulator_options: SimulatorOptions,
+    tmp_path: Path,
+    root: Path,
+    keys: Path,
+) -> AsyncIterator[Site]:
+    """An installation, with nothing running in it but broker and CC-FS."""
+    async with open_simulator(simulator_options) as simulator, _queues(broker_url, names):
+        made = Site(
+            url=worker_broker_url,
+            own_url=broker_url,
+            names=names,
+            simulator=simulator,
+            folder=tmp_path,
+            root=root,
+            keys=keys,
+        )
+        async with collecting(made):
+            yield made
+
+
+@asynccontextmanager
+async def _queues(url: str, names: Names) -> AsyncIterator[None]:
+    """The job queue is there before any worker, as publishers expect; everything is gone afterwards."""
+    topology = Topology(names=names, tiers=(0.2, 0.4, 0.8), delivery_limit=20)
+    async with await aio_pika.connect(url) as connection:
+        await declare(connection, topology, passive=False, timeout=10)
+    yield
+    async with await aio_pika.connect(url) as connection:
+        channel = await connection.channel()
+        for queue in topology.queues():
+            await channel.queue_delete(queue)
+        await channel.exchange_delete(names.results)
+        await channel.exchange_delete(names.dead_letter_exchange)

@@ -14,16 +14,6 @@ from worker.broker import AmqpDelivery, BrokerOptions, Names, Session, Topology,
 
 
 @pytest.fixture
-def names(prefix: str) -> Names:
-    return Names(
-        jobs=f"{prefix}.jobs",
-        results=f"{prefix}.results",
-        results_queue=f"{prefix}.results",
-        dead=f"{prefix}.dead",
-    )
-
-
-@pytest.fixture
 def options(rabbitmq: Broker, names: Names) -> BrokerOptions:
     return BrokerOptions(
         url=rabbitmq.url,
