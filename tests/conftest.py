@@ -5,11 +5,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-<<<<<<< Updated upstream
-import hypothesis
-=======
 import aio_pika
->>>>>>> Stashed changes
+import hypothesis
 import pytest
 
 from devkit.broker import Broker, open_broker
