@@ -1,9 +1,18 @@
 """What another client of the broker does: an upstream system that publishes, or a consumer of results."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+
+
+@asynccontextmanager
+async def outside_channel(url: str) -> AsyncIterator[AbstractChannel]:
+    """A channel with confirms, on a connection of its own."""
+    async with await aio_pika.connect(url) as connection:
+        yield await connection.channel(on_return_raises=True)
 
 
 async def put(channel: AbstractChannel, queue: str, body: bytes = b"{}", **properties: object) -> None:

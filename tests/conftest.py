@@ -10,7 +10,7 @@ import hypothesis
 import pytest
 
 from devkit.broker import Broker, open_broker
-from tests.site import APP, Site, collecting
+from tests.site import APP, DELIVERY_LIMIT, Site, collecting
 from worker.broker import Names, Topology
 from worker.broker.topology import declare
 from worker.simulator import Range, SimulatorOptions, open_simulator
@@ -111,7 +111,7 @@ async def site(
 @asynccontextmanager
 async def _queues(url: str, names: Names) -> AsyncIterator[None]:
     """The job queue is there before any worker, as publishers expect; everything is gone afterwards."""
-    topology = Topology(names=names, tiers=(0.2, 0.4, 0.8), delivery_limit=20)
+    topology = Topology(names=names, tiers=(0.2, 0.4, 0.8), delivery_limit=DELIVERY_LIMIT)
     async with await aio_pika.connect(url) as connection:
         await declare(connection, topology, passive=False, timeout=10)
     yield

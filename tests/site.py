@@ -15,11 +15,13 @@ from pydantic import TypeAdapter
 from devkit.ledger import Counts, Ledger
 from devkit.worker_process import WorkerProcess
 from schemas import Outcome
+from tests.amqp import outside_channel, take
 from worker.broker import Names
 from worker.simulator import Simulator
 
 APP = "app1"
 PATIENCE = 90.0
+DELIVERY_LIMIT = 5
 _PAUSE = 0.05
 _OUTCOME: TypeAdapter[Outcome] = TypeAdapter(Outcome)
 
@@ -66,6 +68,7 @@ class Site:
             "AMQP__RESULTS_EXCHANGE": self.names.results,
             "AMQP__RESULTS_QUEUE": self.names.results_queue or "",
             "AMQP__DEAD_QUEUE": self.names.dead,
+            "AMQP__DELIVERY_LIMIT": str(DELIVERY_LIMIT),
             "CCFS__BASE_URL": self.simulator.url,
             "CREDENTIALS__DIR": str(self.keys),
             "STORAGE__ROOT": str(self.root),
@@ -91,8 +94,11 @@ class Site:
 
     async def publish(self, *files: str, app_id: str = APP) -> list[str]:
         """Publish jobs and have each confirmed; gives their ids."""
-        jobs = [(f"{app_id}/{file}", {"appId": app_id, "billFileName": file}) for file in files]
-        return await self.publish_raw((job_id, json.dumps(job).encode()) for job_id, job in jobs)
+        return await self.publish_raw((f"{app_id}/{file}", self.body(file, app_id)) for file in files)
+
+    def body(self, file: str, app_id: str = APP) -> bytes:
+        """The body of a job."""
+        return json.dumps({"appId": app_id, "billFileName": file}).encode()
 
     async def publish_raw(self, messages: Iterable[tuple[str, bytes]]) -> list[str]:
         """Publish bodies under ids, until the broker has confirmed each."""
@@ -158,6 +164,23 @@ class Site:
             channel = await connection.channel()
             held = await channel.declare_queue(queue, passive=True)
             return held.declaration_result.message_count or 0
+
+    async def unbind_results(self) -> None:
+        """Leave the results exchange without any queue, as an operator may by mistake."""
+        async with outside_channel(self.own_url) as channel:
+            results = await channel.get_queue(self.names.results_queue or "")
+            await results.unbind(self.names.results, "#")
+
+    async def bind_results(self) -> None:
+        """Bind the results queue again."""
+        async with outside_channel(self.own_url) as channel:
+            results = await channel.get_queue(self.names.results_queue or "")
+            await results.bind(self.names.results, "#")
+
+    async def take(self, queue: str) -> AbstractIncomingMessage:
+        """Wait for the next message of a queue and ack it."""
+        async with outside_channel(self.own_url) as channel:
+            return await take(channel, queue)
 
     def leftovers(self) -> list[Path]:
         """Temporary files in the storage."""

@@ -1,7 +1,6 @@
 """The worker as a process: jobs in, files and outcomes out, against a real broker and CC-FS over TLS."""
 
 import asyncio
-import json
 import signal
 
 import pytest
@@ -40,17 +39,13 @@ async def test_a_file_that_is_there_is_not_downloaded_again(site: Site) -> None:
     with site.worker():
         await site.publish(bill(1))
         await site.settled()
-        (again,) = await site.publish_raw([("again", job_body(bill(1)))])
+        (again,) = await site.publish_raw([("again", site.body(bill(1)))])
         await site.settled()
 
     (event,) = site.ledger.outcomes[again]
     assert isinstance(event, DownloadCompleted)
     assert event.reused
     assert len(site.simulator.requests) == 1
-
-
-def job_body(file: str, app_id: str = APP) -> bytes:
-    return json.dumps({"appId": app_id, "billFileName": file}).encode()
 
 
 async def test_a_damaged_file_that_is_there_is_replaced(site: Site) -> None:
@@ -228,7 +223,7 @@ async def test_a_second_signal_ends_the_worker_at_once(site: Site) -> None:
 async def test_a_job_of_a_trace_continues_it_in_its_event(site: Site) -> None:
     trace = "0af7651916cd43dd8448eb211c80319c"
     with site.worker():
-        await site.publish_raw([("untraced", job_body(bill(1)))])
+        await site.publish_raw([("untraced", site.body(bill(1)))])
         await site.settled()
 
     (message,) = site.messages["untraced"]
