@@ -6,7 +6,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.simulator.conftest import NAME, body_of, post, signed
+from tests.simulator.calls import NAME, body_of, post, signed
 from worker.simulator import Simulator, SimulatorOptions, open_simulator
 
 

@@ -1,6 +1,7 @@
 """`ccfs-worker simulate`: a CC-FS to try the worker with."""
 
 import asyncio
+import inspect
 import os
 import re
 import secrets
@@ -8,17 +9,21 @@ import shlex
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 import structlog
 import typer
+from rich.console import Console
+from rich.table import Table
 
 from worker import logs
 from worker.cli.exits import SETTINGS
 from worker.cli.loop import loop_factory
 from worker.simulator import (
     KINDS,
+    MIN_BILL_BYTES,
     AnsweredRequest,
     Packing,
     Range,
@@ -90,6 +95,9 @@ def simulate(  # noqa: PLR0913 - one for each option
             + ", ".join(KINDS)
         ),
     ] = None,
+    list_faults: Annotated[
+        bool, typer.Option("--list-faults", help="Explain the kinds of faults, and end.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Another seed: other files, other sizes, other faults.")] = 0,
     latency: Annotated[str, typer.Option(help="Seconds before an answer: 0.2 or 0.1-2.")] = "0",
     bandwidth: Annotated[
@@ -110,6 +118,9 @@ def simulate(  # noqa: PLR0913 - one for each option
     quiet: Annotated[bool, typer.Option("--quiet", help="No line for each request.")] = False,
 ) -> None:
     """Run a CC-FS to try things with: it checks signatures, serves made-up bills, and fails when told to."""
+    if list_faults:
+        _explain_faults()
+        return
     logs.configure(level="WARNING" if quiet else "INFO", json=False)
     try:
         home = state or Path(typer.get_app_dir("ccfs-simulator"))
@@ -141,12 +152,26 @@ def simulate(  # noqa: PLR0913 - one for each option
         raise typer.Exit(SETTINGS) from None
 
 
+def _explain_faults() -> None:
+    table = Table("kind", "option=default", "what happens", box=None)
+    for name, kind in KINDS.items():
+        options = [option for option in fields(kind) if option.default is not MISSING]
+        explanation = inspect.getdoc(kind) or ""
+        table.add_row(
+            name,
+            " ".join(f"{option.name.replace('_', '-')}={option.default}" for option in options),
+            explanation.splitlines()[0],
+        )
+    Console().print(table)
+
+
 def _log(request: AnsweredRequest) -> None:
     log.info(
         "simulator.answered",
         answer=request.answer,
         app_id=request.app_id,
         bill_file_name=request.bill_file_name,
+        **({"reason": request.reason} if request.reason else {}),
     )
 
 
@@ -190,6 +215,7 @@ def _key_directory(given: Path | None, state: Path) -> Path:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not any(directory.iterdir()):
             for account in _ACCOUNTS:
+                (directory / account).touch(mode=0o600)
                 (directory / account).write_text(f"{secrets.token_hex(16)}\n")
     return directory
 
@@ -229,6 +255,8 @@ def parse_sizes(text: str) -> Range:
     """
     sizes, colon, weight = text.partition(":")
     low, high = _span(text, sizes, parse_size)
+    if low < MIN_BILL_BYTES:
+        raise ValueError(f"{text}: no file can have less than {MIN_BILL_BYTES} bytes")
     return Range(low, high, _number(weight) if colon else 1.0)
 
 

@@ -1,6 +1,7 @@
 """A CC-FS to try things with: for tests, the demo, and users who have no call centre at hand."""
 
-from worker.simulator.bills import Bill, Packing, make_bill
+from worker.simulator import faults
+from worker.simulator.bills import MIN_BILL_BYTES, Bill, Packing, make_bill
 from worker.simulator.faults import KINDS, Fault, FaultRate, FaultSpecError, parse_fault
 from worker.simulator.options import Range, SimulatorOptions
 from worker.simulator.requests import AnsweredRequest, ReceivedRequest
@@ -8,6 +9,7 @@ from worker.simulator.server import Simulator, open_simulator
 
 __all__ = [
     "KINDS",
+    "MIN_BILL_BYTES",
     "AnsweredRequest",
     "Bill",
     "Fault",
@@ -18,6 +20,7 @@ __all__ = [
     "ReceivedRequest",
     "Simulator",
     "SimulatorOptions",
+    "faults",
     "make_bill",
     "open_simulator",
     "parse_fault",

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from schemas import AppId
 from worker import signing
 from worker.errors import JobError
-from worker.simulator.faults import Fault, ResultCode, Status
+from worker.simulator.faults import DESCRIPTIONS, Fault, ResultCode, Status
 
 DOWNLOAD_PATH = "/CCFS/resource/ccfs/downloadBillFile"
 
@@ -35,9 +35,17 @@ class RefusedError(Exception):
         answer: What it says instead.
     """
 
-    def __init__(self, answer: Fault) -> None:
-        super().__init__(answer.name)
+    def __init__(self, answer: Fault, reason: str) -> None:
+        super().__init__(reason)
         self.answer = answer
+
+
+def _refused_with_status(status: int, reason: str) -> RefusedError:
+    return RefusedError(Status(status=status, text=reason), reason)
+
+
+def _refused_with_code(code: str) -> RefusedError:
+    return RefusedError(ResultCode(code=code), DESCRIPTIONS[code])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,16 +116,24 @@ def admit(
     """
     path, _, _ = request.target.partition("?")
     if path != DOWNLOAD_PATH:
-        raise RefusedError(Status(status=404, text=f"There is nothing at {path[:200]}."))
+        raise _refused_with_status(404, f"there is nothing at {path[:200]}")
     if request.method != "POST":
-        raise RefusedError(Status(status=405, text="Only POST is allowed here."))
+        raise _refused_with_status(405, "only POST is allowed here")
     try:
         app_id, signed_at = _authenticate(request, secret_key, now, max_skew, host)
     except ValueError as exc:
-        raise RefusedError(Status(status=401, text=f"Not authenticated: {exc}.")) from None
+        raise _refused_with_status(401, f"not authenticated: {exc}") from None
     if not _CONTENT_TYPE.fullmatch(request.header("content-type") or ""):
-        raise RefusedError(Status(status=415, text="Send application/json; charset=UTF-8."))
+        raise _refused_with_status(415, "the content type must be application/json; charset=UTF-8")
     return Admitted(app_id=app_id, bill_file_name=_read_body(request.body), signed_at=signed_at)
+
+
+def claimed_account(request: RawRequest) -> str | None:
+    """Give the account that a request claims to be of, whatever its signature; None when it names none."""
+    try:
+        return _APP_ID.validate_python(_parse(request.header("authorization")).access_key)
+    except ValueError:
+        return None
 
 
 def _authenticate(
@@ -186,13 +202,13 @@ def _read_body(body: bytes) -> str:
     except ValueError:
         fields = None
     if not isinstance(fields, dict) or not isinstance(fields.get("msgBody"), dict):
-        raise RefusedError(ResultCode(code="0300007"))
+        raise _refused_with_code("0300007")
     head = fields.get("request")
     version = head.get("version") if isinstance(head, dict) else None
     name = fields["msgBody"].get("billFileName")
     for code, broken in chain(_version_rules(version), _name_rules(name)):
         if broken:
-            raise RefusedError(ResultCode(code=code))
+            raise _refused_with_code(code)
     return str(name)
 
 

@@ -98,12 +98,15 @@ class Wire:
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
             transport.abort()
 
-    def close(self, last: bytes = b"") -> None:
-        """Close the connection in good order, after some last bytes that are no part of any answer."""
-        transport = self.request.transport
-        if transport is not None:
-            transport.write(last)
-            transport.close()
+    def write(self, raw: bytes) -> None:
+        """Send bytes that are no part of any answer of aiohttp's."""
+        if self.request.transport is not None:
+            self.request.transport.write(raw)
+
+    def close(self) -> None:
+        """Close the connection in good order, once all is sent."""
+        if self.request.transport is not None:
+            self.request.transport.close()
 
 
 @singledispatch
@@ -161,7 +164,8 @@ async def _(fault: faults.ShortBody, wire: Wire) -> web.StreamResponse:
 @send.register
 async def _(_: faults.LongBody, wire: Wire) -> web.StreamResponse:
     response = await wire.bill(wire.make_bill())
-    wire.close(_EXTRA)
+    wire.write(_EXTRA)
+    wire.close()
     return response
 
 
@@ -242,7 +246,24 @@ async def _(fault: faults.HugeError, wire: Wire) -> web.StreamResponse:
 
 @send.register
 async def _(fault: faults.HugeHeaders, wire: Wire) -> web.StreamResponse:
-    wire.close(b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * fault.size + b"\r\nContent-Length: 0\r\n\r\n")
+    wire.write(b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * fault.size + b"\r\nContent-Length: 0\r\n\r\n")
+    wire.close()
+    return web.Response()
+
+
+@send.register
+async def _(_: faults.SlowHeaders, wire: Wire) -> web.StreamResponse:
+    wire.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+    while True:
+        await asyncio.sleep(1 / _STEPS_PER_SECOND)
+        wire.write(b"x")
+
+
+@send.register
+async def _(fault: faults.HugeChunkHeader, wire: Wire) -> web.StreamResponse:
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: {FILE_TYPE}\r\nTransfer-Encoding: chunked\r\n\r\n2;"
+    wire.write(head.encode() + b"x" * fault.size + b"\r\nPK\r\n0\r\n\r\n")
+    wire.close()
     return web.Response()
 
 
@@ -260,7 +281,8 @@ async def _(_: faults.Endless, wire: Wire) -> web.StreamResponse:
 
 @send.register
 async def _(_: faults.Garbage, wire: Wire) -> web.StreamResponse:
-    wire.close(b"\x15\x03\x01 this is not HTTP\r\n\r\n")
+    wire.write(b"\x15\x03\x01 this is not HTTP\r\n\r\n")
+    wire.close()
     return web.Response()
 
 
@@ -284,8 +306,8 @@ async def _held(hold: faults.Hold) -> None:
 
 async def _forever() -> web.StreamResponse:
     """Wait until the client leaves or the server closes, either of which cancels this."""
-    await asyncio.Event().wait()
-    raise AssertionError
+    never: asyncio.Future[web.StreamResponse] = asyncio.get_running_loop().create_future()
+    return await never
 
 
 def _result(code: str) -> dict[str, object]:

@@ -221,6 +221,21 @@ class HugeHeaders(Fault):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SlowHeaders(Fault):
+    """A header that never ends, a few bytes each second."""
+
+    kind = "slow-headers"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HugeChunkHeader(Fault):
+    """Chunked, with a chunk extension of so many bytes."""
+
+    kind = "huge-chunk-header"
+    size: Size = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Oversized(Fault):
     """Many more bytes announced than the file has; then the connection is closed."""
 
@@ -261,11 +276,33 @@ class Hold(_InBody):
 KINDS: Mapping[str, type[Fault]] = {
     kind.kind: kind
     for kind in (
-        ResultCode, Status, Reset, ResetBody, ShortBody, LongBody, Chunked, ChunkedCut, Drip, Silence, Stall,
-        BadCrc, NotZip, Empty, JsonAsZip, Redirect, Gzip, Waf, HugeError, HugeHeaders, Oversized, Endless,
+        ResultCode,
+        Status,
+        Waf,
+        Redirect,
+        Reset,
+        ResetBody,
+        ShortBody,
+        LongBody,
+        Chunked,
+        ChunkedCut,
+        Drip,
+        SlowHeaders,
+        Silence,
+        Stall,
+        BadCrc,
+        NotZip,
+        Empty,
+        JsonAsZip,
+        Gzip,
+        Oversized,
+        Endless,
+        HugeError,
+        HugeHeaders,
+        HugeChunkHeader,
         Garbage,
     )
-}  # fmt: skip
+}
 """What the command line knows."""
 
 

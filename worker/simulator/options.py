@@ -25,18 +25,18 @@ class Range:
     """Numbers from `low` to `high`, drawn so that small and large ones have like chances (log-uniform).
 
     Attributes:
-        low: The smallest; above 0, or equal to `high`.
-        high: The largest.
+        low: The smallest; above 0 if there is a larger one.
+        high: The largest; None for no other than `low`.
         weight: How often this range is drawn from, next to others.
     """
 
     low: float
-    high: float
+    high: float | None = None
     weight: float = 1.0
 
     def draw(self, random: Random) -> float:
         """Draw a number."""
-        if self.low == self.high:
+        if self.high is None or self.high == self.low:
             return self.low
         return float(min(self.high, self.low * (self.high / self.low) ** random.random()))
 
@@ -77,11 +77,11 @@ class SimulatorOptions:
     max_skew: float = 900.0
     clock: Callable[[], datetime] = now
     host_header: str | None = None
-    sizes: tuple[Range, ...] = (Range(64 * 1024, 64 * 1024),)
+    sizes: tuple[Range, ...] = (Range(64 * 1024),)
     packing: Packing = Packing.DEFLATED
     missing: tuple[str, ...] = ()
     seed: int = 0
-    latency: Range = Range(0, 0)
+    latency: Range = Range(0)
     bandwidth: float | None = None
     downloads_per_app: int | None = None
     faults: tuple[FaultRate, ...] = ()

@@ -28,11 +28,12 @@ class AnsweredRequest:
     """A request and what was decided to answer, noted before the answer is sent.
 
     Attributes:
-        app_id: The account; None when the request was refused.
+        app_id: The account; of a refused request the one it claims, or None.
         bill_file_name: The file; None when the request was refused.
         signed_at: The time it was signed at; None when the request was refused.
         received_at: The time it came, by the simulator's clock.
         answer: `file`, or the name of a fault or refusal: `http-401`, `0300011`, `reset-body`.
+        reason: Why the request was refused; empty when it was not.
     """
 
     app_id: str | None
@@ -40,3 +41,4 @@ class AnsweredRequest:
     signed_at: datetime | None
     received_at: datetime
     answer: str
+    reason: str = ""

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from aiohttp import web
 
 from worker.credentials import KeyDirectory
-from worker.simulator.admission import RawRequest, RefusedError, admit
+from worker.simulator.admission import RawRequest, RefusedError, admit, claimed_account
 from worker.simulator.answers import Answer, WholeFile, Wire, send
 from worker.simulator.bills import Bill, make_bill
 from worker.simulator.certificate import CertificateFiles, ensure_certificate
@@ -23,6 +23,8 @@ from worker.simulator.faults import Fault, ResultCode
 from worker.simulator.options import SimulatorOptions
 from worker.simulator.requests import AnsweredRequest, ReceivedRequest
 
+_SHUTDOWN_TIMEOUT = 0.1
+"""Seconds; `stop` has cut all connections by then. aiohttp takes 0 for no limit."""
 _REMEMBERED_FILES = 100_000
 """Files whose requests are counted at most; the one not asked for the longest is forgotten first."""
 
@@ -88,7 +90,7 @@ class Simulator:
         if self._runner is not None:
             return
         server = web.Server(self._handle, access_log=None, handler_cancellation=True)
-        runner = web.ServerRunner(server, shutdown_timeout=0, handle_signals=False)
+        runner = web.ServerRunner(server, shutdown_timeout=_SHUTDOWN_TIMEOUT, handle_signals=False)
         await runner.setup()
         try:
             tls = self._certificate.server_context() if self._certificate else None
@@ -103,6 +105,9 @@ class Simulator:
         """Cut all connections and refuse new ones, until the next `start`."""
         if self._runner is not None:
             runner, self._runner = self._runner, None
+            for connection in runner.server.connections if runner.server else ():
+                if connection.transport is not None:
+                    connection.transport.abort()
             await runner.cleanup()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -116,10 +121,27 @@ class Simulator:
         try:
             admitted = self._admit(raw, received_at)
         except RefusedError as refused:
-            self._note(None, received_at, refused.answer)
+            self._note(
+                AnsweredRequest(
+                    app_id=claimed_account(raw),
+                    bill_file_name=None,
+                    signed_at=None,
+                    received_at=received_at,
+                    answer=refused.answer.name,
+                    reason=str(refused),
+                )
+            )
             return await send(refused.answer, Wire(request=request, now=received_at))
         answer = self._answer_to(admitted)
-        self._note(admitted, received_at, answer)
+        self._note(
+            AnsweredRequest(
+                app_id=admitted.app_id,
+                bill_file_name=admitted.bill_file_name,
+                signed_at=admitted.signed_at,
+                received_at=received_at,
+                answer=answer.name,
+            )
+        )
         wire = Wire(
             request=request,
             now=received_at,
@@ -174,16 +196,9 @@ class Simulator:
                 return fault.fault
         return None
 
-    def _note(self, request: ReceivedRequest | None, received_at: datetime, answer: Answer) -> None:
-        noted = AnsweredRequest(
-            app_id=request.app_id if request else None,
-            bill_file_name=request.bill_file_name if request else None,
-            signed_at=request.signed_at if request else None,
-            received_at=received_at,
-            answer=answer.name,
-        )
-        self._history.append(noted)
-        self._options.on_answer(noted)
+    def _note(self, request: AnsweredRequest) -> None:
+        self._history.append(request)
+        self._options.on_answer(request)
 
     @contextmanager
     def _downloading(self, app_id: str) -> Iterator[None]:
