@@ -9,7 +9,7 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.1
 
 .PHONY: help
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: $(STAMP) ## build .venv (PYTHON=... chooses the interpreter)
@@ -49,6 +49,29 @@ format: $(STAMP) ## format the code and mend what ruff can
 lock: $(STAMP) ## write the requirements locks anew (UPGRADE=1 takes newer versions)
 	$(COMPILE) --output-file requirements.lock
 	$(COMPILE) --group dev --constraint requirements.lock --output-file requirements-dev.lock
+	$(subst pyproject.toml,bench/peers/requirements.in,$(COMPILE)) --output-file bench/peers/requirements.lock
+
+BENCH_STAMP := .run/bench-venv/.setup-done
+
+$(BENCH_STAMP): bench/peers/requirements.lock bench/setup.sh
+	@bench/setup.sh
+	@touch $@
+
+.PHONY: bench
+bench: $(STAMP) $(BENCH_STAMP) ## measure the worker beside curl and its peers, in ten minutes
+	$(BIN)/python -m bench run $(ARGS)
+
+.PHONY: bench-full
+bench-full: $(STAMP) $(BENCH_STAMP) ## the same with the whole sizes, for docs/performance
+	$(BIN)/python -m bench run --full $(ARGS)
+
+.PHONY: bench-check
+bench-check: $(STAMP) $(BENCH_STAMP) ## compare the main ratios with the recorded ones, in two minutes
+	$(BIN)/python -m bench check $(ARGS)
+
+.PHONY: bench-profile
+bench-profile: $(STAMP) $(BENCH_STAMP) ## draw flame graphs of the worker into docs/performance
+	$(BIN)/python -m bench profile
 
 .PHONY: schemas
 schemas: $(STAMP) ## write the message schemas anew

@@ -70,16 +70,26 @@ def _may_install() -> bool:
 
 
 def _install() -> None:
-    print(
-        "Installing rabbitmq-server with apt-get (its own service will not be started) ...", file=sys.stderr
-    )
+    try:
+        install_package(_PACKAGE)
+    except SystemExit as failure:
+        raise SystemExit(f"{failure}\n{_HOW_TO}") from None
+
+
+def install_package(package: str) -> None:
+    """Installs a Debian package and keeps it from starting a service of its own.
+
+    Raises:
+        SystemExit: apt-get could not; the text holds what it printed.
+    """
+    print(f"Installing {package} with apt-get (its own service will not be started) ...", file=sys.stderr)
     with no_service_starts(POLICY):
-        attempt = _apt_get("install", _PACKAGE)
+        attempt = _apt_get("install", package)
         if attempt.returncode:
             _apt_get("update")
-            attempt = _apt_get("install", _PACKAGE)
+            attempt = _apt_get("install", package)
     if attempt.returncode:
-        raise SystemExit(f"{attempt.stdout.strip()}\napt-get could not install rabbitmq-server.\n{_HOW_TO}")
+        raise SystemExit(f"{attempt.stdout.strip()}\napt-get could not install {package}.")
 
 
 @contextmanager

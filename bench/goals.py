@@ -1,0 +1,140 @@
+"""The ratios that the worker is to reach."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from bench.contestants import CELERY, DRAMATIQ, FASTSTREAM, OBVIOUS, OURS, PEERS, TASKIQ
+from bench.plan import BARE, CURL_PARALLEL, CURL_THEN_HASH
+from bench.results import Results, Table
+
+_RATE, _MB, _CPU_JOB, _CPU_GIB, _P99, _PEAK = (
+    "jobs_per_second",
+    "mb_per_second",
+    "cpu_per_1000_jobs",
+    "cpu_per_gib",
+    "p99_ms",
+    "peak_mib",
+)
+_BEST_PEER = "the best peer"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A figure of an entrant of an experiment."""
+
+    experiment: str
+    entrant: str
+    figure: str
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """One figure over another, or alone where there is no reference; bounded from below or from above."""
+
+    text: str
+    ours: Cell
+    reference: Cell | None
+    bound: float
+    at_least: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A goal and what was measured."""
+
+    goal: Goal
+    value: float
+
+    @property
+    def reached(self) -> bool:
+        """Whether the bound is kept."""
+        return self.value >= self.goal.bound if self.goal.at_least else self.value <= self.goal.bound
+
+
+def _against(experiment: str, figure: str, reference: str, bound: float, *, at_least: bool = True) -> Goal:
+    ours = Cell(experiment, OURS.name, figure)
+    return Goal(f"{figure} ÷ {reference}", ours, Cell(experiment, reference, figure), bound, at_least)
+
+
+def _between(experiment: str, figure: str, a: str, b: str, bound: float, *, at_least: bool = True) -> Goal:
+    return Goal(
+        f"{figure}: {a} ÷ {b}", Cell(experiment, a, figure), Cell(experiment, b, figure), bound, at_least
+    )
+
+
+GOALS: Sequence[Goal] = (
+    _against("L-tls-disk", _MB, CURL_THEN_HASH, 0.95),
+    _against("L-tls-disk", _CPU_GIB, CURL_THEN_HASH, 1.1, at_least=False),
+    _against("stream", _MB, CURL_PARALLEL, 1.2),
+    _against("L-unhashed", _MB, CURL_PARALLEL, 1.05),
+    _against("L-unhashed", _MB, _BEST_PEER, 1.3),
+    _against("L-ram", _MB, _BEST_PEER, 1.2),
+    _against("M-ram", _MB, _BEST_PEER, 1.2),
+    _against("M-tls", _MB, CURL_PARALLEL, 0.9),
+    _against("S-ram", _RATE, BARE.name, 0.6),
+    _against("S-ram", _RATE, OBVIOUS.name, 2),
+    _against("S-ram", _RATE, FASTSTREAM.name, 2.3),
+    _against("S-ram", _RATE, TASKIQ.name, 2.3),
+    _against("S-ram", _RATE, CELERY.name, 4),
+    _against("S-ram", _RATE, DRAMATIQ.name, 4),
+    _against("S-ram", _CPU_JOB, OBVIOUS.name, 0.5, at_least=False),
+    _against("S-ram", _P99, OBVIOUS.name, 0.5, at_least=False),
+    _against("S-disk", _RATE, OBVIOUS.name, 2),
+    Goal(
+        "jobs_per_second on disk ÷ on RAM",
+        Cell("S-disk", OURS.name, _RATE),
+        Cell("S-ram", OURS.name, _RATE),
+        0.7,
+    ),
+    Goal(
+        "peak MiB, one large file",
+        Cell("memory", "1 GiB over TLS, alone", _PEAK),
+        None,
+        80,
+        at_least=False,
+    ),
+    Goal(
+        "peak MiB, 4 MiB files, 128 at once",
+        Cell("memory", "4 MiB over TLS, 128 at once", _PEAK),
+        None,
+        120,
+        at_least=False,
+    ),
+    Goal(
+        "peak MiB, 20 KiB files, 128 at once",
+        Cell("memory", "20 KiB, 128 at once", _PEAK),
+        None,
+        120,
+        at_least=False,
+    ),
+    _between("depth", _RATE, "50000 queued", "1000 queued", 0.9),
+    _between("depth", _PEAK, "50000 queued", "1000 queued", 1.05, at_least=False),
+    _between("concurrency", _CPU_JOB, "128 at once", "8 at once", 1.15, at_least=False),
+    _between("concurrency", _RATE, "512 at once", "32 at once", 0.8),
+    _between("lone", "p50_ms", "a job", "its parts", 2, at_least=False),
+)
+
+
+def verdicts(results: Results) -> Iterator[Verdict]:
+    """Measure each goal whose figures a run has."""
+    for goal in GOALS:
+        try:
+            yield Verdict(goal, _value(goal, results))
+        except KeyError:
+            continue
+
+
+def _value(goal: Goal, results: Results) -> float:
+    ours = _median(goal.ours, results)
+    return ours if goal.reference is None else ours / _median(goal.reference, results)
+
+
+def _median(cell: Cell, results: Results) -> float:
+    table = results.tables[cell.experiment]
+    if cell.entrant == _BEST_PEER:
+        return _best_peer(table, cell.figure)
+    return table.median(cell.entrant, cell.figure)
+
+
+def _best_peer(table: Table, figure: str) -> float:
+    return max(table.median(peer.name, figure) for peer in PEERS if peer.name in table.rows)
