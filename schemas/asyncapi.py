@@ -215,6 +215,7 @@ def _parked_message() -> Document:
     headers = {
         "x-dead-reason": {"enum": reasons, "description": "The `errorCode` of the job's event."},
         "x-dead-detail": {"type": "string", "description": "Its `errorMessage`."},
+        "x-dead-since": {"type": "integer", "description": "When it was parked: an AMQP timestamp (`T`)."},
         "x-attempt": _ATTEMPT,
         "traceparent": _TRACEPARENT,
         "tracestate": _TRACESTATE,

@@ -9,7 +9,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 import aiohttp
@@ -65,6 +65,19 @@ class FileStream:
 
     announced_bytes: int | None
     chunks: AsyncIterator[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """That CC-FS answered.
+
+    Attributes:
+        status: The HTTP status.
+        date: The time there by the Date header, to the second; None without a usable one.
+    """
+
+    status: int
+    date: datetime | None
 
 
 @asynccontextmanager
@@ -131,37 +144,45 @@ class CcfsClient:
         async with self._post(job, secret_key) as response:
             yield await self._file_in(response)
 
-    async def probe(self) -> None:
+    async def probe(self) -> Answer:
         """Ask for any answer at all, unsigned.
 
         Raises:
             JobError: UPSTREAM_UNREACHABLE, TIMEOUT when none comes.
         """
         with _before_headers():
-            (await self._http.get(self._url, allow_redirects=False)).close()
+            response = await self._http.get(self._url, allow_redirects=False)
+        response.close()
+        return Answer(response.status, _date(response.headers.get("Date")))
 
     @asynccontextmanager
     async def _post(self, job: DownloadJob, secret_key: str) -> AsyncIterator[aiohttp.ClientResponse]:
-        body = request_body(job)
-        headers = self._signed_headers(job.app_id, secret_key, body)
+        request = signing_request(job, self._host)
+        headers = self._headers(request, job.app_id, secret_key)
         with _before_headers():
             # No redirects: one would carry the signed headers elsewhere and turn the POST into a GET.
-            response = await self._http.post(self._url, data=body, headers=headers, allow_redirects=False)
+            response = await self._http.post(
+                self._url, data=request.body, headers=headers, allow_redirects=False
+            )
         try:
             yield response
         finally:
             # An answer that was not read to its end takes its connection with it.
             response.release()
 
-    def _signed_headers(self, app_id: str, secret_key: str, body: bytes) -> dict[str, str]:
-        signed = {"Host": self._host, "Content-Type": CONTENT_TYPE, "Content-Length": str(len(body))}
+    def _headers(self, request: signing.Request, app_id: str, secret_key: str) -> dict[str, str]:
         authorization = signing.authorization(
-            signing.Request(method="POST", path=DOWNLOAD_PATH, headers=signed, body=body),
+            request,
             access_key=app_id,
             secret_key=secret_key,
             timestamp=signing.format_timestamp(self._clock()),
         )
-        return {**signed, "Authorization": authorization, "Accept": "*/*", "Accept-Encoding": "identity"}
+        return {
+            **request.headers,
+            "Authorization": authorization,
+            "Accept": "*/*",
+            "Accept-Encoding": "identity",
+        }
 
     async def _file_in(self, response: aiohttp.ClientResponse) -> FileStream:
         if response.status != _HTTP_OK:
@@ -199,6 +220,13 @@ def host_and_port(base_url: str) -> str:
     """The Host value `ip:port` that CC-FS checks: the port is there even when it is the scheme's default."""
     url = URL(base_url)
     return f"{url.host_subcomponent}:{url.port}"
+
+
+def signing_request(job: DownloadJob, host: str) -> signing.Request:
+    """What is sent to ask for a job's file, as far as it is signed; `host` as from `host_and_port`."""
+    body = request_body(job)
+    headers = {"Host": host, "Content-Type": CONTENT_TYPE, "Content-Length": str(len(body))}
+    return signing.Request(method="POST", path=DOWNLOAD_PATH, headers=headers, body=body)
 
 
 def request_body(job: DownloadJob) -> bytes:
@@ -239,13 +267,17 @@ def parse_retry_after(value: str | None, now: datetime) -> float | None:
         return None
     if value.strip().isdecimal():
         return float(value)
+    moment = _date(value)
+    return None if moment is None else max(0.0, (moment - now).total_seconds())
+
+
+def _date(value: str | None) -> datetime | None:
+    """Read a date of HTTP (RFC 9110, section 5.6.7), which is always in UTC."""
     try:
-        moment = parsedate_to_datetime(value)
+        moment = parsedate_to_datetime(value or "")
     except ValueError:
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=now.tzinfo)
-    return max(0.0, (moment - now).total_seconds())
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
 
 async def _read_head(content: aiohttp.StreamReader) -> bytes:

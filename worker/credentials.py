@@ -34,6 +34,14 @@ class KeyDirectory:
         self._directory = directory
         self._cache: dict[str, _CachedKey] = {}
 
+    def names(self) -> list[str]:
+        """Name the files that may be keys; hidden ones are none, such as those of a Kubernetes mount.
+
+        Raises:
+            OSError: The directory cannot be read.
+        """
+        return sorted(path.name for path in self._directory.iterdir() if not path.name.startswith("."))
+
     def read(self, app_id: str, *, fresh: bool = False) -> str:
         """Give the secret key of an account.
 

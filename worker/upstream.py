@@ -37,7 +37,7 @@ class UpstreamWatch:
 
     def __init__(
         self,
-        probe: Callable[[], Awaitable[None]],
+        probe: Callable[[], Awaitable[object]],
         gate: Gate,
         *,
         pause_after: int,
@@ -91,9 +91,11 @@ class UpstreamWatch:
             log.warning("upstream.silent", reason=reason, probes=attempts - 1, probe_in=round(wait, 1))
             await asyncio.sleep(wait)
             try:
-                return await self._probe()
+                await self._probe()
             except JobError as exc:
                 self._gate.close(UPSTREAM, exc.message)
+            else:
+                return
 
     def _obey(self, error: JobError) -> None:
         """Keep all jobs away as long as a Retry-After asks; an account's own limit has a resultCode."""

@@ -11,6 +11,7 @@ from aio_pika.abc import AbstractChannel
 
 from devkit.broker import Broker
 from worker.broker import AmqpDelivery, BrokerOptions, Names, Session, Topology, open_session
+from worker.broker.topology import declare
 
 
 @pytest.fixture
@@ -39,6 +40,13 @@ async def outside(rabbitmq: Broker, names: Names, options: BrokerOptions) -> Asy
             await channel.queue_delete(queue)
         await channel.exchange_delete(names.results)
         await channel.exchange_delete(names.dead_letter_exchange)
+
+
+@pytest.fixture
+async def declared(rabbitmq: Broker, options: BrokerOptions, outside: AbstractChannel) -> None:  # noqa: ARG001
+    """Everything is there that a worker declares."""
+    async with await aio_pika.connect(rabbitmq.url) as connection:
+        await declare(connection, options.topology, passive=False, timeout=10)
 
 
 @dataclass

@@ -2,15 +2,18 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 import aio_pika
-from aio_pika.abc import AbstractConnection
+from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, AuthenticationError, ProbableAuthenticationError
 from yarl import URL
 
 from worker.errors import BrokerError
+
+Connection = AbstractConnection
+"""An open connection, for rooms that only pass it on."""
 
 _CLOSE_TIMEOUT = 5.0
 
@@ -18,7 +21,7 @@ _CLOSE_TIMEOUT = 5.0
 @asynccontextmanager
 async def connection(
     url: str, *, name: str, heartbeat: int, timeout: float, tls: ssl.SSLContext | None
-) -> AsyncIterator[AbstractConnection]:
+) -> AsyncIterator[Connection]:
     """Hold one connection open.
 
     Args:
@@ -38,9 +41,37 @@ async def connection(
         await _close(opened)
 
 
+@asynccontextmanager
+async def open_channel(connection: Connection, *, confirms: bool = False) -> AsyncIterator[AbstractChannel]:
+    """Hold one channel open; with confirms, returned messages raise.
+
+    Raises:
+        BrokerError: It cannot be opened.
+    """
+    channel = connection.channel(publisher_confirms=confirms, on_return_raises=confirms)
+    with unbroken():
+        await channel.initialize()
+    try:
+        yield channel
+    finally:
+        with suppress(*CONNECTION_EXCEPTIONS):
+            await channel.close()
+
+
+@contextmanager
+def unbroken() -> Iterator[None]:
+    """Turn a connection that breaks, or a broker that keeps silent, into BrokerError."""
+    try:
+        yield
+    except TimeoutError as exc:
+        raise BrokerError("RabbitMQ did not answer in time: see its log for alarms") from exc
+    except CONNECTION_EXCEPTIONS as exc:
+        raise BrokerError(f"the connection with RabbitMQ broke: {exc!r}") from exc
+
+
 async def _open(
     url: URL, *, name: str, heartbeat: int, timeout: float, tls: ssl.SSLContext | None
-) -> AbstractConnection:
+) -> Connection:
     try:
         async with asyncio.timeout(timeout):
             return await aio_pika.connect(
@@ -63,7 +94,7 @@ async def _open(
         ) from exc
 
 
-async def _close(opened: AbstractConnection) -> None:
+async def _close(opened: Connection) -> None:
     # The peer of a dead line never answers the closing handshake.
     try:
         async with asyncio.timeout(_CLOSE_TIMEOUT):

@@ -7,12 +7,16 @@ from datetime import UTC, datetime
 from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractIncomingMessage, HeadersType
 
-from schemas import Outcome
+from schemas import DownloadJob, Outcome
 from worker.errors import JobError
 from worker.job import ATTEMPT_HEADER, TRACE_HEADERS, Envelope, Job
 from worker.trace import continue_trace
 
 APP_ID = "ccfs-worker"
+DEAD_REASON = "x-dead-reason"
+DEAD_DETAIL = "x-dead-detail"
+DEAD_SINCE = "x-dead-since"
+"""When a message was parked, as an AMQP timestamp."""
 
 # The broker's own records of a message's past, which a fresh copy must not carry on: they would make
 # it look like part of a dead-letter cycle, and CC would route the copy to further queues.
@@ -55,7 +59,37 @@ def retry_copy(message: AbstractIncomingMessage, job: Job, attempt: int) -> Mess
 
 def parked_copy(message: AbstractIncomingMessage, job: Job, error: JobError) -> Message:
     """A copy of a job message for the dead letters, with the reason why it lies there."""
-    return _copy(message, job, {"x-dead-reason": str(error.code), "x-dead-detail": error.message})
+    return _copy(
+        message,
+        job,
+        {
+            DEAD_REASON: str(error.code),
+            DEAD_DETAIL: error.message,
+            DEAD_SINCE: datetime.now(UTC),
+        },
+    )
+
+
+def replayed_copy(message: AbstractIncomingMessage, job: Job) -> Message:
+    """A copy of a parked message that starts over as a job that was just published."""
+    copy = _copy(message, job, {})
+    for name in (ATTEMPT_HEADER, DEAD_REASON, DEAD_DETAIL, DEAD_SINCE):
+        copy.headers.pop(name, None)
+    # The time that the job waits in the queue counts from here.
+    copy.timestamp = datetime.now(UTC)
+    return copy
+
+
+def job_message(job: DownloadJob, job_id: str) -> Message:
+    """A new job, as a publisher sends it."""
+    return Message(
+        job.model_dump_json(by_alias=True).encode(),
+        content_type="application/json",
+        message_id=job_id,
+        timestamp=datetime.now(UTC),
+        app_id=APP_ID,
+        delivery_mode=DeliveryMode.PERSISTENT,
+    )
 
 
 def _copy(message: AbstractIncomingMessage, job: Job, headers: HeadersType) -> Message:

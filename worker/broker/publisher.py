@@ -1,11 +1,14 @@
 """Publishes so that a message either lies in a queue for good or the caller knows that it does not."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from aio_pika import Message
 from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, DeliveryError, PublishError
 
+from worker.broker.connection import Connection, open_channel
 from worker.errors import NotConfirmedError, SessionLostError
 
 
@@ -50,3 +53,10 @@ class Publisher:
         # publisher's ids, which may repeat: two at once, and the wrong one would count as confirmed.
         async with self._copies:
             await self.to_exchange("", message, name)
+
+
+@asynccontextmanager
+async def open_publisher(connection: Connection, *, timeout: float) -> AsyncIterator[Publisher]:
+    """Open a publisher on a channel of its own; `timeout` are the seconds to wait for each confirm."""
+    async with open_channel(connection, confirms=True) as channel:
+        yield Publisher(channel, timeout=timeout)

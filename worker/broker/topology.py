@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from aio_pika import ExchangeType
-from aio_pika.abc import AbstractConnection
+from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import ChannelClosed, ChannelNotFoundEntity, ChannelPreconditionFailed
 from pamqp.common import FieldValue
 
@@ -25,6 +25,9 @@ from worker.retry import tier_name
 KEPT_FOR_OTHERS = 1_000_000_000
 """Delivery limit of the queues that only others consume. RabbitMQ 4 gives a queue without one a limit
 of 20 and then drops the message, so that a consumer who looks and requeues would lose it."""
+
+FROM_THE_WORKER = "a worker makes it when it starts; see `ccfs-worker check`"
+"""What to do about something missing, for those who only use it."""
 
 _Arguments = dict[str, FieldValue]
 
@@ -127,11 +130,11 @@ async def declare(
     """
     names = topology.names
     async with connection.channel() as channel:
-        with _explained("exchange", names.results):
+        with explained("exchange", names.results):
             results = await channel.declare_exchange(
                 names.results, ExchangeType.TOPIC, durable=True, passive=passive, timeout=timeout
             )
-        with _explained("exchange", names.dead_letter_exchange):
+        with explained("exchange", names.dead_letter_exchange):
             dead_letters = await channel.declare_exchange(
                 names.dead_letter_exchange,
                 ExchangeType.DIRECT,
@@ -140,7 +143,7 @@ async def declare(
                 timeout=timeout,
             )
         for name, arguments in topology.queues().items():
-            with _explained("queue", name):
+            with explained("queue", name):
                 queue = await channel.declare_queue(
                     name, durable=True, arguments=arguments, passive=passive, timeout=timeout
                 )
@@ -152,14 +155,26 @@ async def declare(
                     await queue.bind(results, "#", timeout=timeout)
 
 
+async def count(channel: AbstractChannel, queue: str, *, timeout: float) -> int:
+    """Count the messages that lie ready in a queue.
+
+    Raises:
+        BrokerError: There is no such queue.
+    """
+    with explained("queue", queue, if_missing=FROM_THE_WORKER):
+        found = await channel.declare_queue(queue, passive=True, timeout=timeout)
+    return found.declaration_result.message_count or 0
+
+
 @contextmanager
-def _explained(kind: str, name: str) -> Iterator[None]:
+def explained(
+    kind: str, name: str, *, if_missing: str = "make it, or set WORKER_AMQP__DECLARE=true"
+) -> Iterator[None]:
+    """Turn a refusal to declare, check or use a queue or exchange into one line that says what to do."""
     try:
         yield
     except ChannelNotFoundEntity as exc:
-        raise BrokerError(
-            f"the {kind} {name} does not exist: make it, or set WORKER_AMQP__DECLARE=true"
-        ) from exc
+        raise BrokerError(f"the {kind} {name} does not exist: {if_missing}") from exc
     except ChannelPreconditionFailed as exc:
         raise BrokerError(
             f"the {kind} {name} exists with other arguments: remove it once it is empty, "

@@ -1,0 +1,200 @@
+"""The parked messages, as an operator sees them: looked at, put back into the queue of jobs, or dropped.
+
+A queue cannot be read without taking from it. So each message is taken, held unsettled, and goes back at
+the end unless it was settled; a process that dies meanwhile loses nothing, since the broker then gives
+back what it held. Going back counts as a delivery, which is why the queue's delivery limit is so high
+(`worker.broker.topology.KEPT_FOR_OTHERS`).
+
+Two operators at once would each see a part of the queue and believe it to be all. A queue that only one
+connection can have ("exclusive", RabbitMQ "Queues") is the lock between them: quorum queues let a second
+consumer in even when the first one asked to be the only one (tried on RabbitMQ 3.10 and 4.3).
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+from aiormq.exceptions import ChannelLockedResource
+
+from worker.broker import messages
+from worker.broker.connection import Connection, open_channel, unbroken
+from worker.broker.publisher import Publisher, open_publisher
+from worker.broker.topology import Names, count, explained
+from worker.errors import BrokerError, one_line
+from worker.job import Job, read_job
+
+_GETTERS = 8
+"""Messages asked for at once: one at a time takes a millisecond or more each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """A parked message.
+
+    Attributes:
+        job: What could be read of it.
+        reason: The error code that it was parked with; empty when something else put it there.
+        detail: The error message that it was parked with.
+        since: When it was parked; None when nobody wrote that down.
+        body: As it was published.
+        headers: All of its headers.
+    """
+
+    job: Job
+    reason: str
+    detail: str
+    since: datetime | None
+    body: bytes
+    headers: dict[str, Any]
+
+
+class Parked:
+    """A parked message in our hands; unless it is settled it goes back to the queue."""
+
+    def __init__(self, message: AbstractIncomingMessage, publisher: Publisher, names: Names) -> None:
+        self._message = message
+        self._publisher = publisher
+        self._names = names
+        self.letter = _read(message)
+
+    async def replay(self) -> None:
+        """Publish it as a new job, and remove it here once the broker has confirmed that.
+
+        Raises:
+            BrokerError: The broker did not take it; it stays parked.
+        """
+        copy = messages.replayed_copy(self._message, self.letter.job)
+        await self._publisher.to_queue(self._names.jobs, copy)
+        await self.discard()
+
+    async def discard(self) -> None:
+        """Remove it for good. Raises BrokerError."""
+        with unbroken():
+            await self._message.ack()
+
+
+class DeadLetters:
+    """The queue of parked messages, for one operator alone.
+
+    Attributes:
+        count: How many messages lay in it when it was opened.
+    """
+
+    def __init__(self, queues: list[AbstractQueue], count: int, publisher: Publisher, names: Names) -> None:
+        self._queues = queues
+        self.count = count
+        self._publisher = publisher
+        self._names = names
+
+    async def take(self, limit: int) -> AsyncGenerator[Parked, None]:
+        """Give the messages one by one, roughly the oldest first.
+
+        Never more than there were in the beginning: a replayed job that fails again comes back, and would
+        be replayed for ever.
+
+        Args:
+            limit: How many at most; what was given and not settled stays in memory.
+
+        Raises:
+            BrokerError: The connection was lost.
+        """
+        wanted = min(limit, self.count)
+        asked = 0
+        getting: dict[asyncio.Task[AbstractIncomingMessage | None], AbstractQueue] = {}
+        idle = list(self._queues)
+        try:
+            while True:
+                while idle and asked < wanted:
+                    queue = idle.pop()
+                    getting[asyncio.create_task(_get(queue))] = queue
+                    asked += 1
+                if not getting:
+                    return
+                done, _ = await asyncio.wait(getting, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    queue = getting.pop(task)
+                    if (message := task.result()) is not None:
+                        idle.append(queue)
+                        yield Parked(message, self._publisher, self._names)
+        finally:
+            for task in getting:
+                task.cancel()
+
+
+@asynccontextmanager
+async def open_dead_letters(
+    connection: Connection, names: Names, *, timeout: float
+) -> AsyncIterator[DeadLetters]:
+    """Look into the queue of parked messages; on leaving, all that was not settled goes back.
+
+    Args:
+        connection: An open connection.
+        names: What the queues are called.
+        timeout: Seconds for each question to the broker.
+
+    Raises:
+        BrokerError: There is no such queue, the login may not use it, or another operator does.
+    """
+    async with AsyncExitStack() as stack:
+        channel = await stack.enter_async_context(open_channel(connection))
+        with unbroken():
+            await _lock(channel, names.dead, timeout)
+            lying = await count(channel, names.dead, timeout=timeout)
+        publisher = await stack.enter_async_context(open_publisher(connection, timeout=timeout))
+        queues = [await stack.enter_async_context(_held(connection, names.dead)) for _ in range(_GETTERS)]
+        yield DeadLetters(queues, lying, publisher, names)
+
+
+async def _lock(channel: AbstractChannel, dead: str, timeout: float) -> None:
+    name = f"{dead}.operator"
+    try:
+        with explained("queue", name):
+            await channel.declare_queue(name, exclusive=True, timeout=timeout)
+    except BrokerError as exc:
+        if isinstance(exc.__cause__, ChannelLockedResource):
+            raise BrokerError(
+                f"another operator is looking into {dead} now, and holds its messages: wait until that ends"
+            ) from exc
+        raise
+
+
+@asynccontextmanager
+async def _held(connection: Connection, name: str) -> AsyncIterator[AbstractQueue]:
+    async with open_channel(connection) as channel:
+        try:
+            yield await channel.get_queue(name, ensure=False)
+        finally:
+            # Since RabbitMQ 4.3 giving back does not count toward the delivery limit; closing a channel does.
+            with suppress(*CONNECTION_EXCEPTIONS):
+                underlay = await channel.get_underlay_channel()
+                await underlay.basic_nack(0, multiple=True, requeue=True)
+
+
+async def _get(queue: AbstractQueue) -> AbstractIncomingMessage | None:
+    with unbroken():
+        return await queue.get(fail=False)
+
+
+def _read(message: AbstractIncomingMessage) -> DeadLetter:
+    headers = dict(message.headers)
+    death = _first_death(headers.get("x-death"))
+    since = headers.get(messages.DEAD_SINCE, death.get("time"))
+    return DeadLetter(
+        job=read_job(messages.read_envelope(message)),
+        # The broker itself may have put it there, when nobody consumed what it gave up on.
+        reason=one_line(str(headers.get(messages.DEAD_REASON, death.get("reason", "")))),
+        detail=one_line(str(headers.get(messages.DEAD_DETAIL, ""))),
+        since=since.astimezone(UTC) if isinstance(since, datetime) else None,
+        body=message.body,
+        headers=headers,
+    )
+
+
+def _first_death(deaths: object) -> dict[str, Any]:
+    first = deaths[0] if isinstance(deaths, list) and deaths else None
+    return first if isinstance(first, dict) else {}

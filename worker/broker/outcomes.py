@@ -1,0 +1,57 @@
+"""Follows outcomes as they are published, through a queue of its own: no consumer loses one by it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+
+from aio_pika.abc import AbstractIncomingMessage
+
+from worker.broker.connection import Connection, open_channel, unbroken
+from worker.broker.topology import FROM_THE_WORKER, Names, explained
+from worker.errors import BrokerError
+
+_PREFETCH = 500
+
+
+@asynccontextmanager
+async def follow(
+    connection: Connection, names: Names, keys: Iterable[str], *, timeout: float
+) -> AsyncIterator[AsyncIterator[bytes]]:
+    """Give the bodies of the events that are published from now on.
+
+    The queue is exclusive and goes with the connection.
+
+    Args:
+        connection: An open connection.
+        names: What the exchange is called.
+        keys: Binding keys, such as `failed.#`.
+        timeout: Seconds for each step of the set-up.
+
+    Raises:
+        BrokerError: There is no such exchange, the login may not use it, or, while the events are
+            read, the connection was lost.
+    """
+    arrived: asyncio.Queue[AbstractIncomingMessage | None] = asyncio.Queue()
+
+    async def take(message: AbstractIncomingMessage) -> None:
+        arrived.put_nowait(message)
+
+    async with open_channel(connection) as channel:
+        channel.close_callbacks.add(lambda *_: arrived.put_nowait(None))
+        with unbroken():
+            await channel.set_qos(prefetch_count=_PREFETCH, timeout=timeout)
+            with explained("exchange", names.results, if_missing=FROM_THE_WORKER):
+                exchange = await channel.get_exchange(names.results)
+                queue = await channel.declare_queue(exclusive=True, auto_delete=True, timeout=timeout)
+                for key in keys:
+                    await queue.bind(exchange, key, timeout=timeout)
+                await queue.consume(take, timeout=timeout)
+        yield _bodies(arrived)
+
+
+async def _bodies(arrived: asyncio.Queue[AbstractIncomingMessage | None]) -> AsyncIterator[bytes]:
+    while (message := await arrived.get()) is not None:
+        with unbroken():
+            await message.ack()
+        yield message.body
+    raise BrokerError("the connection with RabbitMQ broke: what was published meanwhile is not shown")

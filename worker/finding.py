@@ -1,0 +1,30 @@
+"""What a look at one thing found: for `ccfs-worker check`, whose every line is one of these."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """A verdict on one thing.
+
+    Attributes:
+        name: What was looked at, as the operator knows it.
+        ok: Whether the worker can work with it.
+        detail: What was seen, as one line.
+        remedy: What to do when it is not ok, as one line; empty otherwise.
+    """
+
+    name: str
+    ok: bool
+    detail: str
+    remedy: str = ""
+
+
+def fine(name: str, detail: str) -> Finding:
+    """A good verdict."""
+    return Finding(name=name, ok=True, detail=detail)
+
+
+def wrong(name: str, detail: str, remedy: str) -> Finding:
+    """A bad verdict, with what to do."""
+    return Finding(name=name, ok=False, detail=detail, remedy=remedy)
