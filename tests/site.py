@@ -171,6 +171,11 @@ class Site:
             results = await channel.get_queue(self.names.results_queue or "")
             await results.unbind(self.names.results, "#")
 
+    async def delete_jobs_queue(self) -> None:
+        """Delete the job queue with all that is in it."""
+        async with outside_channel(self.own_url) as channel:
+            await channel.queue_delete(self.names.jobs)
+
     async def bind_results(self) -> None:
         """Bind the results queue again."""
         async with outside_channel(self.own_url) as channel:

@@ -110,7 +110,7 @@ class Amqp(_Group):
     key_file: Path | None = None
     """PEM file of its private key; looked for in `cert_file` when unset."""
     heartbeat: Annotated[int, Field(ge=1, le=300)] = 15
-    """Seconds; a dead line is noticed after about three."""
+    """Seconds; a dead line is noticed within three of them."""
     connect_timeout: Seconds = 15.0
     """Seconds to open a connection."""
     publish_timeout: Seconds = 15.0

@@ -89,6 +89,11 @@ class Supervisor:
             self._session = session
             try:
                 await self._work(session)
+            except BrokerError as exc:
+                # Said at once: leaving a session whose line is dead takes its time.
+                self._problem = str(exc)
+                log.warning("broker.lost", reason=self._problem)
+                raise
             finally:
                 self._session = None
 

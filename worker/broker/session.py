@@ -231,7 +231,11 @@ async def _set_up(
 
 
 def _on_close(session: Session, _sender: object, reason: BaseException | None) -> None:
-    session.lose(f"RabbitMQ or the line closed the connection: {reason!r}")
+    if isinstance(reason, asyncio.CancelledError):
+        # aiormq's way of ending a connection whose heartbeats stay away.
+        session.lose("the line to RabbitMQ went silent")
+    else:
+        session.lose(f"RabbitMQ or the line closed the connection: {reason!r}")
 
 
 def _on_cancel(session: Session, _frame: object) -> None:

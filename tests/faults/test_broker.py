@@ -1,0 +1,180 @@
+"""A broker that goes away, keeps silent or gives no more room: downloads go on, and nothing is lost."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import datetime
+
+import pytest
+
+from devkit.rabbitmq import PrivateRabbitMQ
+from devkit.worker_process import Line
+from schemas import DownloadCompleted
+from tests.faults.proxy import Proxy
+from tests.site import Site, bill
+from worker.simulator.faults import Hold
+
+HEARTBEAT = 4
+JOBS = 6
+
+
+class Held:
+    """Downloads that wait in mid-body until they are let go."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._holds = [Hold() for _ in range(JOBS)]
+        site.simulator.plan = lambda request: self._holds[int(request.bill_file_name[9:17])]
+
+    async def begin(self) -> None:
+        """Publish the jobs, and wait until all are under way."""
+        await self._site.publish(*(bill(number) for number in range(JOBS)))
+        for hold in self._holds:
+            await hold.reached.wait()
+
+    def let_go(self) -> None:
+        for hold in self._holds:
+            hold.release.set()
+
+
+@pytest.fixture
+def held(site: Site) -> Held:
+    return Held(site)
+
+
+async def check_all_done_once(site: Site) -> None:
+    """Every job is done, and CC-FS was asked for each file only once."""
+    counts = await site.settled()
+    assert (counts.completed, counts.sound) == (JOBS, True)
+    assert len(site.simulator.requests) == JOBS
+
+
+@pytest.mark.parametrize("end", [PrivateRabbitMQ.stop, PrivateRabbitMQ.kill], ids=["stopped", "killed"])
+async def test_a_broker_that_restarts(site: Site, held: Held, node: PrivateRabbitMQ, end: object) -> None:
+    """Downloads under way go on without it, and their events follow when it is back."""
+    assert callable(end)
+    with site.worker() as worker:
+        await held.begin()
+        await asyncio.to_thread(node.sync_queues)
+        await asyncio.to_thread(end, node)
+        checks = await worker.readiness(503)
+        held.let_go()
+        await worker.logged("job.delivery_lost", count=JOBS)
+        await asyncio.to_thread(node.start)
+        await worker.readiness()
+        await check_all_done_once(site)
+
+    assert "cannot be reached" in checks["broker"]["detail"] or "closed" in checks["broker"]["detail"]
+
+
+async def test_a_connection_that_is_reset(site: Site, held: Held, amqp: Proxy) -> None:
+    with site.worker() as worker:
+        await held.begin()
+        amqp.reset()
+        await worker.logged("broker.connected", count=2)
+        await worker.logged("job.received", count=JOBS, redelivered=True)
+        held.let_go()
+        await check_all_done_once(site)
+
+
+@pytest.mark.parametrize(
+    "seconds", [pytest.param(15, id="15s"), pytest.param(60, id="60s", marks=pytest.mark.whole)]
+)
+async def test_a_line_that_goes_silent(site: Site, held: Held, amqp: Proxy, seconds: float) -> None:
+    """Noticed within three heartbeats; the running downloads survive and are not requested again."""
+    with site.worker(AMQP__HEARTBEAT=str(HEARTBEAT), AMQP__CONNECT_TIMEOUT="2") as worker:
+        await held.begin()
+        amqp.silence()
+        silent_since = datetime.now().astimezone()
+        noticed = await worker.logged("broker.lost")
+        await asyncio.sleep(seconds - (when(noticed) - silent_since).total_seconds())
+        amqp.cut()
+        amqp.speak()
+        await worker.logged("job.received", count=JOBS, redelivered=True)
+        held.let_go()
+        await check_all_done_once(site)
+
+    assert (when(noticed) - silent_since).total_seconds() <= 3 * HEARTBEAT
+
+
+def when(line: Line) -> datetime:
+    return datetime.fromisoformat(line["timestamp"])
+
+
+async def test_a_queue_that_is_deleted_and_made_anew(site: Site, held: Held) -> None:
+    """The broker cancels our consumer; what upstream publishes again joins what is running."""
+    with site.worker() as worker:
+        await held.begin()
+        await site.delete_jobs_queue()
+        await worker.logged("broker.connected", count=2)
+        await site.publish(*(bill(number) for number in range(JOBS)))
+        await worker.logged("job.received", count=2 * JOBS)
+        held.let_go()
+        await check_all_done_once(site)
+
+
+async def test_results_that_no_queue_takes(site: Site) -> None:
+    """The job stays, readiness says why, and it comes right by itself."""
+    with site.worker() as worker:
+        await worker.readiness()
+        await site.unbind_results()
+        await site.publish(bill(1))
+        checks = await worker.readiness(503)
+        assert "no queue takes" in checks["results"]["detail"]
+        assert await site.queue_length(site.names.jobs) == 0
+
+        await site.bind_results()
+        counts = await site.settled()
+        await worker.readiness()
+
+    assert (counts.completed, counts.sound) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "seconds", [pytest.param(5, id="5s"), pytest.param(30, id="30s", marks=pytest.mark.whole)]
+)
+async def test_a_broker_short_of_memory(
+    site: Site, held: Held, node: PrivateRabbitMQ, seconds: float
+) -> None:
+    """Publishers are blocked for a while: events wait, and may come twice, but none is lost."""
+    with site.worker(AMQP__PUBLISH_TIMEOUT="2", AMQP__HEARTBEAT=str(HEARTBEAT)) as worker:
+        await held.begin()
+        await asyncio.to_thread(node.rabbitmqctl, "set_vm_memory_high_watermark", "0.0001")
+        try:
+            held.let_go()
+            await worker.logged("job.publish_unconfirmed")
+            await asyncio.sleep(seconds)
+        finally:
+            await asyncio.to_thread(node.rabbitmqctl, "set_vm_memory_high_watermark", "0.4")
+        await check_all_done_once(site)
+        await worker.readiness()
+
+
+@pytest.fixture
+async def impatient(node: PrivateRabbitMQ) -> AsyncIterator[None]:
+    """A broker that takes messages away after a second; it looks twice a second."""
+    await asyncio.to_thread(node.start)
+    await configure(node, consumer_timeout=1_000, channel_tick_interval=500)
+    yield
+    await configure(node, consumer_timeout=1_800_000, channel_tick_interval=60_000)
+
+
+async def configure(node: PrivateRabbitMQ, **milliseconds: int) -> None:
+    for name, value in milliseconds.items():
+        await asyncio.to_thread(node.rabbitmqctl, "eval", f"application:set_env(rabbit, {name}, {value}).")
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_job_longer_than_the_consumer_timeout(site: Site) -> None:
+    """The broker takes the message away and gives it out again; that joins the running download."""
+    stuck = Hold()
+    site.simulator.plan = lambda _: stuck
+    with site.worker() as worker:
+        (job_id,) = await site.publish(bill(1))
+        await stuck.reached.wait()
+        await worker.logged("job.received", redelivered=True)
+        stuck.release.set()
+        counts = await site.settled()
+
+    assert (counts.completed, counts.sound) == (1, True)
+    assert isinstance(site.ledger.outcomes[job_id][0], DownloadCompleted)
+    assert len(site.simulator.requests) == 1
