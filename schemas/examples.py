@@ -1,7 +1,5 @@
 """The messages by example, as they are on the wire."""
 
-from typing import Any
-
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 JOB = {"appId": "app1", "billFileName": "20180702_9239cb50a8384bb0ab503441bf089446.zip"}
@@ -10,7 +8,7 @@ _ENDED = {
     "finishedAt": "2026-01-31T08:15:01.456Z",
     "worker": "ccfs-worker-7d9f",
 }
-COMPLETED: dict[str, Any] = {
+COMPLETED = {
     "status": "completed",
     "jobId": "app1/20180702_9239cb50a8384bb0ab503441bf089446.zip",
     **JOB,
@@ -21,7 +19,7 @@ COMPLETED: dict[str, Any] = {
     "reused": False,
     **_ENDED,
 }
-NOT_FOUND: dict[str, Any] = {
+NOT_FOUND = {
     "status": "failed",
     "jobId": "bills-2018-07-02-1",
     **JOB,
@@ -32,7 +30,7 @@ NOT_FOUND: dict[str, Any] = {
     "attempts": 3,
     **_ENDED,
 }
-INVALID: dict[str, Any] = {
+INVALID = {
     "status": "failed",
     "jobId": "bills-2018-07-02-2",
     "appId": None,

@@ -6,10 +6,14 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import PurePosixPath
 from typing import Protocol
 
+import structlog
+
 from schemas import DownloadJob, ErrorCode
 from worker.errors import JobError
 from worker.outcome import StoredFile
 from worker.paths import final_path
+
+log = structlog.stdlib.get_logger(__name__)
 
 
 class Keys(Protocol):
@@ -107,7 +111,9 @@ class Downloader:
         clock = asyncio.get_running_loop().time
         began = clock()
         async with self._source.open(job, secret_key) as stream:
-            self._on_answer(clock() - began)
+            seconds = clock() - began
+            log.info("job.answered", announced_bytes=stream.announced_bytes, seconds=round(seconds, 3))
+            self._on_answer(seconds)
             return await self._store.store(
                 final_path(job), stream.chunks, announced_bytes=stream.announced_bytes
             )

@@ -81,7 +81,11 @@ class Downloads:
             SessionLostError: It was not begun, since nobody wanted it any more.
         """
         while True:
-            running = self._running.get(request) or self._start(request, is_wanted)
+            running = self._running.get(request)
+            if running is None:
+                running = self._start(request, is_wanted)
+            else:
+                log.info("job.joined", reason="its file is under way already")
             try:
                 return await asyncio.shield(running)
             except SessionLostError:
@@ -123,6 +127,7 @@ class Downloads:
             return await self._attempt(request)
 
     async def _attempt(self, request: DownloadJob) -> StoredFile:
+        log.info("job.started")
         began = asyncio.get_running_loop().time()
         try:
             file = await self._fetch(request)

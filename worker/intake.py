@@ -5,6 +5,7 @@ Every delivery is handled by a task of ours: those that the library would start 
 
 import asyncio
 import random
+import secrets
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from enum import StrEnum, auto
@@ -13,11 +14,13 @@ from typing import NamedTuple, Protocol
 import structlog
 
 from schemas import ErrorCode, Outcome
+from worker.context import LOG_FIELDS, TRACE
 from worker.downloads import Downloads
 from worker.errors import HeldBackError, JobError, NotConfirmedError, SessionLostError
 from worker.job import Envelope, Job, read_job
 from worker.outcome import Span, StoredFile, completed, failed
 from worker.retry import Retry, RetryPolicy, backoff
+from worker.trace import continue_trace
 
 _PARKED = frozenset({ErrorCode.INVALID_JOB, ErrorCode.DELIVERY_LIMIT})
 
@@ -33,6 +36,9 @@ class Ending(StrEnum):
     DEFERRED = auto()
     GIVEN_BACK = auto()
     LOST = auto()
+
+
+_SETTLED = frozenset({Ending.COMPLETED, Ending.FAILED, Ending.RETRIED})
 
 
 class Delivery(Protocol):
@@ -192,10 +198,13 @@ class Intake:
     async def _handle(self, way: Callable[[Delivery, Job], Awaitable[_End]], delivery: Delivery) -> None:
         job = read_job(delivery.envelope)
         started = asyncio.get_running_loop().time()
-        structlog.contextvars.bind_contextvars(job_id=job.job_id, attempt=job.attempt)
+        _enter(job)
         waited = self._waited(delivery, job)
         end = await self._see_through(way, delivery, job)
-        self._observer.job_ended(end.ending, end.code, asyncio.get_running_loop().time() - started, waited)
+        seconds = asyncio.get_running_loop().time() - started
+        if end.ending in _SETTLED:
+            log.info("job.settled", ending=end.ending, code=end.code, seconds=round(seconds, 3))
+        self._observer.job_ended(end.ending, end.code, seconds, waited)
 
     def _waited(self, delivery: Delivery, job: Job) -> float | None:
         sent_at = delivery.envelope.sent_at
@@ -258,19 +267,13 @@ class Intake:
         retry = self._policy.decide(error, job.attempt)
         if retry is None:
             return await self._give_up(delivery, job, error, started_at)
-        log.warning(
-            "job.retried",
-            code=error.code,
-            reason=error.message,
-            delay=retry.delay,
-            next_attempt=retry.attempt,
-        )
+        log.warning("job.retried", **_told(error), delay=retry.delay, next_attempt=retry.attempt)
         await self._send_around(delivery, job, retry)
         self._observer.retried(error.code, retry.delay)
         return _End(Ending.RETRIED, error.code)
 
     async def _give_up(self, delivery: Delivery, job: Job, error: JobError, started_at: datetime) -> _End:
-        log.error("job.failed", code=error.code, reason=error.message)
+        log.error("job.failed", **_told(error))
         if error.code in _PARKED:
             await self._insist(delivery, lambda: delivery.park(error, job))
             self._observer.parked(error.code)
@@ -283,8 +286,8 @@ class Intake:
 
     async def _conclude(self, delivery: Delivery, job: Job, outcome: Outcome) -> None:
         await self._insist(delivery, lambda: delivery.publish(outcome, job))
+        log.info("job.published", status=outcome.status)
         await delivery.ack()
-        log.info("job.settled", status=outcome.status)
 
     async def _insist(self, delivery: Delivery, send: Callable[[], Awaitable[None]]) -> None:
         """Repeat a publish until the broker confirms it or the delivery is lost: the job stays unacked."""
@@ -308,6 +311,27 @@ class Intake:
 
     def _span(self, started_at: datetime) -> Span:
         return Span(started_at=started_at, finished_at=self._clock(), worker=self._host)
+
+
+def _enter(job: Job) -> None:
+    """Give the current task, and all that it starts, its place in the job's trace and its log fields."""
+    trace = continue_trace(job.traceparent, secrets.token_hex)
+    TRACE.set(trace)
+    LOG_FIELDS.set(
+        {
+            "job_id": job.job_id,
+            "attempt": job.attempt,
+            "trace_id": trace.trace_id,
+            "span_id": trace.span_id,
+        }
+    )
+
+
+def _told(error: JobError) -> dict[str, object]:
+    """What the log says of a failure: CC-FS's own words only where there were some."""
+    answer = {"result_code": error.result_code, "http_status": error.http_status}
+    said = {name: value for name, value in answer.items() if value is not None}
+    return {"code": error.code, "reason": error.message, **said}
 
 
 async def _give_back(delivery: Delivery) -> _End:

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractIncomingMessage, HeadersType
-from pamqp.common import FieldValue
 
 from schemas import DownloadJob, Outcome
+from worker.context import TRACE
 from worker.errors import JobError
 from worker.job import ATTEMPT_HEADER, TRACE_HEADERS, Envelope, Job
 from worker.trace import continue_trace
@@ -37,7 +37,8 @@ def read_envelope(message: AbstractIncomingMessage) -> Envelope:
 
 def event(outcome: Outcome, job: Job) -> Message:
     """The event of an outcome, as its consumers get it."""
-    headers: HeadersType = {"traceparent": continue_trace(job.traceparent, secrets.token_hex)}
+    trace = TRACE.get() or continue_trace(job.traceparent, secrets.token_hex)
+    headers: HeadersType = {"traceparent": trace.traceparent}
     if job.traceparent and job.tracestate:
         headers["tracestate"] = job.tracestate
     return Message(
@@ -94,11 +95,7 @@ def job_message(job: DownloadJob, job_id: str) -> Message:
 
 
 def _copy(message: AbstractIncomingMessage, job: Job, headers: HeadersType) -> Message:
-    kept = {
-        name: _writable(value)
-        for name, value in message.headers.items()
-        if not name.startswith(_BROKER_HEADERS)
-    }
+    kept = {name: value for name, value in message.headers.items() if not name.startswith(_BROKER_HEADERS)}
     return Message(
         message.body,
         content_type=message.content_type,
@@ -114,14 +111,3 @@ def _copy(message: AbstractIncomingMessage, job: Job, headers: HeadersType) -> M
         delivery_mode=DeliveryMode.PERSISTENT,
         headers=kept | headers,
     )
-
-
-def _writable(value: FieldValue) -> FieldValue:
-    """A header's value as pamqp can write it, which reads text that is not UTF-8 as bytes."""
-    if isinstance(value, bytes):
-        return bytearray(value)
-    if isinstance(value, list):
-        return [_writable(item) for item in value]
-    if isinstance(value, dict):
-        return {name: _writable(item) for name, item in value.items()}
-    return value

@@ -1,0 +1,123 @@
+"""What the log says, to machines and to people."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import aio_pika
+
+from tests.amqp import outside_channel
+from tests.site import Site, bill
+from worker.simulator.faults import Status
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+SCRIPT = """
+import asyncio, logging
+import structlog
+from worker import logs
+logs.INTERVAL = 0.2
+logs.configure(level="INFO", json={json})
+log = structlog.stdlib.get_logger("worker.intake")
+{body}
+"""
+
+
+def printed(body: str, *, json: bool = True) -> str:
+    """What a process logs that does so."""
+    command = [sys.executable, "-c", SCRIPT.format(body=body, json=json)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def lines(body: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in printed(body).splitlines()]
+
+
+async def test_one_grep_of_its_id_tells_the_story_of_a_job(site: Site) -> None:
+    """An attempt that fails, one that succeeds; each line in the trace of whoever published the job."""
+    answers = iter([Status(status=500)])
+    site.simulator.plan = lambda _: next(answers, None)
+    async with outside_channel(site.own_url) as channel:
+        message = aio_pika.Message(
+            site.body(bill(1)), message_id="m1", headers={"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
+        )
+        site.ledger.publish("m1")
+        await channel.default_exchange.publish(message, site.names.jobs)
+
+    with site.worker(LOG__LEVEL="INFO") as worker:
+        await site.settled()
+        await worker.logged("job.settled", job_id="m1", ending="completed")
+        story = [json.loads(line) for line in worker.log_file.read_text().splitlines() if '"m1"' in line]
+
+    assert [line["event"].removeprefix("job.") for line in story] == [
+        *("received", "started", "retried", "settled"),
+        *("received", "started", "answered", "stored", "published", "settled"),
+    ]
+    assert [line["attempt"] for line in story] == [1] * 4 + [2] * 6
+    assert {line["trace_id"] for line in story} == {TRACE}
+    assert story[0]["file"] == bill(1)
+    assert (story[2]["code"], story[2]["http_status"]) == ("UPSTREAM_ERROR", 500)
+    (event,) = site.messages["m1"]
+    assert event.headers["traceparent"] == f"00-{TRACE}-{story[-1]['span_id']}-01"
+
+
+def test_a_storm_of_warnings_is_a_burst_and_a_count() -> None:
+    """Also when nothing is logged after it; another code has a burst of its own."""
+    said = lines("""
+async def storm():
+    for _ in range(100):
+        log.warning("job.retried", code="TIMEOUT")
+    log.warning("job.retried", code="TRUNCATED")
+    await asyncio.sleep(0.5)
+asyncio.run(storm())
+""")
+
+    assert [line["code"] for line in said] == ["TIMEOUT"] * 20 + ["TRUNCATED", "TIMEOUT"]
+    last = said[-1]
+    assert (last["event"], last["of"], last["count"]) == ("log.suppressed", "job.retried", 80)
+
+
+def test_the_lines_that_tell_a_jobs_way_are_never_kept_back() -> None:
+    assert len(lines('[log.info("job.received") for _ in range(100)]')) == 100
+
+
+def test_a_line_has_time_level_event_and_fields() -> None:
+    (line,) = lines('log.error("job.failed", code="TIMEOUT", path="a\\nb", bad="\\udcff")')
+    assert line.pop("timestamp").endswith("Z")
+    assert line == {
+        "level": "error",
+        "event": "job.failed",
+        "code": "TIMEOUT",
+        "path": "a\nb",
+        "bad": "\udcff",
+        "logger": "worker.intake",
+    }
+
+
+def test_a_traceback_stays_on_its_line() -> None:
+    (line,) = lines("""
+try:
+    1 / 0
+except ZeroDivisionError:
+    log.exception("job.defect")
+""")
+    assert (line["level"], line["exception"].splitlines()[-1]) == (
+        "error",
+        "ZeroDivisionError: division by zero",
+    )
+
+
+def test_the_libraries_lines_go_the_same_way() -> None:
+    (line,) = lines('logging.getLogger("aiohttp.server").log(35, "hello %s", "x")')
+    assert (line["event"], line["level"], line["logger"]) == ("hello x", "warning", "aiohttp.server")
+
+
+def test_what_lies_below_the_level_is_not_written() -> None:
+    assert printed('log.debug("x"); logging.getLogger("y").debug("z")') == ""
+
+
+def test_people_read_plain_lines() -> None:
+    text = printed('log.warning("job.retried", code="TIMEOUT")', json=False)
+    assert "job.retried" in text
+    assert "code=TIMEOUT" in text
+    assert "\x1b" not in text
