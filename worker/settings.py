@@ -5,7 +5,6 @@ how a mounted Secret provides them. The environment wins over `.env`, and both w
 """
 
 import difflib
-import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,7 +21,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import ErrorDetails, PydanticCustomError, from_json
 from pydantic_settings import (
     BaseSettings,
     NestedSecretsSettingsSource,
@@ -30,6 +29,22 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 from yarl import URL
+
+_WORDS = {
+    "bool_parsing": "must be true or false",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "greater_than": "must be above {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "int_parsing": "must be a whole number",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "must be {expected}",
+    "model_type": "is a group of settings: set {variable}__… instead",
+    "string_pattern_mismatch": "must match {pattern}",
+    "string_too_long": "must have at most {max_length} characters",
+    "too_long": "must have at most {max_length} items",
+}
+"""What pydantic's errors, by type, are to people who set variables; they all follow the variable's name."""
 
 PREFIX = "WORKER_"
 DELIMITER = "__"
@@ -73,9 +88,10 @@ def _url(*schemes: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _no_path(value: str) -> str:
-    if URL(value).path not in {"", "/"}:
-        raise PydanticCustomError("url", "must have no path: the worker adds CC-FS's own")
+def _bare(value: str) -> str:
+    url = URL(value)
+    if url.path not in {"", "/"} or url.query_string or url.fragment or url.raw_user is not None:
+        raise PydanticCustomError("url", "must end after host:port: the worker adds CC-FS's path, and signs")
     return value.rstrip("/")
 
 
@@ -83,9 +99,12 @@ def _json_list(value: object) -> object:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value)
+        found = from_json(value, allow_inf_nan=False)
     except ValueError:
-        raise PydanticCustomError("json", "must be a JSON list of seconds, such as [10, 60, 300]") from None
+        found = None
+    if not isinstance(found, list):
+        raise PydanticCustomError("json", "must be a JSON list of seconds, such as [10, 60, 300]")
+    return found
 
 
 Seconds = Annotated[float, Field(gt=0), AfterValidator(_finite)]
@@ -137,7 +156,7 @@ class Amqp(_Group):
 class Ccfs(_Group):
     """The file service."""
 
-    base_url: Annotated[str, _url("https", "http"), AfterValidator(_no_path)]
+    base_url: Annotated[str, _url("https", "http"), AfterValidator(_bare)]
     """Where CC-FS, or the NSLB before it, is: `https://ip:port`."""
     host_header: Annotated[str, Field(pattern=r"^[!-~]+$", max_length=255)] | None = None
     """The Host (`ip:port`) that CC-FS expects, where a proxy makes it differ from `base_url`."""
@@ -340,11 +359,22 @@ def load_part(part: type[_Part], **given: Any) -> _Part:  # noqa: ANN401 - as py
     Raises:
         SettingsError: Something in that part is missing or wrong.
     """
+    directory = os.environ.get(SECRETS_DIR)
+    if directory and not Path(directory).is_dir():
+        raise SettingsError([f"{SECRETS_DIR}: {directory} is no directory: mount it, or unset the variable"])
     try:
         return part(**given)
     except ValidationError as exc:
-        errors = exc.errors(include_input=False, include_url=False)
-        raise SettingsError(line for error in errors for line in _lines(error)) from None
+        wrong: dict[str, str] = {}
+        for error in exc.errors(include_input=False, include_url=False):
+            for variable, problem in _problems(error):
+                wrong.setdefault(variable, f"{variable}: {problem}")
+        raise SettingsError(wrong.values()) from None
+    except UnicodeDecodeError:
+        # The original error shows the bytes, which may be a secret.
+        raise SettingsError([f".env, or a file in {SECRETS_DIR}, is not UTF-8 text"]) from None
+    except OSError as exc:
+        raise SettingsError([f"{exc.filename} cannot be read: {os.strerror(exc.errno or 0)}"]) from exc
 
 
 def unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
@@ -366,16 +396,21 @@ def variables(model: type[BaseModel], prefix: str = PREFIX) -> Iterator[str]:
             yield f"{prefix}{name.upper()}"
 
 
-def _lines(error: ErrorDetails) -> Iterator[str]:
+def _problems(error: ErrorDetails) -> Iterator[tuple[str, str]]:
+    """Yield the variables that an error is about, and what is wrong with each."""
+    context = error.get("ctx", {})
     if error["type"] == "clash":
-        yield from (f"{variable}: {message}" for variable, message in error["ctx"]["clashes"].items())
+        yield from context["clashes"].items()
         return
-    path = [str(part) for part in error["loc"] if isinstance(part, str)][:2]
+    path = [part for part in error["loc"] if isinstance(part, str)][:2]
     variable = PREFIX + DELIMITER.join(path).upper()
     if error["type"] == "missing":
-        yield from (f"{name}: is required and not set" for name in _required(path, variable))
-    else:
-        yield f"{variable}: {error['msg'][:1].lower()}{error['msg'][1:]}"
+        yield from ((name, "is required and not set") for name in _required(path, variable))
+        return
+    words = _WORDS.get(error["type"])
+    problem = words.format(**context, variable=variable) if words else error["msg"]
+    places = [part + 1 for part in error["loc"] if isinstance(part, int)]
+    yield variable, "".join(f"item {place} " for place in places) + problem
 
 
 def _required(path: list[str], variable: str) -> list[str]:

@@ -1,0 +1,25 @@
+"""Runs the installed commands as a shell does."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+CCFS_WORKER = str(Path(sys.executable).with_name("ccfs-worker"))
+PYTHON_M_WORKER = (sys.executable, "-m", "worker")
+
+
+def command(
+    *arguments: str, settings: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, with these settings and no others."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("WORKER_")}
+    return subprocess.run(
+        arguments,
+        env={**inherited, **(settings or {})},
+        cwd=cwd,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
