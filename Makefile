@@ -27,6 +27,16 @@ test: $(STAMP) ## run all tests (AMQP=amqp://... as above; ARGS=... for pytest)
 	@$(BIN)/python -m devkit.broker ensure
 	$(BIN)/python -m pytest $(ARGS)
 
+.PHONY: faults
+faults: $(STAMP) ## run the whole fault suite (ARGS=... for pytest)
+	@$(BIN)/python -m devkit.broker ensure
+	$(BIN)/python -m pytest -m "" tests/faults $(ARGS)
+
+.PHONY: soak
+soak: $(STAMP) ## run under all faults at once (MINUTES=20)
+	@$(BIN)/python -m devkit.broker ensure
+	@$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),20)
+
 .PHONY: lint
 lint: $(STAMP) ## check style and the import rules
 	$(BIN)/ruff check

@@ -57,10 +57,16 @@ class Ledger:
     root: Path
     digest: Digest
     outcomes: dict[str, list[Outcome]] = field(default_factory=lambda: defaultdict(list))
+    _intended: set[str] = field(default_factory=set)
     _published: set[str] = field(default_factory=set)
 
+    def intend(self, job_id: str) -> None:
+        """Notes that a job is about to be published: it may have an outcome from now on, and need not."""
+        self._intended.add(job_id)
+
     def publish(self, job_id: str) -> None:
-        """Notes that a job was published (confirmed by the broker)."""
+        """Notes that a job was published and confirmed by the broker: it must have an outcome."""
+        self._intended.add(job_id)
         self._published.add(job_id)
 
     def settle(self, outcome: Outcome) -> None:
@@ -90,14 +96,15 @@ class Ledger:
             failed=len(seen) - completed,
             lost=len(self.open_jobs),
             duplicated=sum(len(events) - 1 for events in seen),
-            unexpected=sum(1 for _ in self._unexpected()),
-            partial=sum(1 for _ in self._partial()),
+            unexpected=sum(1 for _ in self.unexpected()),
+            partial=sum(1 for _ in self.partial()),
         )
 
-    def _unexpected(self) -> Iterator[Outcome]:
+    def unexpected(self) -> Iterator[Outcome]:
+        """Gives the outcomes that should not be; blocks."""
         for job_id, events in self.outcomes.items():
             for event in events:
-                if job_id not in self._published or not self._holds(event):
+                if job_id not in self._intended or not self._holds(event):
                     yield event
 
     def _holds(self, event: Outcome) -> bool:
@@ -107,7 +114,8 @@ class Ledger:
             event.sha256 == self.digest(event.app_id, event.bill_file_name) == _sha256(self.root / event.path)
         )
 
-    def _partial(self) -> Iterator[Path]:
+    def partial(self) -> Iterator[Path]:
+        """Gives the files that should not be; blocks."""
         for file in self.root.glob("*/*/*"):
             if not file.name.startswith(".") and _sha256(file) != self.digest(file.parts[-3], file.name):
                 yield file

@@ -143,11 +143,18 @@ class WorkerProcess:
         started = await self.logged("worker.started")
         return await asyncio.to_thread(_get, f"http://127.0.0.1:{started['http_port']}{path}")
 
+    def memory(self) -> int:
+        """The resident size now, in bytes (`VmRSS`, proc(5))."""
+        return self._status("VmRSS")
+
     def peak_memory(self) -> int:
         """The highest resident size so far, in bytes (`VmHWM`, proc(5))."""
+        return self._status("VmHWM")
+
+    def _status(self, name: str) -> int:
         status = Path(f"/proc/{self.pid}/status").read_text()
-        peak = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
-        return int(peak.split()[1]) * 1024
+        line = next(line for line in status.splitlines() if line.startswith(f"{name}:"))
+        return int(line.split()[1]) * 1024
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:

@@ -109,6 +109,7 @@ class Site:
                 async with await aio_pika.connect(self.own_url) as connection:
                     channel = await connection.channel(on_return_raises=True)
                     for job_id, body in list(waiting.items()):
+                        self.ledger.intend(job_id)
                         message = aio_pika.Message(body, message_id=job_id, delivery_mode=2)
                         await channel.default_exchange.publish(message, self.names.jobs)
                         self.ledger.publish(job_id)

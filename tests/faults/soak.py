@@ -1,0 +1,226 @@
+"""A long run under all faults at once: `python -m tests.faults.soak --minutes 20`, or `make soak`.
+
+Thousands of jobs of random size and account meet a CC-FS with random faults, workers that are killed every
+few seconds and a broker that restarts every minute. One worker is spared, so that its memory can be watched.
+What counts is printed at the end; the exit code is 1 when anything was lost, unexpected or partial, or when
+the spared worker's memory grew.
+"""
+
+import argparse
+import asyncio
+import logging
+import random
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+from devkit.ledger import Counts
+from devkit.rabbitmq import PrivateRabbitMQ
+from devkit.worker_process import WorkerProcess
+from tests.site import Site, bill, collecting
+from worker.broker import Names
+from worker.simulator import Range, SimulatorOptions, open_simulator, parse_fault
+
+ACCOUNTS = tuple(f"app{number}" for number in range(5))
+FAULTS = (
+    "0300008:0.03",
+    "0300011:0.01",
+    "http-502:0.01",
+    "http-429,retry-after=1:0.005",
+    "reset:0.01",
+    "reset-body:0.02",
+    "short:0.02",
+    "chunked:0.05",
+    "chunked-cut:0.01",
+    "stall:0.005",
+    "silence:0.003",
+    "bad-crc:0.01",
+    "not-zip:0.01",
+    "json:0.01",
+    "redirect:0.005",
+    "gzip:0.005",
+    "garbage:0.005",
+)
+SIZES = Range(4 * 1024, 1024 * 1024)
+OPEN_JOBS = 400
+KILL_EVERY = (2.0, 8.0)
+RESTART_EVERY = 60.0
+SETTLE_WITHIN = 300.0
+MEMORY_MAY_GROW = 1.1
+"""A share: what the allocator takes and gives back is no growth."""
+
+WORKER_SETTINGS = {
+    "AMQP__DELIVERY_LIMIT": "1000",
+    "AMQP__HEARTBEAT": "4",
+    "CCFS__IDLE_TIMEOUT": "2",
+    "CCFS__PAUSE_AFTER": "5",
+    "CONCURRENCY": "8",
+    "CONCURRENCY_PER_APP": "4",
+    "RETRY__DELAYS": "[0.2, 0.5, 1, 2, 4]",
+    "LOG__LEVEL": "INFO",
+}
+
+
+@dataclass
+class Tally:
+    """What the run did.
+
+    Attributes:
+        kills: workers killed.
+        restarts: times that the broker went down and came back.
+        memory: resident bytes of the spared worker, a sample a second.
+        highest: the highest resident size of any worker, in bytes.
+    """
+
+    kills: int = 0
+    restarts: int = 0
+    memory: list[int] = field(default_factory=list)
+    highest: int = 0
+
+
+async def publish(site: Site) -> None:
+    """Keep the queue filled."""
+    number = 0
+    while True:
+        wanted = OPEN_JOBS - len(site.ledger.open_jobs)
+        if wanted > 0:
+            names = [bill(number + offset) for offset in range(wanted)]
+            number += wanted
+            await site.publish(*names, app_id=random.choice(ACCOUNTS))
+        await asyncio.sleep(0.1)
+
+
+async def kill(workers: list[WorkerProcess], tally: Tally) -> None:
+    """Kill one worker after another, and start it again."""
+    while True:
+        await asyncio.sleep(random.uniform(*KILL_EVERY))
+        victim = random.choice(workers)
+        tally.highest = max(tally.highest, victim.peak_memory())
+        victim.kill()
+        tally.kills += 1
+        victim.start()
+
+
+async def restart(node: PrivateRabbitMQ, tally: Tally) -> None:
+    """Restart the broker now in good order, now after a crash."""
+    while True:
+        await asyncio.sleep(RESTART_EVERY)
+        await asyncio.to_thread(node.sync_queues)
+        await asyncio.to_thread(node.stop if tally.restarts % 2 else node.kill)
+        tally.restarts += 1
+        await asyncio.to_thread(node.start)
+
+
+async def watch(spared: WorkerProcess, tally: Tally) -> None:
+    """Sample the spared worker's memory."""
+    while True:
+        await asyncio.sleep(1)
+        tally.memory.append(spared.memory())
+        tally.highest = max(tally.highest, spared.peak_memory())
+
+
+@asynccontextmanager
+async def installed(node: PrivateRabbitMQ, folder: Path) -> AsyncIterator[Site]:
+    """A site with accounts and faults."""
+    keys, root = folder / "keys", folder / "files"
+    for directory in (keys, root):
+        directory.mkdir()
+    for account in ACCOUNTS:
+        (keys / account).write_text("secret")
+    options = SimulatorOptions(
+        keys=keys, state=folder, sizes=(SIZES,), faults=tuple(map(parse_fault, FAULTS)), history=1000
+    )
+    async with open_simulator(options) as simulator:
+        site = Site(
+            url=node.url,
+            own_url=node.url,
+            names=Names(),
+            simulator=simulator,
+            folder=folder,
+            root=root,
+            keys=keys,
+        )
+        async with collecting(site):
+            yield site
+
+
+async def run(minutes: float) -> tuple[Counts, Tally, float]:
+    """Run, then let everything settle; gives the counts, what was done, and the seconds it took."""
+    tally = Tally()
+    with tempfile.TemporaryDirectory(prefix="soak-") as name, ExitStack() as stack:
+        folder = Path(name)
+        node = stack.enter_context(PrivateRabbitMQ())
+        async with installed(node, folder) as site:
+            spared, *others = (
+                stack.enter_context(site.worker(f"worker{number}", **WORKER_SETTINGS)) for number in range(3)
+            )
+            await spared.readiness()
+            started = time.monotonic()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(minutes * 60):
+                    await together(
+                        lambda: publish(site),
+                        lambda: kill(others, tally),
+                        lambda: restart(node, tally),
+                        lambda: watch(spared, tally),
+                    )
+            await asyncio.to_thread(node.start)
+            counts = await site.settled(SETTLE_WITHIN)
+            for wrong in (*site.ledger.unexpected(), *site.ledger.partial()):
+                print(f"wrong: {wrong}")
+            return counts, tally, time.monotonic() - started
+
+
+async def together(*works: Callable[[], Awaitable[None]]) -> None:
+    """Do several things until one of them fails or we are cancelled."""
+    async with asyncio.TaskGroup() as tasks:
+        for work in works:
+            tasks.create_task(_awaited(work()))
+
+
+async def _awaited(work: Awaitable[None]) -> None:
+    await work
+
+
+def report(counts: Counts, tally: Tally, seconds: float) -> bool:
+    """Print what counts; gives whether all is well."""
+    early, late = _minute(tally.memory, 2), _minute(tally.memory, len(tally.memory) // 60)
+    print(
+        f"lost={counts.lost} duplicated={counts.duplicated} unexpected={counts.unexpected} "
+        f"partial={counts.partial}"
+    )
+    print(
+        f"{counts.published} jobs, {counts.completed} completed, {counts.failed} failed, "
+        f"{counts.published / seconds:.0f} jobs/s, {tally.kills} workers killed, "
+        f"{tally.restarts} broker restarts, {seconds / 60:.1f} minutes"
+    )
+    print(
+        f"memory of a worker: {tally.highest / 2**20:.0f} MiB at most; of the spared one "
+        f"{early / 2**20:.0f} MiB in the second minute, {late / 2**20:.0f} MiB in the last"
+    )
+    return counts.sound and late <= early * MEMORY_MAY_GROW
+
+
+def _minute(samples: list[int], number: int) -> float:
+    """The median of a minute's samples, counted from 1; of all when the run was shorter."""
+    return median(samples[(number - 1) * 60 : number * 60] or samples)
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description="Run the worker under all faults at once.")
+    parser.add_argument("--minutes", type=float, default=20.0, help="how long (default: 20)")
+    parser.add_argument("--seed", type=int, default=None, help="repeats the order of the faults")
+    arguments = parser.parse_args()
+    random.seed(arguments.seed)
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)
+    sys.exit(0 if report(*asyncio.run(run(arguments.minutes))) else 1)
+
+
+if __name__ == "__main__":
+    main()

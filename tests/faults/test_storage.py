@@ -1,0 +1,181 @@
+"""A disk that is full, over quota, read-only, broken or gone: intake waits, and no event tells a lie."""
+
+import errno
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.site import APP, Site, bill
+from worker.simulator.faults import Chunked, Hold
+
+MIB = 1024**2
+VOLUME = 8 * MIB
+
+
+def mount(*words: str) -> None:
+    subprocess.run(["mount", *words], check=True, capture_output=True)
+
+
+@pytest.fixture
+def volume(root: Path) -> Iterator[Path]:
+    """The storage root as a volume of its own, of 8 MiB."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a volume needs root")
+    try:
+        mount("-t", "tmpfs", "-o", f"size={VOLUME}", "tmpfs", str(root))
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("this machine does not let us mount a volume")
+    yield root
+    while os.path.ismount(root):
+        subprocess.run(["umount", "--lazy", str(root)], check=True)
+
+
+@pytest.fixture
+def failing_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What to write a call and an errno into, to make that call fail in workers started from here on."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("making system calls fail needs a C compiler")
+    library = tmp_path / "failing_disk.so"
+    source = Path(__file__).with_name("failing_disk.c")
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
+    switch = tmp_path / "failing_disk"
+    monkeypatch.setenv("LD_PRELOAD", str(library))
+    monkeypatch.setenv("FAILING_DISK", str(switch))
+    return switch
+
+
+async def test_a_disk_that_is_full(site: Site, volume: Path) -> None:
+    """Jobs wait, readiness says so, and once there is space they are done in their first attempt."""
+    ballast = volume / "ballast"
+    ballast.write_bytes(bytes(VOLUME - MIB))
+    with site.worker(STORAGE__MIN_FREE_BYTES=str(2 * MIB), STORAGE__CHECK_INTERVAL="0.1") as worker:
+        checks = await worker.readiness(503)
+        assert "bytes are free" in checks["intake"]["detail"]
+        job_ids = await site.publish(*(bill(number) for number in range(10)))
+        ballast.unlink()
+        counts = await site.settled()
+        await worker.readiness()
+
+    assert (counts.completed, counts.sound) == (10, True)
+    assert {site.ledger.outcomes[job_id][0].attempts for job_id in job_ids} == {1}
+
+
+@pytest.mark.parametrize("simulator_options", [3 * MIB], indirect=True)
+async def test_a_disk_that_fills_up_while_writing(site: Site, volume: Path) -> None:
+    """Nothing announced how large the file is; what was written of it is removed."""
+    site.simulator.plan = lambda _: Chunked()
+    ballast = volume / "ballast"
+    ballast.write_bytes(bytes(6 * MIB))
+    with site.worker(STORAGE__CHECK_INTERVAL="0.1") as worker:
+        (job_id,) = await site.publish(bill(1))
+        await worker.logged("job.deferred", count=2)
+        assert site.leftovers() == []
+        ballast.unlink()
+        counts = await site.settled()
+
+    assert (counts.completed, counts.sound) == (1, True)
+    assert site.ledger.outcomes[job_id][0].attempts == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "number"),
+    [("write", errno.EDQUOT), ("fsync", errno.ENOSPC), ("fsync", errno.EDQUOT), ("close", errno.EDQUOT)],
+)
+async def test_no_space_told_late(site: Site, failing_disk: Path, call: str, number: int) -> None:
+    """Quotas and network file systems tell at write, fsync or close: no attempt is burned."""
+    failing_disk.write_text(f"{call} {number}\n")
+    with site.worker(STORAGE__CHECK_INTERVAL="0.1") as worker:
+        (job_id,) = await site.publish(bill(1))
+        await worker.logged("job.deferred", count=2)
+        assert list(site.root.glob("*/*/*")) == []
+        failing_disk.unlink()
+        counts = await site.settled()
+
+    assert (counts.completed, counts.sound) == (1, True)
+    assert site.ledger.outcomes[job_id][0].attempts == 1
+
+
+@pytest.mark.parametrize("call", ["write", "fsync", "close"])
+async def test_a_disk_that_breaks(site: Site, failing_disk: Path, call: str) -> None:
+    """EIO is tried again, and told when it stays."""
+    failing_disk.write_text(f"{call} {errno.EIO}\n")
+    with site.worker(RETRY__DELAYS="[0.05]"):
+        (job_id,) = await site.publish(bill(1))
+        counts = await site.settled()
+
+    assert site.ledger.codes[job_id] == "STORAGE_ERROR"
+    assert site.ledger.outcomes[job_id][0].attempts == 2
+    assert (counts.sound, list(site.root.glob("*/*/*"))) == (True, [])
+
+
+async def test_a_volume_that_turns_read_only(site: Site, volume: Path) -> None:
+    """As after a disk's errors: intake waits until it is writable again."""
+    with site.worker(STORAGE__CHECK_INTERVAL="0.1") as worker:
+        await worker.readiness()
+        mount("-o", "remount,ro", str(volume))
+        job_ids = await site.publish(*(bill(number) for number in range(5)))
+        checks = await worker.readiness(503)
+        mount("-o", "remount,rw", str(volume))
+        counts = await site.settled()
+
+    assert "read-only" in checks["intake"]["detail"]
+    assert (counts.completed, counts.sound) == (5, True)
+    assert {site.ledger.outcomes[job_id][0].attempts for job_id in job_ids} == {1}
+
+
+async def test_a_volume_that_vanishes_and_returns(site: Site, volume: Path) -> None:
+    """Nothing is written to the disk below the mount point, where no other system would look for it."""
+    with site.worker(STORAGE__CHECK_INTERVAL="0.1") as worker:
+        await site.publish(bill(1))
+        await site.settled()
+        subprocess.run(["umount", str(volume)], check=True)
+        job_ids = await site.publish(*(bill(number) for number in range(2, 6)))
+        checks = await worker.readiness(503)
+        assert list(volume.iterdir()) == []
+        mount("-t", "tmpfs", "-o", f"size={VOLUME}", "tmpfs", str(volume))
+        await site.until(lambda: not site.ledger.open_jobs)
+
+    assert "not mounted" in checks["intake"]["detail"]
+    assert {site.ledger.codes[job_id] for job_id in job_ids} == {""}
+    assert {site.ledger.outcomes[job_id][0].attempts for job_id in job_ids} == {1}
+
+
+async def test_what_a_dead_pod_left_is_swept(site: Site) -> None:
+    """Only old temporary files of ours: young ones belong to a download that runs in another pod."""
+    day = site.root / APP / "20260131"
+    day.mkdir(parents=True)
+    left, young, foreign = (
+        day / f".{bill(1)}.{'0' * 32}.part",
+        day / f".{bill(2)}.{'1' * 32}.part",
+        day / ".profile",
+    )
+    for file in (left, young, foreign):
+        file.write_bytes(b"PK")
+    hour_ago = time.time() - 3600
+    for file in (left, foreign):
+        os.utime(file, (hour_ago, hour_ago))
+
+    with site.worker(JOB_TIMEOUT="60", STORAGE__STALE_AFTER="1800") as worker:
+        await worker.logged("storage.swept", removed=1)
+
+    assert [file.exists() for file in (left, young, foreign)] == [False, True, True]
+
+
+async def test_a_download_under_way_survives_the_sweep_of_another_pod(site: Site) -> None:
+    half = Hold()
+    site.simulator.plan = lambda _: half
+    with site.worker("one"):
+        await site.publish(bill(1))
+        await half.reached.wait()
+        with site.worker("two", JOB_TIMEOUT="60", STORAGE__STALE_AFTER="1800") as other:
+            await other.readiness()
+        half.release.set()
+        counts = await site.settled()
+
+    assert (counts.completed, counts.sound) == (1, True)
