@@ -2,17 +2,15 @@
 
 import secrets
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
-import aio_pika
 import hypothesis
 import pytest
 
 from devkit.broker import Broker, open_broker
+from devkit.queues import declared
 from tests.site import APP, DELIVERY_LIMIT, Site, collecting
 from worker.broker import Names, Topology
-from worker.broker.topology import declare
 from worker.simulator import Range, SimulatorOptions, open_simulator
 
 # No test depends on speed. Everything else stays as hypothesis has it, which on CI draws the same each time.
@@ -94,7 +92,9 @@ async def site(
     keys: Path,
 ) -> AsyncIterator[Site]:
     """An installation, with nothing running in it but broker and CC-FS."""
-    async with open_simulator(simulator_options) as simulator, _queues(broker_url, names):
+    # The job queue is there before any worker, as publishers expect.
+    topology = Topology(names=names, tiers=(0.2, 0.4, 0.8), delivery_limit=DELIVERY_LIMIT)
+    async with open_simulator(simulator_options) as simulator, declared(broker_url, topology):
         made = Site(
             url=worker_broker_url,
             own_url=broker_url,
@@ -106,18 +106,3 @@ async def site(
         )
         async with collecting(made):
             yield made
-
-
-@asynccontextmanager
-async def _queues(url: str, names: Names) -> AsyncIterator[None]:
-    """The job queue is there before any worker, as publishers expect; everything is gone afterwards."""
-    topology = Topology(names=names, tiers=(0.2, 0.4, 0.8), delivery_limit=DELIVERY_LIMIT)
-    async with await aio_pika.connect(url) as connection:
-        await declare(connection, topology, passive=False, timeout=10)
-    yield
-    async with await aio_pika.connect(url) as connection:
-        channel = await connection.channel()
-        for queue in topology.queues():
-            await channel.queue_delete(queue)
-        await channel.exchange_delete(names.results)
-        await channel.exchange_delete(names.dead_letter_exchange)

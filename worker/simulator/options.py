@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import accumulate
 from pathlib import Path
 from random import Random
 
-from worker.simulator.bills import MIN_BILL_BYTES, Packing
-from worker.simulator.faults import FaultRate
+from worker.simulator.bills import MIN_BILL_BYTES, Bill, Packing, make_bill
+from worker.simulator.faults import Fault, FaultRate
 from worker.simulator.requests import AnsweredRequest
 
 
@@ -93,6 +94,31 @@ class SimulatorOptions:
             raise ValueError(f"sizes must be {MIN_BILL_BYTES} bytes or more")
         if sum(fault.rate for fault in self.faults) > 1:
             raise ValueError("the rates of all faults together must not exceed 1")
+
+    def bill(self, app_id: str, bill_file_name: str, *, sound: bool = True) -> Bill:
+        """The file as it is served; not `sound` with a wrong CRC."""
+        return make_bill(
+            app_id,
+            bill_file_name,
+            size_bytes=self.size_of(app_id, bill_file_name),
+            seed=self.seed,
+            packing=self.packing,
+            sound=sound,
+        )
+
+    def digest(self, app_id: str, bill_file_name: str) -> str:
+        """The SHA-256 of a file in lower-case hex; blocks, for a second or so a gigabyte."""
+        return self.bill(app_id, bill_file_name).sha256()
+
+    def fault_of(self, app_id: str, bill_file_name: str, count: int) -> Fault | None:
+        """What the rates have in store for that request for a file, counted from 1."""
+        if not self.faults:
+            return None
+        drawn = Random(f"fault/{self.seed}/{app_id}/{bill_file_name}/{count}").random()
+        reached = accumulate(fault.rate for fault in self.faults)
+        return next(
+            (fault.fault for fault, end in zip(self.faults, reached, strict=True) if drawn < end), None
+        )
 
     def size_of(self, app_id: str, bill_file_name: str) -> int:
         """The size of a file in bytes."""

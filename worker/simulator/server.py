@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import datetime
 from fnmatch import fnmatchcase
 from functools import partial
-from itertools import accumulate
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -17,7 +16,7 @@ from aiohttp import web
 from worker.credentials import KeyDirectory
 from worker.simulator.admission import RawRequest, RefusedError, admit, claimed_account
 from worker.simulator.answers import Answer, WholeFile, Wire, send
-from worker.simulator.bills import Bill, make_bill
+from worker.simulator.bills import Bill
 from worker.simulator.certificate import CertificateFiles, ensure_certificate
 from worker.simulator.faults import Fault, ResultCode
 from worker.simulator.options import SimulatorOptions
@@ -50,7 +49,6 @@ class Simulator:
         self._counts: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._downloads: Counter[str] = Counter()
         self._random = Random(options.seed)
-        self._reach = tuple(accumulate(fault.rate for fault in options.faults))
         self.ca_file: Path | None = certificate.ca if certificate else None
         self.plan: Plan = self._plan_by_rates
 
@@ -68,18 +66,11 @@ class Simulator:
 
     def bill(self, app_id: str, bill_file_name: str, *, sound: bool = True) -> Bill:
         """The file as it is served; not `sound` with a wrong CRC."""
-        return make_bill(
-            app_id,
-            bill_file_name,
-            size_bytes=self._options.size_of(app_id, bill_file_name),
-            seed=self._options.seed,
-            packing=self._options.packing,
-            sound=sound,
-        )
+        return self._options.bill(app_id, bill_file_name, sound=sound)
 
     def digest(self, app_id: str, bill_file_name: str) -> str:
         """The SHA-256 of a file in lower-case hex; blocks, for a second or so a gigabyte."""
-        return self.bill(app_id, bill_file_name).sha256()
+        return self._options.digest(app_id, bill_file_name)
 
     async def start(self) -> None:
         """Listen; a no-op while it does.
@@ -187,14 +178,7 @@ class Simulator:
         return WholeFile()
 
     def _plan_by_rates(self, request: ReceivedRequest) -> Fault | None:
-        if not self._options.faults:
-            return None
-        which = f"{request.app_id}/{request.bill_file_name}/{request.count}"
-        drawn = Random(f"fault/{self._options.seed}/{which}").random()
-        for fault, reached in zip(self._options.faults, self._reach, strict=True):
-            if drawn < reached:
-                return fault.fault
-        return None
+        return self._options.fault_of(request.app_id, request.bill_file_name, request.count)
 
     def _note(self, request: AnsweredRequest) -> None:
         self._history.append(request)
