@@ -91,6 +91,10 @@ schemas: $(STAMP) ## write the message schemas anew
 docs: $(STAMP) ## write the documents anew that are made from the code
 	@$(BIN)/python -m devkit.docs
 
+.PHONY: chart
+chart: $(STAMP) ## write the Helm chart's settings, schema and README anew
+	$(BIN)/python -m devkit.chart
+
 .PHONY: broker
 broker: $(STAMP) ## run a private RabbitMQ until Ctrl-C
 	@$(BIN)/python -m devkit.broker

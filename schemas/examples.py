@@ -1,5 +1,7 @@
 """The messages by example, as they are on the wire."""
 
+from typing import Any
+
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 JOB = {"appId": "app1", "billFileName": "20180702_9239cb50a8384bb0ab503441bf089446.zip"}
@@ -8,7 +10,7 @@ _ENDED = {
     "finishedAt": "2026-01-31T08:15:01.456Z",
     "worker": "ccfs-worker-7d9f",
 }
-COMPLETED = {
+COMPLETED: dict[str, Any] = {
     "status": "completed",
     "jobId": "app1/20180702_9239cb50a8384bb0ab503441bf089446.zip",
     **JOB,
@@ -19,7 +21,7 @@ COMPLETED = {
     "reused": False,
     **_ENDED,
 }
-NOT_FOUND = {
+NOT_FOUND: dict[str, Any] = {
     "status": "failed",
     "jobId": "bills-2018-07-02-1",
     **JOB,
@@ -30,7 +32,7 @@ NOT_FOUND = {
     "attempts": 3,
     **_ENDED,
 }
-INVALID = {
+INVALID: dict[str, Any] = {
     "status": "failed",
     "jobId": "bills-2018-07-02-2",
     "appId": None,

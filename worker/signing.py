@@ -77,9 +77,17 @@ def authorization(request: Request, *, access_key: str, secret_key: str, timesta
     """
     signed_headers = ";".join(_lowered(request.headers))
     prefix = f"{SCHEME}/{access_key}/{timestamp}/{signed_headers}"
-    # The signing key is the hex text of the first digest, not its raw bytes.
-    signing_key = _hmac_hex(secret_key, prefix)
-    return f"{prefix}/{_hmac_hex(signing_key, canonical_request(request))}"
+    return f"{prefix}/{_hmac_hex(signing_key(secret_key, prefix), canonical_request(request))}"
+
+
+def signing_key(secret_key: str, prefix: str) -> str:
+    """The key of one request's signature: the hex text of a digest, not its raw bytes.
+
+    Args:
+        secret_key: The account's secret key.
+        prefix: The Authorization value as far as the signature.
+    """
+    return _hmac_hex(secret_key, prefix)
 
 
 def _lowered(headers: Mapping[str, str]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, AuthenticationError, ProbableAuthenticationError
 from yarl import URL
 
+from worker.broker.properties import tolerate_unreadable_properties
 from worker.errors import BrokerError
 
 Connection = AbstractConnection
@@ -35,6 +36,7 @@ async def connection(
     Raises:
         BrokerError: It cannot be opened.
     """
+    tolerate_unreadable_properties()
     opened = await _open(URL(url), name=name, heartbeat=heartbeat, timeout=timeout, tls=tls)
     try:
         yield opened

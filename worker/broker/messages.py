@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractIncomingMessage, HeadersType
+from pamqp.common import FieldValue
 
 from schemas import DownloadJob, Outcome
 from worker.context import TRACE
@@ -95,7 +96,11 @@ def job_message(job: DownloadJob, job_id: str) -> Message:
 
 
 def _copy(message: AbstractIncomingMessage, job: Job, headers: HeadersType) -> Message:
-    kept = {name: value for name, value in message.headers.items() if not name.startswith(_BROKER_HEADERS)}
+    kept = {
+        name: _writable(value)
+        for name, value in message.headers.items()
+        if not name.startswith(_BROKER_HEADERS)
+    }
     return Message(
         message.body,
         content_type=message.content_type,
@@ -111,3 +116,14 @@ def _copy(message: AbstractIncomingMessage, job: Job, headers: HeadersType) -> M
         delivery_mode=DeliveryMode.PERSISTENT,
         headers=kept | headers,
     )
+
+
+def _writable(value: FieldValue) -> FieldValue:
+    """A header's value as pamqp can write it, which reads text that is not UTF-8 as bytes."""
+    if isinstance(value, bytes):
+        return bytearray(value)
+    if isinstance(value, list):
+        return [_writable(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _writable(item) for name, item in value.items()}
+    return value

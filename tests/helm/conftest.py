@@ -1,0 +1,48 @@
+"""The real Helm engine, against clusters of the versions that the chart is for."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from typing import Protocol
+
+import helm_python as helm
+import kubernetes_validate
+import pytest
+
+from tests.helm.cluster import open_cluster
+from tests.helm.release import CHART, FIVE, NAME, Release, Values, install, merged, render
+
+NEWEST = kubernetes_validate.latest_version().removesuffix(".0")
+VERSIONS = ("1.25", "1.29", "1.33", NEWEST)
+
+
+class Rehearse(Protocol):
+    """Makes a release of the five values and others over them, into a cluster if a version is given."""
+
+    def __call__(self, *layers: Values, version: str | None = None, name: str = NAME) -> Release: ...
+
+
+@pytest.fixture(scope="session")
+def clusters() -> Iterator[Mapping[str, str]]:
+    """The URLs of clusters by their Kubernetes version."""
+    with ExitStack() as stack:
+        yield {version: stack.enter_context(open_cluster(version)) for version in (*VERSIONS, "1.24")}
+
+
+@pytest.fixture(scope="session")
+def chart() -> Iterator[helm.Chart]:
+    """The chart, loaded."""
+    with helm.Chart.load(CHART) as loaded:
+        yield loaded
+
+
+@pytest.fixture
+def rehearse(chart: helm.Chart, clusters: Mapping[str, str]) -> Rehearse:
+    """Rehearses installations."""
+
+    def run(*layers: Values, version: str | None = None, name: str = NAME) -> Release:
+        values = merged(FIVE, *layers)
+        if version is None:
+            return render(chart, values, name)
+        return install(chart, values, name, clusters[version])
+
+    return run

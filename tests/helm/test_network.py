@@ -1,0 +1,81 @@
+"""The NetworkPolicy lets workers reach what the settings say, and be scraped."""
+
+from typing import Any
+
+import pytest
+
+from tests.helm.conftest import Rehearse
+from tests.helm.release import MATRIX, Release, at
+
+
+def egress(release: Release) -> dict[frozenset[int], Any]:
+    """The peers of each rule by its ports; None is anywhere."""
+    rules = release.one("NetworkPolicy")["spec"]["egress"]
+    return {frozenset(port["port"] for port in rule["ports"]): rule.get("to") for rule in rules}
+
+
+def test_dns_broker_and_ccfs_can_be_reached_and_nothing_else(rehearse: Rehearse) -> None:
+    assert egress(rehearse()) == {
+        frozenset({53}): None,
+        frozenset({5671, 5672}): None,
+        frozenset({28080}): [{"ipBlock": {"cidr": "10.20.0.7/32"}}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("url", "port", "peers"),
+    [
+        ("https://10.1.2.3", 443, [{"ipBlock": {"cidr": "10.1.2.3/32"}}]),
+        ("http://10.1.2.3/", 80, [{"ipBlock": {"cidr": "10.1.2.3/32"}}]),
+        ("https://[2001:db8::7]:28443", 28443, [{"ipBlock": {"cidr": "2001:db8::7/128"}}]),
+        ("https://ccfs.example.com:8443", 8443, None),
+        ("https://[2001:db8::7]", 443, [{"ipBlock": {"cidr": "2001:db8::7/128"}}]),
+    ],
+)
+def test_address_and_port_of_ccfs_come_from_its_url(
+    rehearse: Rehearse, url: str, port: int, peers: list[dict[str, object]] | None
+) -> None:
+    assert egress(rehearse(at("config.ccfs.baseUrl", url)))[frozenset({port})] == peers
+
+
+@pytest.mark.parametrize(
+    ("url", "port"),
+    [("amqps://u:p@mq", 5671), ("amqp://u:p@mq/vhost", 5672), ("amqps://u:p@mq:30671/vhost", 30671)],
+)
+def test_the_port_of_the_broker_comes_from_its_url_where_the_chart_knows_it(
+    rehearse: Rehearse, url: str, port: int
+) -> None:
+    assert frozenset({port}) in egress(rehearse(MATRIX["trial"], at("broker.url", url)))
+
+
+def test_peers_and_ports_may_be_named(rehearse: Rehearse) -> None:
+    (policy,) = rehearse(MATRIX["everything"]).all("NetworkPolicy")
+
+    _, broker, ccfs, more = policy["spec"]["egress"]
+    assert (broker["to"], [port["port"] for port in broker["ports"]]) == (
+        [{"podSelector": {"matchLabels": {"app": "rabbitmq"}}}],
+        [5671],
+    )
+    assert [port["port"] for port in ccfs["ports"]] == [28080, 28443]
+    assert more == {"to": [{"namespaceSelector": {}}]}
+
+
+def test_only_the_port_of_probes_and_metrics_can_be_called(rehearse: Rehearse) -> None:
+    policy = rehearse().one("NetworkPolicy")["spec"]
+
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    assert policy["ingress"] == [
+        {"ports": [{"port": "http", "protocol": "TCP"}], "from": [{"namespaceSelector": {}}]}
+    ]
+
+
+def test_helm_test_may_reach_the_same(rehearse: Rehearse) -> None:
+    release = rehearse()
+
+    (components,) = release.one("NetworkPolicy")["spec"]["podSelector"]["matchExpressions"]
+    (test,) = release.all("Pod")
+    assert test["metadata"]["labels"][components["key"]] in components["values"]
+
+
+def test_the_policy_can_be_left_out(rehearse: Rehearse) -> None:
+    assert rehearse(at("networkPolicy.enabled", value=False)).all("NetworkPolicy") == []

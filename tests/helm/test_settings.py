@@ -1,0 +1,150 @@
+"""Chart and worker agree on the settings, in both directions."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devkit.chart import config, values
+from devkit.chart.config import WIRED
+from devkit.chart.values import Value
+from tests.helm.conftest import Rehearse
+from tests.helm.release import CHART, MATRIX, Release, at
+from worker import settings
+from worker.settings import Settings
+
+VARIABLES = frozenset(settings.variables(Settings))
+DOCUMENTED = {value.path: value for value in values.read((CHART / "values.yaml").read_text()).values()}
+FREE = {
+    setting.variable: DOCUMENTED["config", *setting.path]
+    for setting in config.settings()
+    if setting.variable not in WIRED
+}
+WIRINGS: Mapping[str, Mapping[str, Any]] = {
+    "WORKER_AMQP__CA_FILE": at("tls.broker.ca.existingSecret", "broker-ca"),
+    "WORKER_AMQP__CERT_FILE": at("tls.broker.clientCertificate.existingSecret", "broker-client"),
+    "WORKER_AMQP__KEY_FILE": at("tls.broker.clientCertificate.existingSecret", "broker-client"),
+    "WORKER_CCFS__CA_FILE": at("tls.ccfs.ca.existingConfigMap", "ccfs-ca"),
+    "WORKER_CREDENTIALS__DIR": at("accounts.existingSecret", "accounts"),
+    "WORKER_STORAGE__ROOT": at("storage.mountPath", "/srv/records"),
+}
+"""Values that lead to the settings which are no values of their own."""
+
+SHORT = {"config": {"jobTimeout": 1, "shutdownGrace": 1}}
+"""Deadlines that fit together with any sample of another one."""
+
+
+def sample(value: Value) -> Any:
+    """Something that the value may be, and is not by default."""
+    schema: Any = value.schema
+    if "enum" in schema:
+        return schema["enum"][1]
+    return {
+        "boolean": True,
+        "integer": schema.get("minimum", 0) + 3,
+        "number": 3.5,
+        "array": [0.5, 7],
+        "string": "https://ccfs.example.com:28443" if "http" in schema.get("pattern", "") else "other",
+    }[schema["type"][0]]
+
+
+def load(release: Release, monkeypatch: pytest.MonkeyPatch, secrets: Path) -> Settings:
+    """Reads the settings as the worker in the pod would, with the broker's URL as mounted from a Secret."""
+    (secrets / "WORKER_AMQP__URL").write_text("amqp://user:password@broker/")
+    for name, value in {**release.env, settings.SECRETS_DIR: str(secrets)}.items():
+        monkeypatch.setenv(name, value)
+    return settings.load()
+
+
+@pytest.mark.parametrize("values", MATRIX)
+def test_every_variable_of_the_chart_is_a_setting(rehearse: Rehearse, values: str) -> None:
+    variables = {name for name in rehearse(MATRIX[values]).env if name.startswith(settings.PREFIX)}
+
+    assert variables - VARIABLES == {settings.SECRETS_DIR}
+
+
+def test_every_setting_has_a_place_in_the_chart() -> None:
+    assert FREE.keys() | WIRED.keys() == VARIABLES
+    assert all(any(path[: len(way)] == way for path in DOCUMENTED) for way in map(keys, WIRED.values()))
+
+
+def keys(path: str) -> tuple[str, ...]:
+    return tuple(path.split("."))
+
+
+@pytest.mark.parametrize("variable", FREE)
+def test_a_value_reaches_the_worker(
+    rehearse: Rehearse, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str
+) -> None:
+    value = FREE[variable]
+    wanted = sample(value)
+    release = rehearse(SHORT, at(".".join(value.path), wanted))
+
+    loaded: Any = load(release, monkeypatch, tmp_path)
+
+    for name in variable.removeprefix(settings.PREFIX).lower().split(settings.DELIMITER):
+        loaded = getattr(loaded, name)
+    assert (list(loaded) if isinstance(loaded, tuple) else loaded) == wanted
+
+
+@pytest.mark.parametrize("variable", WIRINGS)
+def test_a_file_or_directory_reaches_the_worker(rehearse: Rehearse, variable: str) -> None:
+    release = rehearse(WIRINGS[variable])
+
+    path = Path(release.env[variable])
+    mounts = {Path(mount["mountPath"]) for mount in release.worker["volumeMounts"]}
+    assert path in mounts or path.parent in mounts
+
+
+def test_every_wired_setting_is_tried() -> None:
+    assert WIRINGS.keys() | {"WORKER_AMQP__URL"} == WIRED.keys()
+
+
+def test_the_url_of_the_broker_is_a_file_and_no_variable(rehearse: Rehearse) -> None:
+    release = rehearse(at("broker.existingSecretKey", "connection_string"))
+
+    (item,) = release.volumes["broker"]["secret"]["items"]
+    assert item == {"key": "connection_string", "path": "WORKER_AMQP__URL"}
+    assert item["path"] not in release.env
+    mounts = {mount["name"]: mount["mountPath"] for mount in release.worker["volumeMounts"]}
+    assert release.env[settings.SECRETS_DIR] == mounts["broker"]
+
+
+def test_large_numbers_arrive_digit_by_digit(rehearse: Rehearse) -> None:
+    release = rehearse(at("config.storage.maxFileBytes", 1_099_511_627_776))
+
+    assert release.env["WORKER_STORAGE__MAX_FILE_BYTES"] == "1099511627776"
+
+
+def test_unset_values_leave_the_defaults_to_the_worker(rehearse: Rehearse) -> None:
+    assert "WORKER_CONCURRENCY" not in rehearse().env
+    assert "WORKER_SHUTDOWN_GRACE" not in rehearse(at("config.shutdownGrace", None)).env
+
+
+def test_what_the_chart_derives_rests_on_the_defaults_of_the_worker(rehearse: Rehearse) -> None:
+    defaults = Settings.model_fields
+    unset = rehearse(
+        {"config": {"shutdownGrace": None, "concurrency": None, "jobTimeout": None, "http": {"port": None}}},
+        MATRIX["keda"],
+    )
+    explicit = rehearse(
+        {
+            "config": {
+                "shutdownGrace": defaults["shutdown_grace"].default,
+                "concurrency": defaults["concurrency"].default,
+                "jobTimeout": defaults["job_timeout"].default,
+                "amqp": {
+                    "publishTimeout": settings.Amqp().publish_timeout,
+                    "jobsQueue": settings.Amqp().jobs_queue,
+                },
+                "http": {"port": settings.Http().port},
+            }
+        },
+        MATRIX["keda"],
+    )
+
+    grace = "terminationGracePeriodSeconds"
+    assert unset.pod["spec"][grace] == explicit.pod["spec"][grace]
+    assert unset.worker["ports"] == explicit.worker["ports"]
+    assert unset.one("ScaledObject")["spec"] == explicit.one("ScaledObject")["spec"]
