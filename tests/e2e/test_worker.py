@@ -1,11 +1,14 @@
 """The worker as a process: jobs in, files and outcomes out, against a real broker and CC-FS over TLS."""
 
 import asyncio
+import re
 import signal
+from typing import Any
 
 import pytest
 
 from schemas import DownloadCompleted, DownloadFailed
+from tests.amqp import outside_channel, put
 from tests.malformed import MALFORMED
 from tests.site import APP, Site, bill
 from worker.simulator import ReceivedRequest
@@ -222,13 +225,19 @@ async def test_a_second_signal_ends_the_worker_at_once(site: Site) -> None:
 
 async def test_a_job_of_a_trace_continues_it_in_its_event(site: Site) -> None:
     trace = "0af7651916cd43dd8448eb211c80319c"
+    headers: dict[str, Any] = {"traceparent": f"00-{trace}-b7ad6b7169203331-01", "tracestate": "a=b"}
     with site.worker():
-        await site.publish_raw([("untraced", site.body(bill(1)))])
+        site.ledger.publish("traced")
+        async with outside_channel(site.own_url) as channel:
+            await put(channel, site.names.jobs, site.body(bill(1)), message_id="traced", headers=headers)
         await site.settled()
 
-    (message,) = site.messages["untraced"]
-    assert trace not in str(message.headers["traceparent"])
-    assert len(str(message.headers["traceparent"])) == 55
+    (message,) = site.messages["traced"]
+    parent = str(message.headers["traceparent"])
+    assert parent.startswith(f"00-{trace}-")
+    assert parent.endswith("-01")
+    assert "b7ad6b7169203331" not in parent
+    assert message.headers["tracestate"] == "a=b"
 
 
 async def test_two_thousand_jobs_survive_a_kill_in_the_middle(site: Site) -> None:
@@ -262,3 +271,30 @@ async def test_a_gigabyte_passes_in_little_memory(site: Site) -> None:
     assert isinstance(event, DownloadCompleted)
     assert event.size_bytes == GIB
     assert peak < 120 * 1024**2, f"{peak / 1024**2:.0f} MiB"
+
+
+async def test_no_secret_shows_anywhere(site: Site) -> None:
+    """Neither in the log at its most talkative, nor in events, metrics or probes."""
+    secret = "k3y-of-the-account"
+    site.add_key(APP, secret)
+    refusals: list[Fault] = [
+        Status(status=500, text="you sent auth-v2/app1/2026-01-31T00:00:00Z/host/0123456789abcdef"),
+        Status(status=401),
+        ResultCode(code="0300004"),
+        BadCrc(),
+    ]
+    site.simulator.plan = lambda request: refusals[int(request.bill_file_name[9:17])]
+    with site.worker(RETRY__DELAYS="[0.05]") as worker:
+        await site.publish(*(bill(number) for number in range(len(refusals))))
+        await site.publish_raw([("unreadable", b"{")])
+        await site.settled()
+        _, metrics = await worker.get("/metrics")
+        _, readiness = await worker.get("/readyz")
+        log = worker.log_file.read_text()
+
+    events = [message.body.decode() for messages in site.messages.values() for message in messages]
+    shown = "\n".join([log, metrics, readiness, *events])
+    assert secret not in shown
+    assert "guest:guest" not in shown
+    assert "0123456789abcdef" not in shown
+    assert not re.search(r"auth-v2/[^*]", shown)
