@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from aio_pika import IncomingMessage
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from jsonschema import Draft202012Validator
 
@@ -91,7 +92,7 @@ async def test_a_message_satisfies_its_document(
     await delivery.ack()
 
     if queue == "jobs":
-        message = (await connected.inbox.jobs.get())._message
+        message: AbstractIncomingMessage = IncomingMessage((await connected.inbox.jobs.get())._message)
     else:
         message = await take(outside, names.dead if queue == "dead" else str(names.results_queue))
     document = MESSAGES[documented]

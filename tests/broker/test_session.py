@@ -209,7 +209,7 @@ async def cancel_behind_its_back(connected: Connected) -> None:
     """The broker forgets the session's consumer, and the session is not told."""
     consumer = connected.session._jobs
     assert consumer.tag
-    await consumer.queue.cancel(consumer.tag)
+    await consumer.channel.basic_cancel(consumer.tag)
 
 
 async def test_a_healthy_session_passes_its_check(

@@ -4,8 +4,10 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import cast
 
 import aio_pika
+import aiormq
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, AuthenticationError, ProbableAuthenticationError
 from yarl import URL
@@ -59,6 +61,14 @@ async def open_channel(connection: Connection, *, confirms: bool = False) -> Asy
     finally:
         with suppress(*CONNECTION_EXCEPTIONS):
             await channel.close()
+
+
+async def underlay(channel: AbstractChannel) -> aiormq.Channel:
+    """The channel of aiormq's below one of aio-pika's, for what happens with every job.
+
+    aio-pika's layer costs a job about as much CPU again as aiormq does.
+    """
+    return cast("aiormq.Channel", await channel.get_underlay_channel())
 
 
 @contextmanager

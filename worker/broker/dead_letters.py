@@ -185,7 +185,7 @@ def _read(message: AbstractIncomingMessage) -> DeadLetter:
     death = _first_death(headers.get("x-death"))
     since = headers.get(messages.DEAD_SINCE, death.get("time"))
     return DeadLetter(
-        job=read_job(messages.read_envelope(message)),
+        job=read_job(messages.read_envelope(message.body, message.properties)),
         # The broker itself may have put it there, when nobody consumed what it gave up on.
         reason=one_line(str(headers.get(messages.DEAD_REASON, death.get("reason", "")))),
         detail=one_line(str(headers.get(messages.DEAD_DETAIL, ""))),

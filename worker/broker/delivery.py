@@ -1,7 +1,10 @@
 """A message in our hands, and everything that can be done with it."""
 
-from aio_pika.abc import AbstractIncomingMessage
+from collections.abc import Awaitable
+
+from aio_pika import IncomingMessage
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+from aiormq.abc import DeliveredMessage
 
 from schemas import Outcome
 from worker.broker import messages
@@ -14,22 +17,28 @@ from worker.retry import Retry
 
 
 class AmqpDelivery:
-    """Implements `worker.intake.Delivery` on one session's channels."""
+    """Implements `worker.intake.Delivery` on one session's channels.
 
-    def __init__(self, message: AbstractIncomingMessage, publisher: Publisher, names: Names) -> None:
+    Args:
+        message: As aiormq delivers it.
+        tag: Its delivery tag.
+        publisher: For what becomes of it.
+        names: Where that goes.
+    """
+
+    def __init__(self, message: DeliveredMessage, tag: int, publisher: Publisher, names: Names) -> None:
         self._message = message
+        self._channel = message.channel
+        self._tag = tag
         self._publisher = publisher
         self._names = names
-        self.envelope: Envelope = messages.read_envelope(message)
+        self.envelope: Envelope = messages.read_envelope(message.body, message.header.properties)
         self.redelivered: bool = bool(message.redelivered)
 
     @property
     def alive(self) -> bool:
         """Whether the channel that the delivery tag belongs to is still open."""
-        try:
-            return not self._message.channel.is_closed
-        except CONNECTION_EXCEPTIONS:
-            return False
+        return not self._channel.is_closed
 
     async def publish(self, outcome: Outcome, job: Job) -> None:
         """Publish an event to the results exchange."""
@@ -41,39 +50,38 @@ class AmqpDelivery:
     async def retry(self, retry: Retry, job: Job) -> None:
         """Put a copy into the tier of that wait."""
         self._check_alive()
-        copy = messages.retry_copy(self._message, job, retry.attempt)
+        copy = messages.retry_copy(IncomingMessage(self._message), job, retry.attempt)
         await self._publisher.to_queue(self._names.tier(retry.delay), copy)
 
     async def park(self, error: JobError, job: Job) -> None:
         """Put a copy with its reason among the dead letters."""
         self._check_alive()
-        await self._publisher.to_queue(self._names.dead, messages.parked_copy(self._message, job, error))
+        copy = messages.parked_copy(IncomingMessage(self._message), job, error)
+        await self._publisher.to_queue(self._names.dead, copy)
 
     async def ack(self) -> None:
         """Settle: done with."""
-        try:
-            await self._message.ack()
-        except CONNECTION_EXCEPTIONS as exc:
-            raise _lost() from exc
+        await _settled(self._channel.basic_ack(self._tag))
 
     async def give_back(self) -> None:
         """Settle: back to the queue, not counted toward the delivery limit where the broker can tell."""
-        try:
-            await self._message.nack(requeue=True)
-        except CONNECTION_EXCEPTIONS as exc:
-            raise _lost() from exc
+        await _settled(self._channel.basic_nack(self._tag, requeue=True))
 
     async def reject(self) -> None:
         """Settle: back to the queue, counted toward the delivery limit."""
-        try:
-            await self._message.reject(requeue=True)
-        except CONNECTION_EXCEPTIONS as exc:
-            raise _lost() from exc
+        await _settled(self._channel.basic_reject(self._tag, requeue=True))
 
     def _check_alive(self) -> None:
         # What is published for a message that the broker gives out again is a duplicate for certain.
         if not self.alive:
             raise _lost()
+
+
+async def _settled(settling: Awaitable[None]) -> None:
+    try:
+        await settling
+    except CONNECTION_EXCEPTIONS as exc:
+        raise _lost() from exc
 
 
 def _lost() -> SessionLostError:

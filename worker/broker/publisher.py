@@ -3,13 +3,28 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Protocol
 
-from aio_pika import Message
-from aio_pika.abc import AbstractChannel
+import aiormq
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, DeliveryError, PublishError
+from pamqp.commands import Basic
 
-from worker.broker.connection import Connection, open_channel
+from worker.broker.connection import Connection, open_channel, underlay
 from worker.errors import NotConfirmedError, SessionLostError
+
+
+class Content(Protocol):
+    """What can be published: aio-pika's messages, and events."""
+
+    @property
+    def body(self) -> bytes:
+        """The body."""
+        ...
+
+    @property
+    def properties(self) -> Basic.Properties:
+        """The properties, a `message_id` among them."""
+        ...
 
 
 class Publisher:
@@ -20,21 +35,31 @@ class Publisher:
         timeout: Seconds to wait for each confirm.
     """
 
-    def __init__(self, channel: AbstractChannel, *, timeout: float) -> None:
+    def __init__(self, channel: aiormq.Channel, *, timeout: float) -> None:
         self._channel = channel
         self._timeout = timeout
         self._copies = asyncio.Lock()
 
-    async def to_exchange(self, name: str, message: Message, routing_key: str) -> None:
+    async def to_exchange(self, name: str, message: Content, routing_key: str) -> None:
         """Publish an event. Its `message_id` must be unique.
 
         Raises:
             NotConfirmedError: No queue takes it, or the broker did not confirm it.
             SessionLostError: The channel is gone.
         """
-        exchange = await self._channel.get_exchange(name, ensure=False)
+        if self._channel.is_closed:
+            raise SessionLostError("the connection broke before publishing")
         try:
-            await exchange.publish(message, routing_key, mandatory=True, timeout=self._timeout)
+            await self._channel.basic_publish(
+                message.body,
+                exchange=name,
+                routing_key=routing_key,
+                properties=message.properties,
+                mandatory=True,
+                timeout=self._timeout,
+                # For the confirm alone: it says more than that the bytes are with the kernel.
+                wait=False,
+            )
         except PublishError as exc:
             raise NotConfirmedError(
                 f"no queue takes {routing_key!r} from the exchange {name!r}: bind or declare one",
@@ -47,7 +72,7 @@ class Publisher:
         except CONNECTION_EXCEPTIONS as exc:
             raise SessionLostError(f"the connection broke while publishing ({exc})") from exc
 
-    async def to_queue(self, name: str, message: Message) -> None:
+    async def to_queue(self, name: str, message: Content) -> None:
         """Publish a copy of a job into a queue; raises as `to_exchange` does."""
         # aiormq tells by message_id which publish a returned message belongs to. Copies bear the
         # publisher's ids, which may repeat: two at once, and the wrong one would count as confirmed.
@@ -59,4 +84,4 @@ class Publisher:
 async def open_publisher(connection: Connection, *, timeout: float) -> AsyncIterator[Publisher]:
     """Open a publisher on a channel of its own; `timeout` are the seconds to wait for each confirm."""
     async with open_channel(connection, confirms=True) as channel:
-        yield Publisher(channel, timeout=timeout)
+        yield Publisher(await underlay(channel), timeout=timeout)

@@ -12,11 +12,13 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass, field
 from functools import partial
 
-from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage, AbstractQueue
+import aiormq
+from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+from aiormq.abc import DeliveredMessage
 from pamqp.commands import Queue
 
-from worker.broker.connection import connection
+from worker.broker.connection import connection, underlay
 from worker.broker.delivery import AmqpDelivery
 from worker.broker.publisher import Publisher
 from worker.broker.topology import Topology, declare
@@ -60,26 +62,27 @@ Receive = Callable[[AmqpDelivery], None]
 class _Consumer:
     """One queue's consumer, which can be stopped and started while its channel lives."""
 
-    queue: AbstractQueue
-    receive: Callable[[AbstractIncomingMessage], None]
+    queue: str
+    channel: aiormq.Channel
+    receive: Callable[[DeliveredMessage], None]
     tag: str | None = None
     delivered: int = 0
 
     async def start(self) -> None:
         if self.tag is None:
-            self.tag = await self.queue.consume(self._on_message)
+            consuming = await self.channel.basic_consume(self.queue, self._on_message)
+            self.tag = consuming.consumer_tag
 
     async def stop(self) -> None:
         if self.tag is not None:
             tag, self.tag = self.tag, None
-            await self.queue.cancel(tag)
+            await self.channel.basic_cancel(tag)
 
     async def look(self) -> Queue.DeclareOk:
         """Ask how many messages and consumers the queue has."""
-        queue = await self.queue.channel.declare_queue(self.queue.name, passive=True)
-        return queue.declaration_result
+        return await self.channel.queue_declare(self.queue, passive=True)
 
-    async def _on_message(self, message: AbstractIncomingMessage) -> None:
+    async def _on_message(self, message: DeliveredMessage) -> None:
         # Returns at once: aiormq cancels this task, not ours, when the channel closes.
         self.delivered += 1
         self.receive(message)
@@ -207,17 +210,18 @@ async def _set_up(
     await declare(publishing, topology, passive=not options.declare, timeout=timeout)
     channel = publishing.channel(publisher_confirms=True, on_return_raises=True)
     await channel.initialize(timeout=timeout)
-    publisher = Publisher(channel, timeout=timeout)
+    publisher = Publisher(await underlay(channel), timeout=timeout)
 
     async def consumer(queue: str, prefetch: int, receive: Receive) -> tuple[AbstractChannel, _Consumer]:
         channel = consuming.channel(publisher_confirms=False)
         await channel.initialize(timeout=timeout)
         await channel.set_qos(prefetch_count=prefetch, timeout=timeout)
 
-        def deliver(message: AbstractIncomingMessage) -> None:
-            receive(AmqpDelivery(message, publisher, topology.names))
+        def deliver(message: DeliveredMessage) -> None:
+            if message.delivery_tag is not None:
+                receive(AmqpDelivery(message, message.delivery_tag, publisher, topology.names))
 
-        return channel, _Consumer(await channel.get_queue(queue, ensure=False), deliver)
+        return channel, _Consumer(queue, await underlay(channel), deliver)
 
     jobs_channel, jobs = await consumer(topology.names.jobs, options.prefetch, on_job)
     dropped_channel, dropped = await consumer(topology.names.dropped, _DROPPED_PREFETCH, on_dropped)
@@ -225,8 +229,8 @@ async def _set_up(
     for part in (consuming, publishing, channel, jobs_channel, dropped_channel):
         part.close_callbacks.add(partial(_on_close, session))
     for consumer_channel in (jobs_channel, dropped_channel):
-        underlay = await consumer_channel.get_underlay_channel()
-        underlay.on_consumer_cancel_callbacks.add(partial(_on_cancel, session))
+        below = await underlay(consumer_channel)
+        below.on_consumer_cancel_callbacks.add(partial(_on_cancel, session))
     return session
 
 
