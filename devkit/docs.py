@@ -7,6 +7,7 @@ from schemas import ErrorCode
 from worker.families import Entry
 from worker.intake import Ending
 from worker.metrics import COMPLETED, FAILED, OK, Metrics
+from worker.simulator.faults import Explained, explain
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -31,6 +32,72 @@ Beside these there are prometheus_client's `process_*` (CPU, memory, open files,
 ## Labels
 
 {labels}
+"""
+
+_SIMULATOR = """\
+# The CC-FS simulator
+
+`ccfs-worker simulate` is a CC-FS for whoever has no call centre at hand: it checks signatures as CC-FS does
+(auth-v2, byte for byte, with a tolerance of 15 minutes), serves zips that hold a plausible `_call.csv` and
+`_record.csv`, and fails when told to. It is no part of a production installation.
+
+<!-- `make docs` makes this page from worker/simulator/faults.py and devkit/docs.py. -->
+
+## Trying the worker with it
+
+```console
+$ ccfs-worker simulate
+CC-FS simulator at https://127.0.0.1:8443 (Ctrl-C ends it)
+
+WORKER_CCFS__BASE_URL=https://127.0.0.1:8443
+WORKER_CREDENTIALS__DIR=/home/me/.config/ccfs-simulator/keys
+WORKER_CCFS__CA_FILE=/home/me/.config/ccfs-simulator/ca.pem
+
+(also in /home/me/.config/ccfs-simulator/simulator.env)
+```
+
+It made a certificate, and keys for the accounts `app1` and `app2`; both are kept for the next start. In
+another terminal, with a broker on this machine:
+
+```console
+$ set -a; . ~/.config/ccfs-simulator/simulator.env; set +a
+$ mkdir files; WORKER_STORAGE__ROOT=files ccfs-worker run
+```
+
+Any file of these accounts exists. The same account, name, size and seed give the same bytes every time, given
+the same version of zlib. `ccfs-worker simulate --help` lists the options: sizes up to gigabytes, which cost
+no memory, latency, bandwidth, files that do not exist, an account's share of downloads at once, another key
+directory.
+
+## Faults
+
+`--fault KIND:RATE`, as often as needed; the rates are parts of all answers and add up to 1 at most. Options
+stand behind the kind: `--fault reset-body,at=0.9:0.01`, `--fault http-503,retry-after=5:0.05`. Which request
+a fault hits depends on nothing but the seed, the account, the file, and how often that file was asked for:
+two runs see the same.
+
+{faults}
+
+`RESULTCODE` is any of the vendor's result codes (`0300008`) or another number, `http-STATUS` any status
+(`http-502`).
+
+## In tests
+
+```python
+from worker.simulator import Range, SimulatorOptions, faults, open_simulator
+
+async with open_simulator(SimulatorOptions(keys=keys, sizes=(Range(64 * 1024),))) as simulator:
+    hold = faults.Hold()
+    simulator.plan = lambda request: hold if request.count == 1 else None
+    ...                                 # a worker with simulator.url and simulator.ca_file
+    await hold.reached.wait()           # half of the first answer's body is sent
+    hold.release.set()
+    assert [request.answer for request in simulator.requests] == ["hold", "file"]
+    simulator.digest("app1", "20260131_1.zip")
+```
+
+`plan` is asked about every request that is in order, and decides what is wrong with its answer. `stop()`
+cuts all connections and refuses new ones; `start()` listens on the same port again.
 """
 
 
@@ -63,7 +130,17 @@ def metrics_page() -> str:
     )
 
 
-PAGES: Mapping[str, Callable[[], str]] = {"docs/metrics.md": metrics_page}
+def simulator_page() -> str:
+    """The manual of the simulator, with its faults."""
+    return _SIMULATOR.format(
+        faults=_table(("kind", "options and their defaults", "what happens"), map(_fault_row, explain()))
+    )
+
+
+PAGES: Mapping[str, Callable[[], str]] = {
+    "docs/metrics.md": metrics_page,
+    "docs/simulator.md": simulator_page,
+}
 """What is made, by path in the repository."""
 
 
@@ -75,6 +152,11 @@ def main() -> None:
 
 def _row(entry: Entry) -> tuple[str, ...]:
     return f"`{entry.name}`", entry.kind, _listed(entry.labels), entry.documentation
+
+
+def _fault_row(kind: Explained) -> tuple[str, ...]:
+    options = (f"{name}={default}" if default else name for name, default in kind.options.items())
+    return f"`{kind.name}`", _listed(options), kind.meaning
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

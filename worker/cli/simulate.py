@@ -1,7 +1,6 @@
 """`ccfs-worker simulate`: a CC-FS to try the worker with."""
 
 import asyncio
-import inspect
 import os
 import re
 import secrets
@@ -9,7 +8,6 @@ import shlex
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -22,13 +20,13 @@ from worker import logs
 from worker.cli.exits import SETTINGS
 from worker.cli.loop import loop_factory
 from worker.simulator import (
-    KINDS,
     MIN_BILL_BYTES,
     AnsweredRequest,
     Packing,
     Range,
     Simulator,
     SimulatorOptions,
+    faults,
     open_simulator,
     parse_fault,
 )
@@ -92,7 +90,7 @@ def simulate(  # noqa: PLR0913 - one for each option
         list[str] | None,
         typer.Option(
             help="What goes wrong and how often, KIND[,OPTION=VALUE]:RATE. Repeatable. Kinds: "
-            + ", ".join(KINDS)
+            + ", ".join(faults.KINDS)
         ),
     ] = None,
     list_faults: Annotated[
@@ -154,14 +152,9 @@ def simulate(  # noqa: PLR0913 - one for each option
 
 def _explain_faults() -> None:
     table = Table("kind", "option=default", "what happens", box=None)
-    for name, kind in KINDS.items():
-        options = [option for option in fields(kind) if option.default is not MISSING]
-        explanation = inspect.getdoc(kind) or ""
-        table.add_row(
-            name,
-            " ".join(f"{option.name.replace('_', '-')}={option.default}" for option in options),
-            explanation.splitlines()[0],
-        )
+    for kind in faults.explain():
+        options = " ".join(f"{name}={default}" for name, default in kind.options.items())
+        table.add_row(kind.name, options, kind.meaning)
     Console().print(table)
 
 

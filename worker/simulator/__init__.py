@@ -2,13 +2,12 @@
 
 from worker.simulator import faults
 from worker.simulator.bills import MIN_BILL_BYTES, Bill, Packing, make_bill
-from worker.simulator.faults import KINDS, Fault, FaultRate, FaultSpecError, parse_fault
+from worker.simulator.faults import Fault, FaultRate, FaultSpecError, parse_fault
 from worker.simulator.options import Range, SimulatorOptions
 from worker.simulator.requests import AnsweredRequest, ReceivedRequest
 from worker.simulator.server import Simulator, open_simulator
 
 __all__ = [
-    "KINDS",
     "MIN_BILL_BYTES",
     "AnsweredRequest",
     "Bill",

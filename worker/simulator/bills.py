@@ -26,7 +26,6 @@ MIN_BILL_BYTES = 4096
 """The smallest bill that can be made: both files need a few rows."""
 
 _RECORDED_CALLS = 4
-_REPEATED_CALLS = 80
 
 # APPNOTE.TXT 6.3.10, sections 4.3.7, 4.3.12, 4.3.14 to 4.3.16 and 4.5.3.
 _LOCAL_HEADER = struct.Struct("<4s5H3L2H")
@@ -51,6 +50,10 @@ class Packing(StrEnum):
     """As in a real zip: the rows shrink to about a quarter, and whoever checks it inflates them all."""
     STORED = "stored"
     """Not at all: to measure a transfer without the unpacking."""
+
+
+_REPEATED_CALLS = {Packing.DEFLATED: 80, Packing.STORED: 20}
+"""Calls in the block that is repeated: more pack better, and fewer leave less to be filled with own rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +169,7 @@ def _calls(random: Random, date: str) -> Iterator[Call]:
 @lru_cache(maxsize=1024)
 def _block(app_id: str, date: str, seed: int, packing: Packing) -> _Member:
     """The rows that are repeated in all bills of an account's day."""
-    calls = islice(_calls(Random(f"{seed}/{app_id}/{date}"), date), _REPEATED_CALLS)
+    calls = islice(_calls(Random(f"{seed}/{app_id}/{date}"), date), _REPEATED_CALLS[packing])
     rows = b"".join(call_row(app_id, call) for call in calls)
     packed = rows
     if packing is Packing.DEFLATED:

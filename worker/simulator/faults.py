@@ -1,10 +1,11 @@
 """What can be wrong with an answer, as data: how each is sent is the affair of `answers`."""
 
 import asyncio
+import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, NamedTuple
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -57,7 +58,7 @@ class ResultCode(Fault):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status(Fault):
-    """That HTTP status; retry_after is a number of seconds, retry_date one that is sent as a date.
+    """That HTTP status, with a Retry-After in seconds, or as the date that is so many seconds away.
 
     Attributes:
         text: The body, as plain text.
@@ -312,6 +313,32 @@ class FaultRate:
 
     fault: Fault
     rate: float
+
+
+class Explained(NamedTuple):
+    """A kind of fault as users need to know it.
+
+    Attributes:
+        name: What it is called on the command line.
+        options: Its options with their defaults; the empty default is none.
+        meaning: What happens, as one line.
+    """
+
+    name: str
+    options: Mapping[str, str]
+    meaning: str
+
+
+def explain() -> Iterator[Explained]:
+    """Explain every kind."""
+    for name, kind in KINDS.items():
+        given = "code" if kind is ResultCode else "status" if kind is Status else ""
+        options = {
+            option.name.replace("_", "-"): "" if option.default is None else str(option.default)
+            for option in fields(kind)
+            if option.name != given
+        }
+        yield Explained(name, options, (inspect.getdoc(kind) or "").splitlines()[0])
 
 
 class FaultSpecError(ValueError):

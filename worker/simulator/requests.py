@@ -37,8 +37,8 @@ class AnsweredRequest:
     """
 
     app_id: str | None
-    bill_file_name: str | None
-    signed_at: datetime | None
+    bill_file_name: str | None = None
+    signed_at: datetime | None = None
     received_at: datetime
     answer: str
     reason: str = ""

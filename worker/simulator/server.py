@@ -110,36 +110,37 @@ class Simulator:
             body=await request.read(),
         )
         try:
-            admitted = self._admit(raw, received_at)
+            asked = self._admit(raw, received_at)
         except RefusedError as refused:
             self._note(
                 AnsweredRequest(
                     app_id=claimed_account(raw),
-                    bill_file_name=None,
-                    signed_at=None,
                     received_at=received_at,
                     answer=refused.answer.name,
                     reason=str(refused),
                 )
             )
             return await send(refused.answer, Wire(request=request, now=received_at))
-        answer = self._answer_to(admitted)
+        return await self._serve(request, asked)
+
+    async def _serve(self, request: web.BaseRequest, asked: ReceivedRequest) -> web.StreamResponse:
+        answer = self._answer_to(asked)
         self._note(
             AnsweredRequest(
-                app_id=admitted.app_id,
-                bill_file_name=admitted.bill_file_name,
-                signed_at=admitted.signed_at,
-                received_at=received_at,
+                app_id=asked.app_id,
+                bill_file_name=asked.bill_file_name,
+                signed_at=asked.signed_at,
+                received_at=asked.received_at,
                 answer=answer.name,
             )
         )
         wire = Wire(
             request=request,
-            now=received_at,
-            make_bill=partial(self.bill, admitted.app_id, admitted.bill_file_name),
+            now=asked.received_at,
+            make_bill=partial(self.bill, asked.app_id, asked.bill_file_name),
             bandwidth=self._options.bandwidth,
         )
-        with self._downloading(admitted.app_id):
+        with self._downloading(asked.app_id):
             await asyncio.sleep(self._options.latency.draw(self._random))
             return await send(answer, wire)
 
