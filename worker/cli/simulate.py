@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, NoReturn, TypeVar
 
 import structlog
 import typer
@@ -119,7 +119,6 @@ def simulate(  # noqa: PLR0913 - one for each option
     if list_faults:
         _explain_faults()
         return
-    logs.configure(level="WARNING" if quiet else "INFO", json=False)
     try:
         home = state or Path(typer.get_app_dir("ccfs-simulator"))
         options = SimulatorOptions(
@@ -143,11 +142,18 @@ def simulate(  # noqa: PLR0913 - one for each option
             history=0,
             on_answer=_log,
         )
-        with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(_serve(options, home))
     except (_WrongArgumentError, ValueError) as exc:
-        typer.echo(exc, err=True)
-        raise typer.Exit(SETTINGS) from None
+        _give_up(exc)
+    try:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            runner.run(_serve(options, home, level="WARNING" if quiet else "INFO"))
+    except _WrongArgumentError as exc:
+        _give_up(exc)
+
+
+def _give_up(reason: Exception) -> NoReturn:
+    typer.echo(reason, err=True)
+    raise typer.Exit(SETTINGS)
 
 
 def _explain_faults() -> None:
@@ -168,13 +174,14 @@ def _log(request: AnsweredRequest) -> None:
     )
 
 
-async def _serve(options: SimulatorOptions, state: Path) -> None:
+async def _serve(options: SimulatorOptions, state: Path, *, level: str) -> None:
     loop = asyncio.get_running_loop()
     told = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, told.set)
     with _os_errors(f"--host, --port, --state: cannot serve {options.host}:{options.port} out of {state}"):
         async with open_simulator(options) as simulator:
+            logs.configure(level=level, json=False)
             with _announced(simulator, options.keys, state / ENV_FILE):
                 await told.wait()
 
