@@ -89,8 +89,8 @@ from worker.simulator import Range, SimulatorOptions, faults, open_simulator
 async with open_simulator(SimulatorOptions(keys=keys, sizes=(Range(64 * 1024),))) as simulator:
     hold = faults.Hold()
     simulator.plan = lambda request: hold if request.count == 1 else None
-    ...                                 # a worker with simulator.url and simulator.ca_file
-    await hold.reached.wait()           # half of the first answer's body is sent
+    ...  # a worker with simulator.url and simulator.ca_file
+    await hold.reached.wait()  # half of the first answer's body is sent
     hold.release.set()
     assert [request.answer for request in simulator.requests] == ["hold", "file"]
     simulator.digest("app1", "20260131_1.zip")
