@@ -11,7 +11,7 @@ class Finding:
         name: What was looked at, as the operator knows it.
         ok: Whether the worker can work with it.
         detail: What was seen, as one line.
-        remedy: What to do when it is not ok, as one line; empty otherwise.
+        remedy: What to do when it is not ok, as one line; empty when `detail` says it.
     """
 
     name: str

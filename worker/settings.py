@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -24,6 +24,8 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError, from_json
 from pydantic_settings import (
     BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
     NestedSecretsSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -107,10 +109,13 @@ def _json_list(value: object) -> object:
     return found
 
 
-Seconds = Annotated[float, Field(gt=0), AfterValidator(_finite)]
+_SECONDS = Field(json_schema_extra={"unit": "seconds"})
+_BYTES = Field(json_schema_extra={"unit": "bytes"})
+
+Seconds = Annotated[float, Field(gt=0), AfterValidator(_finite), _SECONDS]
 Wait = Annotated[float, Field(ge=0.001, le=86_400)]
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9._:-]+$")]
-Bytes = Annotated[int, Field(ge=0)]
+Bytes = Annotated[int, Field(ge=0), _BYTES]
 
 
 class _Group(BaseModel):
@@ -128,7 +133,7 @@ class Amqp(_Group):
     """PEM file of a client certificate, when the broker asks for one."""
     key_file: Path | None = None
     """PEM file of its private key; looked for in `cert_file` when unset."""
-    heartbeat: Annotated[int, Field(ge=1, le=300)] = 15
+    heartbeat: Annotated[int, Field(ge=1, le=300), _SECONDS] = 15
     """Seconds; a dead line is noticed within three of them."""
     connect_timeout: Seconds = 15.0
     """Seconds to open a connection."""
@@ -156,7 +161,9 @@ class Amqp(_Group):
 class Ccfs(_Group):
     """The file service."""
 
-    base_url: Annotated[str, _url("https", "http"), AfterValidator(_bare)]
+    base_url: Annotated[
+        str, _url("https", "http"), AfterValidator(_bare), Field(json_schema_extra={"format": "uri"})
+    ]
     """Where CC-FS, or the NSLB before it, is: `https://ip:port`."""
     host_header: Annotated[str, Field(pattern=r"^[!-~]+$", max_length=255)] | None = None
     """The Host (`ip:port`) that CC-FS expects, where a proxy makes it differ from `base_url`."""
@@ -186,7 +193,7 @@ class Storage(_Group):
 
     root: Path
     """An existing, writable directory: the mounted volume."""
-    max_file_bytes: Annotated[int, Field(gt=0)] = 10 * 1024**3
+    max_file_bytes: Annotated[int, Field(gt=0), _BYTES] = 10 * 1024**3
     """Larger files are refused."""
     min_free_bytes: Bytes = 256 * 1024**2
     """Bytes that stay free on the volume; below, intake pauses."""
@@ -199,7 +206,7 @@ class Storage(_Group):
 class Retry(_Group):
     """The attempts."""
 
-    delays: Annotated[tuple[Wait, ...], BeforeValidator(_json_list), Field(max_length=32)] = (
+    delays: Annotated[tuple[Wait, ...], BeforeValidator(_json_list), Field(max_length=32), _SECONDS] = (
         10.0,
         60.0,
         300.0,
@@ -231,7 +238,7 @@ class Log(_Group):
     """`json` for machines, `console` for people."""
 
 
-class _Sourced(BaseSettings):
+class Sourced(BaseSettings):
     """Reads its fields from the environment, `.env` and secret files."""
 
     model_config = SettingsConfigDict(
@@ -255,49 +262,48 @@ class _Sourced(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Order the sources; a secrets directory is one only when a variable names it."""
-        sources = (init_settings, env_settings, dotenv_settings)
+        found = (init_settings, env_settings, dotenv_settings)
         directory = os.environ.get(SECRETS_DIR)
-        if not directory:
-            return sources
-        return (
-            *sources,
-            NestedSecretsSettingsSource(
-                file_secret_settings,
-                secrets_dir=directory,
-                env_prefix=PREFIX,
-                secrets_nested_delimiter=DELIMITER,
-            ),
-        )
+        return (*found, _secret_files(file_secret_settings, directory)) if directory else found
 
 
-class BrokerSettings(_Sourced):
+class BrokerSettings(Sourced):
     """The part that commands need which only talk with the broker."""
 
     amqp: Amqp = Field(default_factory=Amqp)
     retry: Retry = Field(default_factory=Retry)
 
 
-class CcfsSettings(_Sourced):
-    """The part that asking CC-FS needs."""
+class CcfsSettings(Sourced):
+    """The part that reaching CC-FS needs."""
 
     ccfs: Ccfs
+
+
+class CredentialsSettings(Sourced):
+    """The part that reading keys needs."""
+
     credentials: Credentials
 
 
-class StorageSettings(_Sourced):
+class StorageSettings(Sourced):
     """The part that the storage needs."""
 
     storage: Storage
 
 
-class FetchSettings(CcfsSettings, StorageSettings):
+class SigningSettings(CcfsSettings, CredentialsSettings):
+    """The part that signing a request needs."""
+
+
+class FetchSettings(SigningSettings, StorageSettings):
     """The part that bringing one file here needs."""
 
     job_timeout: Seconds = _JOB_TIMEOUT
     """Seconds that one attempt may take in all."""
 
 
-class Settings(_Sourced):
+class Settings(Sourced):
     """Everything that can be set."""
 
     amqp: Amqp = Field(default_factory=Amqp)
@@ -313,7 +319,7 @@ class Settings(_Sourced):
     """Downloads of one account at once; as many as `concurrency` when unset."""
     job_timeout: Seconds = _JOB_TIMEOUT
     """Seconds that one attempt at a job may take in all."""
-    shutdown_grace: Annotated[float, Field(ge=0), AfterValidator(_finite)] = 30.0
+    shutdown_grace: Annotated[float, Field(ge=0), AfterValidator(_finite), _SECONDS] = 30.0
     """Seconds that downloads in flight have to finish after SIGTERM."""
 
     @model_validator(mode="after")
@@ -337,7 +343,7 @@ class Settings(_Sourced):
             yield "WORKER_AMQP__CERT_FILE", "is required beside WORKER_AMQP__KEY_FILE"
 
 
-_Part = TypeVar("_Part", bound=_Sourced)
+_Part = TypeVar("_Part", bound=Sourced)
 
 
 def load() -> Settings:
@@ -378,22 +384,52 @@ def load_part(part: type[_Part], **given: Any) -> _Part:  # noqa: ANN401 - as py
 
 
 def unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
-    """Say of each variable with our prefix that names no setting what may be meant."""
-    known = [SECRETS_DIR, *variables(Settings)]
-    for name in sorted(environ):
+    """Say of each variable with our prefix, here or in `.env`, that names no setting what may be meant."""
+    known = [SECRETS_DIR, *(place.variable for place in places())]
+    dotenv = (name.upper() for name in DotEnvSettingsSource(Settings).env_vars)
+    for name in sorted({*environ, *dotenv}):
         if not name.upper().startswith(PREFIX) or name.upper() in known:
             continue
         close = difflib.get_close_matches(name.upper(), known, n=1)
         yield f"{name}: is no setting" + (f"; did you mean {close[0]}?" if close else "")
 
 
-def variables(model: type[BaseModel], prefix: str = PREFIX) -> Iterator[str]:
-    """Name the variable of every setting."""
+class Place(NamedTuple):
+    """Where a setting is.
+
+    Attributes:
+        variable: Its environment variable.
+        path: The fields that lead to it.
+        model: The model that has it: a group, or `Settings` itself.
+    """
+
+    variable: str
+    path: tuple[str, ...]
+    model: type[BaseModel]
+
+
+def places(model: type[BaseModel] = Settings, *path: str) -> Iterator[Place]:
+    """Give the place of every setting."""
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, _Group):
-            yield from variables(field.annotation, f"{prefix}{name.upper()}{DELIMITER}")
+            yield from places(field.annotation, *path, name)
         else:
-            yield f"{prefix}{name.upper()}"
+            yield Place(PREFIX + DELIMITER.join((*path, name)).upper(), (*path, name), model)
+
+
+def sources() -> Iterator[tuple[str, PydanticBaseSettingsSource]]:
+    """Name the sources in the order in which they win, and give them for a look at what each has."""
+    environment = EnvSettingsSource(Settings)
+    yield "environment", environment
+    yield ".env", DotEnvSettingsSource(Settings)
+    if directory := os.environ.get(SECRETS_DIR):
+        yield directory, _secret_files(environment, directory)
+
+
+def _secret_files(of: PydanticBaseSettingsSource, directory: str) -> PydanticBaseSettingsSource:
+    return NestedSecretsSettingsSource(
+        of, secrets_dir=directory, env_prefix=PREFIX, secrets_nested_delimiter=DELIMITER
+    )
 
 
 def _problems(error: ErrorDetails) -> Iterator[tuple[str, str]]:

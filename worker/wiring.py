@@ -10,11 +10,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from worker.broker import BrokerOptions, Names, Topology
+from worker.broker.connection import Connection, connection
 from worker.ccfs import CcfsClient, open_client
 from worker.retry import RetryPolicy
 from worker.settings import Amqp, Ccfs, Credentials, Retry, Settings, SettingsError, Storage
 from worker.storage import Storage as SharedStorage
 from worker.tls import client_context
+
+STORAGE_ROOT = "WORKER_STORAGE__ROOT"
 
 
 def now() -> datetime:
@@ -22,9 +25,9 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def storage_problems(storage: Storage) -> Iterator[str]:
-    """Say why the storage root cannot be used, as far as a look tells; changes nothing."""
-    return _directory_problems("WORKER_STORAGE__ROOT", storage.root, os.R_OK | os.W_OK | os.X_OK)
+def storage_problems(storage: Storage, *, called: str = STORAGE_ROOT) -> Iterator[str]:
+    """Say why the storage root cannot be used, as far as a look tells; `called` is what it was set by."""
+    return _directory_problems(called, storage.root, os.R_OK | os.W_OK | os.X_OK)
 
 
 def credentials_problems(credentials: Credentials) -> Iterator[str]:
@@ -117,6 +120,25 @@ def names(amqp: Amqp) -> Names:
 def topology(amqp: Amqp, retry: Retry) -> Topology:
     """What has to exist in the broker."""
     return Topology(names=names(amqp), tiers=retry_policy(retry).tiers, delivery_limit=amqp.delivery_limit)
+
+
+def broker_connection(amqp: Amqp, role: str) -> AbstractAsyncContextManager[Connection]:
+    """A connection with the broker for something that is not the worker's session.
+
+    Args:
+        amqp: Where it is.
+        role: What for, as the broker's list of connections shows it.
+
+    Raises:
+        SettingsError: A certificate file cannot be used.
+    """
+    return connection(
+        amqp.url.get_secret_value(),
+        name=f"ccfs-worker {socket.gethostname()} {role}",
+        heartbeat=amqp.heartbeat,
+        timeout=amqp.connect_timeout,
+        tls=amqp_tls(amqp),
+    )
 
 
 def broker_options(settings: Settings, tls: ssl.SSLContext | None) -> BrokerOptions:

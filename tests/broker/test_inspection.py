@@ -47,7 +47,7 @@ async def test_all_is_well_after_declaring(
     findings = await look(rabbitmq.url, options.topology, declares=False)
 
     assert [name for name, finding in findings.items() if not finding.ok] == []
-    assert findings[f"queue {names.jobs}"].detail == "1 messages ready, 0 consumers"
+    assert findings[f"queue {names.jobs}"].detail == "messages ready: 1, consumers: 0"
     assert findings[f"permission to consume from {names.jobs}"].detail == "granted"
     kept = await take(outside, names.jobs)
     assert (kept.body, kept.redelivered, kept.headers.get("x-delivery-count", 0)) == (b"kept", False, 0)

@@ -13,7 +13,7 @@ consumer in even when the first one asked to be the only one (tried on RabbitMQ 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -42,7 +42,8 @@ class DeadLetter:
         detail: The error message that it was parked with.
         since: When it was parked; None when nobody wrote that down.
         body: As it was published.
-        headers: All of its headers.
+        headers: All of its headers. They make no difference between two letters: the broker counts there
+            how often a message was looked at.
     """
 
     job: Job
@@ -50,7 +51,7 @@ class DeadLetter:
     detail: str
     since: datetime | None
     body: bytes
-    headers: dict[str, Any]
+    headers: dict[str, Any] = field(compare=False)
 
 
 class Parked:

@@ -78,7 +78,7 @@ def _exchanges(topology: Topology, timeout: float) -> list[_Thing]:
     def exchange(name: str, kind: ExchangeType) -> _Thing:
         async def look(channel: AbstractChannel) -> str:
             await channel.get_exchange(name)
-            return f"a durable {kind} exchange"
+            return f"{kind.value}, durable"
 
         async def declare(channel: AbstractChannel) -> object:
             return await channel.declare_exchange(name, kind, durable=True, timeout=timeout)
@@ -95,7 +95,7 @@ def _queues(topology: Topology, timeout: float) -> list[_Thing]:
     def queue(name: str) -> _Thing:
         async def look(channel: AbstractChannel) -> str:
             found = (await channel.declare_queue(name, passive=True, timeout=timeout)).declaration_result
-            return f"{found.message_count} messages ready, {found.consumer_count} consumers"
+            return f"messages ready: {found.message_count}, consumers: {found.consumer_count}"
 
         async def declare(channel: AbstractChannel) -> object:
             arguments = topology.queues()[name]

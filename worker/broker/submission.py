@@ -23,7 +23,7 @@ class Submission:
     job: DownloadJob
 
 
-async def submit(
+async def submit_all(
     connection: Connection,
     names: Names,
     submissions: Iterable[Submission],

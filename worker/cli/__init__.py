@@ -1,13 +1,26 @@
 """The command line: one module a command, put together here."""
 
+import logging
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import typer
 
+from worker.cli.check import check
+from worker.cli.config import config
+from worker.cli.dead import dead
+from worker.cli.exits import BROKER, FAILED, SETTINGS
+from worker.cli.fetch import fetch
+from worker.cli.manual import help_of
+from worker.cli.results import results
 from worker.cli.run import run
+from worker.cli.sign import sign
 from worker.cli.simulate import simulate
+from worker.cli.submit import submit
 from worker.cli.version import version
+from worker.errors import BrokerError, JobError
+from worker.settings import SettingsError
 
 cli = typer.Typer(
     name="ccfs-worker",
@@ -17,10 +30,26 @@ cli = typer.Typer(
     rich_markup_mode="rich",
 )
 
-for command in (run, simulate, version):
-    cli.command()(command)
+for command in (run, check, config, submit, results, fetch, sign, simulate, version):
+    cli.command(help=help_of(command))(command)
+cli.add_typer(dead, name="dead")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; the console script and `python -m worker` come in here."""
-    cli(list(sys.argv[1:] if arguments is None else arguments), prog_name="ccfs-worker")
+    # The libraries' own complaints are told by our errors already; `run` sets up its log itself.
+    logging.getLogger().addHandler(logging.NullHandler())
+    try:
+        cli(list(sys.argv[1:] if arguments is None else arguments), prog_name="ccfs-worker")
+    except SettingsError as exc:
+        _end(SETTINGS, *exc.lines)
+    except BrokerError as exc:
+        _end(BROKER, str(exc))
+    except JobError as exc:
+        _end(FAILED, str(exc))
+
+
+def _end(code: int, *lines: str) -> NoReturn:
+    for line in lines:
+        typer.echo(line, err=True)
+    sys.exit(code)

@@ -2,21 +2,13 @@
 
 import asyncio
 
-import typer
-
 from worker import app, logs, settings
-from worker.cli.exits import SETTINGS
 from worker.cli.loop import loop_factory
 
 
 def run() -> None:
     """Run the worker until SIGTERM or SIGINT; settings come from WORKER_… variables."""
-    try:
-        loaded = settings.load()
-        logs.configure(level=loaded.log.level, json=loaded.log.format == "json")
-        with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(app.run(loaded))
-    except settings.SettingsError as exc:
-        for line in exc.lines:
-            typer.echo(line, err=True)
-        raise typer.Exit(SETTINGS) from None
+    loaded = settings.load()
+    logs.configure(level=loaded.log.level, json=loaded.log.format == "json")
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(app.run(loaded))

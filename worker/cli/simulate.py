@@ -46,7 +46,7 @@ class _WrongArgumentError(Exception):
     """An argument cannot be used; the text says which and why, as one line."""
 
 
-def simulate(  # noqa: PLR0913 - one for each option
+def simulate(
     *,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[

@@ -1,0 +1,26 @@
+"""Arguments that several commands share."""
+
+from typing import Annotated
+
+import typer
+
+from schemas import DownloadJob
+from worker.joblist import read_pair
+
+AppIdArgument = Annotated[str, typer.Argument(metavar="APP_ID", help="The account.", show_default=False)]
+FileArgument = Annotated[
+    str,
+    typer.Argument(metavar="FILE", help="The file's name: yyyyMMdd_{responseId}.zip.", show_default=False),
+]
+
+
+def one_job(app_id: str, file: str) -> DownloadJob:
+    """Make a job of two arguments.
+
+    Raises:
+        typer.BadParameter: They break a rule of the contract.
+    """
+    row = read_pair(1, app_id, file)
+    if row.job is None:
+        raise typer.BadParameter(row.defect)
+    return row.job

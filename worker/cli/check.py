@@ -1,0 +1,45 @@
+"""`ccfs-worker check`: whether a worker could work here."""
+
+import asyncio
+
+import typer
+
+from worker import checks
+from worker.cli import output
+from worker.cli.exits import FAILED
+from worker.cli.output import Output, OutputOption
+from worker.finding import Finding
+
+
+def check(output_format: OutputOption = Output.TEXT) -> None:
+    """Try out all that a worker depends on here: settings, broker, storage, keys, CC-FS, clock.
+
+    One line each, and what to do where something is wrong. Changes nothing: what is tried on the storage is
+    removed again, and no job is taken. Ends with 1 when something is wrong.
+
+    Examples:
+        ccfs-worker check
+        kubectl exec deploy/ccfs-worker -- ccfs-worker check
+        ccfs-worker check --output json | jq 'select(.ok | not)'
+    """
+    all_ok = asyncio.run(_check(output_format))
+    if not all_ok:
+        raise typer.Exit(FAILED)
+
+
+async def _check(output_format: Output) -> bool:
+    all_ok = True
+    async for finding in checks.run_checks():
+        all_ok &= finding.ok
+        _show(finding, output_format)
+    return all_ok
+
+
+def _show(finding: Finding, output_format: Output) -> None:
+    if output_format is Output.JSON:
+        output.json_line(
+            {"name": finding.name, "ok": finding.ok, "detail": finding.detail, "remedy": finding.remedy}
+        )
+        return
+    remedy = f" → {finding.remedy}" if finding.remedy else ""
+    output.verdict(ok=finding.ok, text=f"{finding.name}: {finding.detail}{remedy}")

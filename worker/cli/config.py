@@ -1,0 +1,57 @@
+"""`ccfs-worker config`: what is set, and by whom."""
+
+from typing import Annotated
+
+import typer
+
+from worker import inventory
+from worker.cli import output
+from worker.cli.exits import SETTINGS
+from worker.cli.output import Output, OutputOption
+from worker.inventory import Effective
+
+
+def config(
+    *,
+    output_format: OutputOption = Output.TEXT,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="The reference of all settings instead, as a Markdown page.")
+    ] = False,
+) -> None:
+    """Show the settings in effect and where each comes from; passwords are masked.
+
+    Ends with 2 when a worker could not start with them.
+
+    Examples:
+        ccfs-worker config
+        ccfs-worker config --output json | jq -r 'select(.source != "default") | .variable'
+        ccfs-worker config --markdown > settings.md
+    """
+    if markdown:
+        typer.echo(inventory.markdown(), nl=False)
+        return
+    entries = inventory.effective()
+    if output_format is Output.JSON:
+        for entry in entries:
+            output.json_line(_fields(entry))
+    else:
+        output.table(("VARIABLE", "VALUE", "SOURCE"), map(_row, entries))
+    if wrong := [f"{entry.setting.variable}: {entry.problem}" for entry in entries if entry.problem]:
+        for line in wrong:
+            output.note(line)
+        raise typer.Exit(SETTINGS)
+
+
+def _row(entry: Effective) -> tuple[str, ...]:
+    return entry.setting.variable, "-" if entry.value is None else entry.value, entry.source
+
+
+def _fields(entry: Effective) -> dict[str, object]:
+    return {
+        "variable": entry.setting.variable,
+        "value": entry.value,
+        "source": entry.source,
+        "default": entry.setting.default,
+        "problem": entry.problem or None,
+        "description": entry.setting.description,
+    }

@@ -1,0 +1,129 @@
+"""`ccfs-worker fetch`: one file, without a broker."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from schemas import DownloadJob
+from worker import wiring
+from worker.ccfs import CcfsClient, FileStream
+from worker.cli import output
+from worker.cli.arguments import AppIdArgument, FileArgument, one_job
+from worker.cli.loop import loop_factory
+from worker.cli.output import Output, OutputOption
+from worker.credentials import KeyDirectory
+from worker.download import Downloader
+from worker.outcome import StoredFile
+from worker.settings import FetchSettings, SettingsError, load_part
+
+_THREADS = 4
+
+
+def fetch(
+    *,
+    app_id: AppIdArgument,
+    file: FileArgument,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--to",
+            metavar="DIR",
+            help="Another root than the shared storage; the file lies under it as DIR/appId/yyyyMMdd/FILE.",
+            show_default=False,
+        ),
+    ] = None,
+    output_format: OutputOption = Output.TEXT,
+) -> None:
+    """Download one file as the worker would, without a broker: one attempt, checked and stored the same way.
+
+    Ends with 1 when that fails, with the error code that the job's outcome would have. A good file that is
+    already there is not downloaded again.
+
+    Examples:
+        ccfs-worker fetch app1 20260131_9239cb50.zip
+        ccfs-worker fetch app1 20260131_9239cb50.zip --to .
+    """
+    job = one_job(app_id, file)
+    settings = load_part(FetchSettings, **({"storage": {"root": to}} if to else {}))
+    if problems := [
+        *wiring.storage_problems(settings.storage, called="--to" if to else wiring.STORAGE_ROOT),
+        *wiring.credentials_problems(settings.credentials),
+    ]:
+        raise SettingsError(problems)
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        stored = runner.run(_fetch(settings, job))
+    if output_format is Output.JSON:
+        output.json_line(
+            {
+                "path": stored.path,
+                "sizeBytes": stored.size_bytes,
+                "sha256": stored.sha256,
+                "reused": stored.reused,
+            }
+        )
+        return
+    how = "was there already" if stored.reused else "downloaded"
+    typer.echo(f"{settings.storage.root / stored.path}  {stored.size_bytes:,} bytes  {how}")
+    typer.echo(f"sha256 {stored.sha256}")
+
+
+async def _fetch(settings: FetchSettings, job: DownloadJob) -> StoredFile:
+    tls = wiring.ccfs_tls(settings.ccfs)
+    with ThreadPoolExecutor(_THREADS) as executor, _bar(job.bill_file_name) as bar:
+        async with wiring.ccfs_client(settings.ccfs, tls) as client:
+            downloader = Downloader(
+                keys=KeyDirectory(settings.credentials.dir),
+                source=_Watched(client, bar),
+                store=wiring.shared_storage(settings.storage, executor),
+                job_timeout=settings.job_timeout,
+            )
+            return await downloader.fetch(job)
+
+
+def _bar(name: str) -> Progress:
+    terminal = output.console(err=True)
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=terminal,
+        transient=True,
+        disable=not terminal.is_terminal,
+    )
+    bar.add_task(name, total=None)
+    return bar
+
+
+class _Watched:
+    """CC-FS, with a bar that moves as a file comes in; implements `worker.download.Source`."""
+
+    def __init__(self, client: CcfsClient, bar: Progress) -> None:
+        self._client = client
+        self._bar = bar
+
+    @asynccontextmanager
+    async def open(self, job: DownloadJob, secret_key: str) -> AsyncIterator[FileStream]:
+        """Request a job's file."""
+        async with self._client.open(job, secret_key) as stream:
+            self._bar.reset(self._bar.task_ids[0], total=stream.announced_bytes)
+            yield FileStream(stream.announced_bytes, self._counted(stream.chunks))
+
+    async def _counted(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for chunk in chunks:
+            self._bar.advance(self._bar.task_ids[0], len(chunk))
+            yield chunk

@@ -1,0 +1,101 @@
+"""How commands speak: results on standard output, everything else on standard error.
+
+Text is for people and may change; `--output json` is for scripts: one JSON object a line, with the names
+that the messages of the contract have.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from worker.errors import one_line
+
+_WIDE = 10_000
+_UNITS = ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s"))
+
+
+class Output(StrEnum):
+    """For whom to write."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+OutputOption = Annotated[
+    Output, typer.Option("--output", "-o", help="Text for people, or JSON lines for scripts.")
+]
+
+
+def console(*, err: bool = False) -> Console:
+    """The terminal; a pipe or file has no width that lines would have to be broken at."""
+    made = Console(stderr=err, highlight=False, soft_wrap=True)
+    return made if made.is_terminal else Console(stderr=err, highlight=False, soft_wrap=True, width=_WIDE)
+
+
+def note(text: str) -> None:
+    """Tell a person something that is no result."""
+    typer.echo(text, err=True)
+
+
+def json_line(fields: Mapping[str, object]) -> None:
+    """Write a result for a script."""
+    typer.echo(json.dumps(fields, ensure_ascii=False, default=_plain))
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    """Write results for a person, one a line; what others wrote is made printable."""
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for name in head:
+        made.add_column(name, no_wrap=True, overflow="ignore")
+    for row in rows:
+        made.add_row(*(Text(one_line(cell)) for cell in row))
+    console().print(made)
+
+
+def verdict(*, ok: bool, text: str) -> None:
+    """Write a result that is good or bad."""
+    mark = Text("✓ ", style="green") if ok else Text("✗ ", style="red")
+    console().print(mark + Text(text))
+
+
+def progress(description: str, total: int) -> Progress:
+    """A bar on standard error that counts to `total`; none where that is no terminal."""
+    terminal = console(err=True)
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=terminal,
+        transient=True,
+        disable=not terminal.is_terminal,
+    )
+    bar.add_task(description, total=total)
+    return bar
+
+
+def age(seconds: float) -> str:
+    """How long ago, in the largest unit that fits: `90m` is `1h`."""
+    size, unit = next(((size, unit) for size, unit in _UNITS if seconds >= size), (1, "s"))
+    return f"{max(0, int(seconds)) // size}{unit}"
+
+
+def moment(when: datetime) -> str:
+    """A point in time as the messages of the contract have it: RFC 3339, UTC."""
+    return when.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return moment(value)
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return str(value)

@@ -1,0 +1,95 @@
+"""`ccfs-worker results`: outcomes as they are published."""
+
+import asyncio
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from schemas import DownloadFailed, ErrorCode, Outcome
+from worker import wiring
+from worker.broker.outcomes import follow
+from worker.cli import output
+from worker.cli.outcomes import read_outcomes, show
+from worker.cli.output import Output, OutputOption
+from worker.settings import Amqp, BrokerSettings, load_part
+
+
+class Status(StrEnum):
+    """How a job can end."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+def results(
+    *,
+    app: Annotated[
+        list[str] | None, typer.Option("--app", metavar="APP_ID", help="Only of this account. Repeatable.")
+    ] = None,
+    status: Annotated[Status | None, typer.Option(help="Only what ended so.", show_default=False)] = None,
+    code: Annotated[
+        list[ErrorCode] | None,
+        typer.Option("--code", help="Only failures with this error code. Repeatable.", show_choices=False),
+    ] = None,
+    count: Annotated[int | None, typer.Option(help="End after so many.", min=1, show_default=False)] = None,
+    timeout: Annotated[
+        float | None, typer.Option(help="End after so many seconds.", min=0.001, show_default=False)
+    ] = None,
+    output_format: OutputOption = Output.TEXT,
+) -> None:
+    """Follow outcomes live, from now on until Ctrl-C.
+
+    They are copies: whoever consumes the results loses none. What was published before is not shown.
+
+    Examples:
+        ccfs-worker results --app app1
+        ccfs-worker results --status failed --output json | tee failed.jsonl
+        ccfs-worker submit --from failed.jsonl
+    """
+    wanted = _Wanted(frozenset(app or ()), status, frozenset(code or ()))
+    amqp = load_part(BrokerSettings).amqp
+    with suppress(TimeoutError):
+        asyncio.run(_follow(amqp, wanted, count, timeout, output_format))
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """Which outcomes to show."""
+
+    apps: frozenset[str]
+    status: Status | None
+    codes: frozenset[ErrorCode]
+
+    def keys(self) -> list[str]:
+        """Binding keys: the broker sends what is wanted by account and status, and no more."""
+        # Only failures have a code.
+        statuses = [Status.FAILED] if self.codes else [self.status] if self.status else list(Status)
+        return [f"{status}.{app}" for status in statuses for app in self.apps or ("#",)]
+
+    def __contains__(self, outcome: Outcome) -> bool:
+        if not self.codes:
+            return True
+        return isinstance(outcome, DownloadFailed) and outcome.error_code in self.codes
+
+
+async def _follow(
+    amqp: Amqp, wanted: _Wanted, count: int | None, timeout: float | None, output_format: Output
+) -> None:
+    names = wiring.names(amqp)
+    async with (
+        wiring.broker_connection(amqp, "results") as opened,
+        follow(opened, names, wanted.keys(), timeout=amqp.publish_timeout) as bodies,
+        aclosing(read_outcomes(bodies)) as outcomes,
+    ):
+        output.note(f"following {names.results}; Ctrl-C ends it")
+        async with asyncio.timeout(timeout):
+            async for outcome in outcomes:
+                if outcome not in wanted:
+                    continue
+                show(outcome, output_format)
+                count = count and count - 1
+                if count == 0:
+                    return

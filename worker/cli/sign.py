@@ -1,0 +1,110 @@
+"""`ccfs-worker sign`: the signature of a request laid open, for support cases."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from worker import signing, wiring
+from worker.ccfs import host_and_port, signing_request
+from worker.cli import output
+from worker.cli.arguments import AppIdArgument, FileArgument, one_job
+from worker.cli.output import Output, OutputOption
+from worker.credentials import KeyDirectory
+from worker.inventory import MASK
+from worker.settings import SettingsError, SigningSettings, load_part
+
+_SHOWN = 6
+"""Characters of a signature that are shown at each end: enough to compare two, of no use to anybody else."""
+
+
+def sign(
+    *,
+    app_id: AppIdArgument,
+    file: FileArgument,
+    at: Annotated[
+        datetime | None,
+        typer.Option(
+            "--at",
+            formats=["%Y-%m-%dT%H:%M:%SZ"],
+            help="The time to sign with, in UTC, to lay open an earlier request. Default: now.",
+            show_default=False,
+        ),
+    ] = None,
+    show_signature: Annotated[
+        bool,
+        typer.Option("--show-signature", help="The whole signature. Whoever sees it can use it for a while."),
+    ] = False,
+    output_format: OutputOption = Output.TEXT,
+) -> None:
+    """Show what the worker would send to CC-FS for a file, and what of it is signed. Sends nothing.
+
+    The key is never shown, and the signature only in part unless told otherwise. After a 401, compare the
+    canonical request line by line with what CC-FS's side computes.
+
+    Examples:
+        ccfs-worker sign app1 20260131_9239cb50.zip
+        ccfs-worker sign app1 20260131_9239cb50.zip --at 2026-01-31T08:15:00Z
+    """
+    job = one_job(app_id, file)
+    settings = load_part(SigningSettings)
+    if problems := list(wiring.credentials_problems(settings.credentials)):
+        raise SettingsError(problems)
+    key = KeyDirectory(settings.credentials.dir).read(app_id)
+    request = signing_request(job, settings.ccfs.host_header or host_and_port(settings.ccfs.base_url))
+    authorization = signing.authorization(
+        request,
+        access_key=app_id,
+        secret_key=key,
+        timestamp=signing.format_timestamp(at.replace(tzinfo=UTC) if at else wiring.now()),
+    )
+    signed = _Signed(
+        url=settings.ccfs.base_url + request.path,
+        request=request,
+        authorization=authorization if show_signature else _masked(authorization),
+        key=f"{MASK} ({len(key)} characters)",
+    )
+    if output_format is Output.JSON:
+        output.json_line(_fields(signed))
+    else:
+        _print(signed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Signed:
+    """A request as it is shown: what is secret is masked already."""
+
+    url: str
+    request: signing.Request
+    authorization: str
+    key: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {**self.request.headers, "Authorization": self.authorization}
+
+
+def _masked(authorization: str) -> str:
+    prefix, _, signature = authorization.rpartition("/")
+    return f"{prefix}/{signature[:_SHOWN]}…{signature[-_SHOWN:]}"
+
+
+def _fields(signed: _Signed) -> dict[str, object]:
+    return {
+        "method": signed.request.method,
+        "url": signed.url,
+        "headers": signed.headers,
+        "body": signed.request.body.decode(),
+        "canonicalRequest": signing.canonical_request(signed.request),
+        "key": signed.key,
+    }
+
+
+def _print(signed: _Signed) -> None:
+    typer.echo(f"{signed.request.method} {signed.url}")
+    for name, value in signed.headers.items():
+        typer.echo(f"{name}: {value}")
+    typer.echo(f"\n{signed.request.body.decode()}\n")
+    typer.echo(f"Canonical request:\n{signing.canonical_request(signed.request)}\n")
+    typer.echo(f"Key: {signed.key}")

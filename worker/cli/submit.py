@@ -1,0 +1,193 @@
+"""`ccfs-worker submit`: jobs into the queue, and their outcomes as they come."""
+
+import asyncio
+import sys
+import uuid
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from schemas import DownloadJob
+from worker import wiring
+from worker.broker import Names
+from worker.broker.connection import Connection
+from worker.broker.outcomes import follow
+from worker.broker.submission import Submission, check_jobs_queue, submit_all
+from worker.cli import output
+from worker.cli.exits import FAILED, SETTINGS, TIMEOUT
+from worker.cli.outcomes import read_outcomes, show
+from worker.cli.output import Output, OutputOption
+from worker.errors import one_line
+from worker.joblist import Row, read_list, read_pair
+from worker.settings import Amqp, BrokerSettings, load_part
+
+
+def submit(
+    *,
+    app_id: Annotated[
+        str | None, typer.Argument(metavar="APP_ID", help="The account.", show_default=False)
+    ] = None,
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="FILE", help="Names of its files: yyyyMMdd_{responseId}.zip.", show_default=False
+        ),
+    ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="LIST",
+            help="A list of jobs instead, - for standard input: CSV with the columns appId and billFileName, "
+            "or JSON lines with fields called so.",
+            show_default=False,
+        ),
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Show the outcomes as they come; end with 1 when a job failed.")
+    ] = False,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds to wait for the outcomes; then end with 4.", min=0.001)
+    ] = 3600,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only check the jobs, and say what would be published.")
+    ] = False,
+    output_format: OutputOption = Output.TEXT,
+) -> None:
+    """Publish download jobs, every one confirmed by the broker.
+
+    All jobs are checked before the first is published: a wrong one is named with its line, and none is
+    published. Each gets an id of its own, which its outcome bears. JSON lines that `results` printed are a
+    list of jobs, too.
+
+    Examples:
+        ccfs-worker submit app1 20260131_9239cb50.zip
+        ccfs-worker submit --from jobs.csv --wait
+        ccfs-worker submit --from - --output json < jobs.jsonl
+    """
+    submissions = [Submission(str(uuid.uuid4()), job) for job in _jobs(app_id, files or [], source)]
+    if dry_run:
+        for submission in submissions:
+            _show(submission, output_format)
+        output.note(f"{len(submissions)} jobs would be published")
+        return
+    amqp = load_part(BrokerSettings).amqp
+    batch = _Batch(amqp, submissions, output_format, patience=timeout if wait else None)
+    if code := asyncio.run(batch.run()):
+        raise typer.Exit(code)
+
+
+def _jobs(app_id: str | None, files: list[str], source: Path | None) -> list[DownloadJob]:
+    rows = list(_rows(app_id, files, source))
+    wrong = [row for row in rows if row.defect]
+    for row in wrong:
+        place = f"{source}:{row.line}" if source else files[row.line - 1]
+        output.note(one_line(f"{place}: {row.defect}"))
+    if wrong:
+        output.note(f"nothing was published: {len(wrong)} of {len(rows)} jobs are wrong")
+        raise typer.Exit(SETTINGS)
+    return [row.job for row in rows if row.job is not None]
+
+
+def _rows(app_id: str | None, files: list[str], source: Path | None) -> Iterator[Row]:
+    if (source is None) == (app_id is None) or (app_id is None) == bool(files):
+        raise typer.BadParameter("give either an APP_ID and its FILEs, or a list with --from")
+    if app_id is not None:
+        return (read_pair(number, app_id, name) for number, name in enumerate(files, 1))
+    return read_list(_lines(source))
+
+
+def _lines(source: Path | None) -> Iterator[str]:
+    if source is None or str(source) == "-":
+        yield from sys.stdin
+        return
+    try:
+        with source.open(encoding="utf-8", errors="surrogateescape") as file:
+            yield from file
+    except OSError as exc:
+        raise typer.BadParameter(f"{source}: {exc.strerror}") from exc
+
+
+def _show(submission: Submission, output_format: Output) -> None:
+    job = submission.job
+    if output_format is Output.JSON:
+        output.json_line({"jobId": submission.job_id, **job.model_dump(by_alias=True)})
+    else:
+        typer.echo(f"{submission.job_id}  {job.app_id}  {job.bill_file_name}")
+
+
+@dataclass
+class _Batch:
+    """Jobs on their way.
+
+    Attributes:
+        patience: Seconds to wait for the outcomes; None waits for none.
+    """
+
+    amqp: Amqp
+    submissions: Sequence[Submission]
+    output_format: Output
+    patience: float | None
+    confirmed: int = 0
+
+    async def run(self) -> int:
+        """Publish, and wait if told so; gives the exit code."""
+        names = wiring.names(self.amqp)
+        async with wiring.broker_connection(self.amqp, "submit") as opened:
+            await check_jobs_queue(opened, names, timeout=self.amqp.publish_timeout)
+            if self.patience is None:
+                await self._publish(opened, names)
+                return 0
+            # Before the first job is published, for its outcome may come at once.
+            async with follow(opened, names, self._keys(), timeout=self.amqp.publish_timeout) as bodies:
+                await self._publish(opened, names)
+                return await self._wait(bodies, self.patience)
+
+    def _keys(self) -> list[str]:
+        return [
+            f"{status}.{app_id}"
+            for app_id in {submission.job.app_id for submission in self.submissions}
+            for status in ("completed", "failed")
+        ]
+
+    async def _publish(self, opened: Connection, names: Names) -> None:
+        total = len(self.submissions)
+        with output.progress("publishing", total) as bar:
+
+            def on_confirmed(submission: Submission) -> None:
+                self.confirmed += 1
+                bar.advance(bar.task_ids[0])
+                if self.patience is None:
+                    _show(submission, self.output_format)
+
+            try:
+                await submit_all(
+                    opened,
+                    names,
+                    self.submissions,
+                    timeout=self.amqp.publish_timeout,
+                    on_confirmed=on_confirmed,
+                )
+            finally:
+                output.note(f"{self.confirmed} of {total} jobs published to {names.jobs}")
+
+    async def _wait(self, bodies: AsyncIterator[bytes], patience: float) -> int:
+        waiting = {submission.job_id for submission in self.submissions}
+        failed = 0
+        with output.progress("waiting", len(waiting)) as bar, suppress(TimeoutError):
+            async with asyncio.timeout(patience), aclosing(read_outcomes(bodies)) as outcomes:
+                while waiting:
+                    outcome = await anext(outcomes)
+                    if outcome.job_id not in waiting:
+                        continue
+                    waiting.remove(outcome.job_id)
+                    failed += outcome.status == "failed"
+                    show(outcome, self.output_format)
+                    bar.advance(bar.task_ids[0])
+        done = len(self.submissions) - len(waiting)
+        output.note(f"{done - failed} completed, {failed} failed, {len(waiting)} without an outcome yet")
+        return TIMEOUT if waiting else FAILED if failed else 0

@@ -1,0 +1,190 @@
+"""Tries out a storage root: whether what the worker builds on holds there.
+
+Shared file systems differ in what they promise. Each promise is put to the test in a hidden directory that is
+removed afterwards, or by a later trial when this process dies meanwhile.
+"""
+
+import os
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import cycle
+from pathlib import Path
+
+from worker.errors import one_line
+from worker.finding import Finding, fine, wrong
+
+_PREFIX = ".ccfs-worker-check-"
+_LEFT_BEHIND = 3600.0
+_BLOCK = 1024 * 1024
+_WHOLE = 64 * 1024
+_RENAMES = 200
+_MAX_SKEW = 60.0
+"""Seconds; temporary files are swept by their age, which is told by two clocks."""
+
+
+def probe_storage(root: Path, *, min_free_bytes: int) -> Iterator[Finding]:
+    """Try out a directory; blocks for as long as the storage does.
+
+    Args:
+        root: An existing directory.
+        min_free_bytes: Bytes that have to be free.
+
+    Yields:
+        A finding for each promise; nothing more after one that the others need.
+    """
+    yield _free_space(root, min_free_bytes)
+    try:
+        with _trial(root) as directory:
+            yield _written(directory)
+            yield _clock(directory)
+            yield _exclusive(directory)
+            yield _atomic_rename(directory)
+            yield _synced(directory)
+    except OSError as exc:
+        yield wrong(
+            "storage writable",
+            f"{one_line(str(exc))}",
+            f"let user {os.geteuid()} create directories and files in {root}",
+        )
+
+
+@contextmanager
+def _trial(root: Path) -> Iterator[Path]:
+    for left in root.glob(f"{_PREFIX}*"):
+        if time.time() - left.stat().st_mtime > _LEFT_BEHIND:
+            shutil.rmtree(left, ignore_errors=True)
+    directory = root / f"{_PREFIX}{uuid.uuid4().hex}"
+    directory.mkdir()
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _free_space(root: Path, min_free_bytes: int) -> Finding:
+    name = "storage free space"
+    volume = os.statvfs(root)
+    free = volume.f_bavail * volume.f_frsize
+    detail = f"{_mebibytes(free)} free, {_mebibytes(min_free_bytes)} to stay free"
+    if free < min_free_bytes:
+        return wrong(name, detail, "make room: the worker takes no jobs until there is")
+    return fine(name, detail)
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size // 1024**2:,} MiB"
+
+
+def _written(directory: Path) -> Finding:
+    started = time.monotonic()
+    with (directory / "written").open("xb") as file:
+        file.write(os.urandom(_BLOCK))
+        file.flush()
+        os.fsync(file.fileno())
+    milliseconds = (time.monotonic() - started) * 1000
+    return fine("storage writable", f"1 MiB written and flushed to disk in {milliseconds:.0f} ms")
+
+
+def _clock(directory: Path) -> Finding:
+    name = "storage clock"
+    path = directory / "clock"
+    path.touch()
+    skew = path.stat().st_mtime - time.time()
+    if abs(skew) > _MAX_SKEW:
+        return wrong(
+            name,
+            f"new files are dated {skew:+.0f} s off this machine's clock",
+            "set the clocks of this machine and of the file server (NTP): stale files are told by their age",
+        )
+    return fine(name, "agrees with this machine's clock")
+
+
+def _exclusive(directory: Path) -> Finding:
+    name = "storage exclusive create"
+    path = directory / "exclusive"
+    path.touch(exist_ok=False)
+    try:
+        path.touch(exist_ok=False)
+    except FileExistsError:
+        return fine(name, "a name is given out once")
+    return wrong(
+        name,
+        "a file that exists could be created again",
+        "mount a file system that honours O_EXCL (NFS: version 3 or later)",
+    )
+
+
+def _atomic_rename(directory: Path) -> Finding:
+    """Rename over a file again and again while another thread opens and reads it."""
+    name = "storage atomic rename"
+    target = directory / "target"
+    target.write_bytes(b"a" * _WHOLE)
+    reader = _Reader(target)
+    with reader.reading():
+        for letter, number in zip(cycle(b"ab"), range(_RENAMES), strict=False):
+            part = directory / f"part-{number}"
+            part.write_bytes(bytes([letter]) * _WHOLE)
+            part.replace(target)
+    if reader.flaw:
+        return wrong(
+            name,
+            f"while a file was replaced, a reader {reader.flaw}",
+            "mount a POSIX file system: consumers would see files that are missing or partial",
+        )
+    return fine(name, f"{_RENAMES} times under the eyes of {reader.reads} reads, each of a whole file")
+
+
+@dataclass
+class _Reader:
+    """Reads a file over and over and notes the first time that it is not whole."""
+
+    target: Path
+    flaw: str = ""
+    reads: int = 0
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        thread = threading.Thread(target=self._read, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            thread.join()
+
+    def _read(self) -> None:
+        while not self._stop.is_set() and not self.flaw:
+            self.flaw = self._flaw()
+            self.reads += 1
+
+    def _flaw(self) -> str:
+        try:
+            content = self.target.read_bytes()
+        except FileNotFoundError:
+            return "found none"
+        except OSError as exc:
+            return f"got an error: {one_line(str(exc))}"
+        return "" if len(content) == _WHOLE and len(set(content)) == 1 else "found a part of one"
+
+
+def _synced(directory: Path) -> Finding:
+    name = "storage durable names"
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as exc:
+        return wrong(
+            name,
+            f"a directory cannot be flushed to disk: {exc.strerror}",
+            "mount a file system that can: a power cut could take finished files away",
+        )
+    return fine(name, "directories can be flushed to disk")
