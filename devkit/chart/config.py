@@ -37,7 +37,7 @@ _CHART_SCHEMA: Mapping[str, Mapping[str, object]] = {
 """What the chart asks beyond the worker: the NetworkPolicy is made from the URL, and probes need a fixed port
 that an unprivileged user can listen on."""
 
-_DROPPED = frozenset({"title", "description", "default", "format", "writeOnly"})
+_DROPPED = frozenset({"title", "description", "default", "format", "unit", "writeOnly"})
 _WIDTH = 110
 
 

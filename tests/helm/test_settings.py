@@ -14,7 +14,7 @@ from tests.helm.release import CHART, MATRIX, Release, at
 from worker import settings
 from worker.settings import Settings
 
-VARIABLES = frozenset(settings.variables(Settings))
+VARIABLES = frozenset(place.variable for place in settings.places())
 DOCUMENTED = {value.path: value for value in values.read((CHART / "values.yaml").read_text()).values()}
 FREE = {
     setting.variable: DOCUMENTED["config", *setting.path]

@@ -269,5 +269,11 @@ dead = typer.Typer(
     rich_markup_mode="rich",
 )
 
-for name, command in {"list": list_, "show": show, "replay": replay, "discard": discard}.items():
-    dead.command(name, help=help_of(command))(command)
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "list": list_,
+    "show": show,
+    "replay": replay,
+    "discard": discard,
+}
+for _name, _command in _COMMANDS.items():
+    dead.command(_name, help=help_of(_command))(_command)
