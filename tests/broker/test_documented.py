@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from aio_pika import IncomingMessage
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from jsonschema import Draft202012Validator
 
@@ -22,6 +21,7 @@ from worker.retry import Retry
 
 MESSAGES: dict[str, Any] = asyncapi()["components"]["messages"]
 NOW = datetime(2026, 1, 31, 8, 15, tzinfo=UTC)
+WAIT = 60.0
 SPAN = Span(started_at=NOW, finished_at=NOW, worker="w")
 ERROR = JobError(ErrorCode.INVALID_JOB, "the body is JSON but not an object")
 FILE = StoredFile(path=examples.COMPLETED["path"], size_bytes=1, sha256="0" * 64, reused=False)
@@ -40,7 +40,7 @@ async def park(delivery: AmqpDelivery, job: Job) -> None:
 
 
 async def retry(delivery: AmqpDelivery, job: Job) -> None:
-    await delivery.retry(Retry(0.05, 2), job)
+    await delivery.retry(Retry(WAIT, 2), job)
 
 
 def on_the_wire(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,10 +67,10 @@ def resolved_payload(message: Mapping[str, Any]) -> Any:
 @pytest.mark.parametrize(
     ("act", "queue", "documented"),
     [
-        (complete, "results", "downloadCompleted"),
-        (fail, "results", "downloadFailed"),
-        (park, "dead", "parkedJob"),
-        (retry, "jobs", "downloadJob"),
+        (complete, lambda names: names.results_queue, "downloadCompleted"),
+        (fail, lambda names: names.results_queue, "downloadFailed"),
+        (park, lambda names: names.dead, "parkedJob"),
+        (retry, lambda names: names.tier(WAIT), "downloadJob"),
     ],
 )
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def resolved_payload(message: Mapping[str, Any]) -> Any:
 )
 async def test_a_message_satisfies_its_document(
     act: Callable[[AmqpDelivery, Job], Awaitable[None]],
-    queue: str,
+    queue: Callable[[Names], str],
     documented: str,
     published: dict[str, Any],
     connected: Connected,
@@ -91,10 +91,7 @@ async def test_a_message_satisfies_its_document(
     await act(delivery, read_job(delivery.envelope))
     await delivery.ack()
 
-    if queue == "jobs":
-        message: AbstractIncomingMessage = IncomingMessage((await connected.inbox.jobs.get())._message)
-    else:
-        message = await take(outside, names.dead if queue == "dead" else str(names.results_queue))
+    message = await take(outside, queue(names))
     document = MESSAGES[documented]
     Draft202012Validator(resolved_payload(document)).validate(json.loads(message.body))
     Draft202012Validator(document["headers"]).validate(on_the_wire(message.headers))

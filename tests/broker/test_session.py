@@ -207,7 +207,7 @@ async def test_a_deleted_queue_loses_the_session(
 
 async def cancel_behind_its_back(connected: Connected) -> None:
     """The broker forgets the session's consumer, and the session is not told."""
-    consumer = connected.session._jobs
+    consumer = connected.session._jobs  # noqa: SLF001 - nobody outside has the tag
     assert consumer.tag
     await consumer.channel.basic_cancel(consumer.tag)
 
