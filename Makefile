@@ -58,7 +58,7 @@ format: $(STAMP) ## format the code and mend what ruff can
 .PHONY: lock
 lock: $(STAMP) ## write the requirements locks anew (UPGRADE=1 takes newer versions)
 	$(COMPILE) --output-file requirements.lock
-	$(COMPILE) --group dev --constraint requirements.lock --output-file requirements-dev.lock
+	$(COMPILE) --group dev --extra otel --constraint requirements.lock --output-file requirements-dev.lock
 	$(subst pyproject.toml,bench/peers/requirements.in,$(COMPILE)) --output-file bench/peers/requirements.lock
 
 BENCH_STAMP := .run/bench-venv/.setup-done
@@ -74,11 +74,6 @@ bench: $(STAMP) $(BENCH_STAMP) ## measure the worker beside curl and its peers, 
 .PHONY: bench-full
 bench-full: $(STAMP) $(BENCH_STAMP) ## the same with the whole sizes, for docs/performance
 	$(BIN)/python -m bench run --full $(ARGS)
-
-.PHONY: bench-fair
-bench-fair: $(STAMP) ## time one account beside the backlog of another
-	@$(BIN)/python -m devkit.broker ensure
-	@$(BIN)/python -m bench.fair
 
 .PHONY: bench-check
 bench-check: $(STAMP) $(BENCH_STAMP) ## compare the main ratios with the recorded ones, in two minutes

@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -13,28 +13,26 @@ from typing import Any
 
 import structlog
 
-from worker import health, wiring
+from worker import web, wiring
+from worker.board import Board, Identity
 from worker.ccfs import CcfsClient
 from worker.credentials import KeyDirectory
 from worker.download import Downloader
 from worker.downloads import Downloads
 from worker.gate import Gate
-from worker.health import Check
 from worker.intake import Intake
-from worker.metrics import Metrics, Readings
+from worker.metrics import Metrics
 from worker.pace import Pace
 from worker.settings import Settings, SettingsError, unknown_variables
 from worker.signals import drain_on_signal
 from worker.storage import Storage
 from worker.supervisor import Supervisor
-from worker.upstream import FLOW_CONTROL, UPSTREAM, UpstreamWatch
-from worker.volume import STORAGE, VolumeWatch
+from worker.upstream import UpstreamWatch
+from worker.volume import VolumeWatch
 
 _MAX_THREADS = 32
 _PATIENCE = 60.0
 """Seconds that a job waits in hand for its place."""
-_DRAINING = "draining"
-"""The reason under which no jobs are taken any more, beside those of the gate."""
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -75,11 +73,10 @@ def look_around(settings: Settings) -> Surroundings:
 class _Parts:
     """What runs while the worker does."""
 
-    metrics: Metrics
-    checks: Mapping[str, Check]
     supervisor: Supervisor
     upstream: UpstreamWatch
     volume: VolumeWatch
+    board: Board
 
 
 async def run(settings: Settings) -> None:
@@ -94,15 +91,18 @@ async def run(settings: Settings) -> None:
         executor = stack.enter_context(
             ThreadPoolExecutor(min(_MAX_THREADS, settings.concurrency + 2), thread_name_prefix="storage")
         )
-        metrics = Metrics(version("ccfs-worker"))
-        storage = wiring.shared_storage(settings.storage, executor, on_sync=metrics.synced)
+        storage = wiring.shared_storage(settings.storage, executor)
         client = await stack.enter_async_context(wiring.ccfs_client(settings.ccfs, around.ccfs_tls))
-        parts = _put_together(settings, around, client, storage, metrics, draining)
-        port = await stack.enter_async_context(_serve(settings, parts))
+        parts = _put_together(settings, around, client, storage, draining)
+        port = await stack.enter_async_context(_serve(settings, parts.board))
         log.info("worker.started", http_port=port, concurrency=settings.concurrency)
         _warn(settings)
         await _until_drained(
-            parts.supervisor.run(), parts.upstream.run(), parts.volume.run(), parts.volume.sweep_hourly()
+            parts.supervisor.run(),
+            parts.upstream.run(),
+            parts.volume.run(),
+            parts.volume.sweep_hourly(),
+            parts.board.keep_rates(),
         )
     log.info("worker.stopped")
 
@@ -112,23 +112,24 @@ def _put_together(
     around: Surroundings,
     client: CcfsClient,
     storage: Storage,
-    metrics: Metrics,
     draining: asyncio.Event,
 ) -> _Parts:
     gate, policy = Gate(), wiring.retry_policy(settings.retry)
+    identity = _identity(settings)
+    metrics = Metrics(identity.version)
     pace = _pace(settings)
     upstream = UpstreamWatch(
         client.probe, gate, pause_after=settings.ccfs.pause_after, longest_pause=policy.tiers[-1]
     )
     volume = _volume(settings, storage, gate)
     downloads = Downloads(
-        _downloader(settings, client, storage, metrics).fetch,
+        _downloader(settings, client, storage).fetch,
         pace=pace,
         gate=gate,
         watches=(upstream, volume),
         observer=metrics,
     )
-    intake = Intake(downloads, policy=policy, observer=metrics, host=socket.gethostname(), clock=wiring.now)
+    intake = Intake(downloads, policy=policy, observer=metrics, host=identity.host, clock=wiring.now)
     supervisor = Supervisor(
         wiring.broker_options(settings, around.amqp_tls),
         intake=intake,
@@ -137,28 +138,30 @@ def _put_together(
         grace=settings.shutdown_grace,
         on_session=metrics.session_opened,
     )
-    checks: dict[str, Check] = {
-        "broker": supervisor.problem,
-        "intake": supervisor.pause,
-        "results": lambda: intake.unconfirmed,
-    }
-    metrics.read = lambda: Readings(
-        in_flight=intake.in_flight,
-        downloads=downloads.in_flight,
-        concurrency_limit=pace.limit,
-        paused=_pauses(gate, draining),
-        checks={name: not check() for name, check in checks.items()},
-        free_bytes=volume.free_bytes,
+    board = Board(
+        identity=identity,
+        clock=wiring.now,
+        metrics=metrics,
+        gate=gate,
+        draining=draining,
+        pace=pace,
+        downloads=downloads,
+        intake=intake,
+        supervisor=supervisor,
+        volume=volume,
+    )
+    metrics.read = board.readings
+    return _Parts(supervisor, upstream, volume, board)
+
+
+def _identity(settings: Settings) -> Identity:
+    return Identity(
+        version=version("ccfs-worker"),
+        host=socket.gethostname(),
+        started_at=wiring.now(),
+        concurrency=settings.concurrency,
         reserved_bytes=settings.storage.min_free_bytes,
     )
-    return _Parts(metrics, checks, supervisor, upstream, volume)
-
-
-def _pauses(gate: Gate, draining: asyncio.Event) -> dict[str, bool]:
-    held = gate.reasons
-    return {reason: reason in held for reason in (STORAGE, UPSTREAM, FLOW_CONTROL)} | {
-        _DRAINING: draining.is_set()
-    }
 
 
 async def _until_drained(main: Coroutine[Any, Any, None], *background: Coroutine[Any, Any, None]) -> None:
@@ -188,20 +191,19 @@ def _volume(settings: Settings, storage: Storage, gate: Gate) -> VolumeWatch:
     )
 
 
-def _downloader(settings: Settings, client: CcfsClient, storage: Storage, metrics: Metrics) -> Downloader:
-    return Downloader(
-        keys=KeyDirectory(settings.credentials.dir),
-        source=client,
-        store=storage,
-        job_timeout=settings.job_timeout,
-        on_answer=metrics.answered,
-    )
+def _downloader(settings: Settings, client: CcfsClient, storage: Storage) -> Downloader:
+    keys = KeyDirectory(settings.credentials.dir)
+    return Downloader(keys=keys, source=client, store=storage, job_timeout=settings.job_timeout)
 
 
 @asynccontextmanager
-async def _serve(settings: Settings, parts: _Parts) -> AsyncIterator[int]:
-    server = health.serve(
-        settings.http.host, settings.http.port, checks=parts.checks, render=parts.metrics.render
+async def _serve(settings: Settings, board: Board) -> AsyncIterator[int]:
+    server = web.serve(
+        settings.http.host,
+        settings.http.port,
+        checks=board.checks,
+        render=board.metrics.render,
+        status=board.report,
     )
     async with AsyncExitStack() as stack:
         try:

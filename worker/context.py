@@ -1,9 +1,10 @@
-"""What goes with a task without being handed on: the trace it works in, and what its log lines add."""
+"""What goes with a task without being handed on: its trace, the fields of its log lines, its progress."""
 
 from collections.abc import Mapping
 from contextvars import ContextVar
 from types import MappingProxyType
 
+from worker.progress import Progress
 from worker.trace import TraceContext
 
 TRACE: ContextVar[TraceContext | None] = ContextVar("trace", default=None)
@@ -11,3 +12,6 @@ TRACE: ContextVar[TraceContext | None] = ContextVar("trace", default=None)
 
 LOG_FIELDS: ContextVar[Mapping[str, object]] = ContextVar("log_fields", default=MappingProxyType({}))
 """Fields that every log line bears now: those of the job at hand."""
+
+PROGRESS: ContextVar[Progress] = ContextVar("progress", default=Progress())  # noqa: B039 - one that nobody reads
+"""Where the current download notes how far it has come."""

@@ -1,7 +1,7 @@
 """One attempt at one file: from the request to a verified file on storage, within one deadline."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import PurePosixPath
 from typing import Protocol
@@ -9,6 +9,7 @@ from typing import Protocol
 import structlog
 
 from schemas import DownloadJob, ErrorCode
+from worker.context import PROGRESS
 from worker.errors import JobError
 from worker.outcome import StoredFile
 from worker.paths import final_path
@@ -68,23 +69,13 @@ class Downloader:
         source: CC-FS.
         store: The shared storage.
         job_timeout: Seconds that one attempt may take in all.
-        on_answer: Is told, of each file that CC-FS sends, how many seconds it took to begin.
     """
 
-    def __init__(
-        self,
-        *,
-        keys: Keys,
-        source: Source,
-        store: Store,
-        job_timeout: float,
-        on_answer: Callable[[float], None] = lambda _: None,
-    ) -> None:
+    def __init__(self, *, keys: Keys, source: Source, store: Store, job_timeout: float) -> None:
         self._keys = keys
         self._source = source
         self._store = store
         self._job_timeout = job_timeout
-        self._on_answer = on_answer
 
     async def fetch(self, job: DownloadJob) -> StoredFile:
         """Bring a job's file to the storage, or find that it is already there.
@@ -113,7 +104,8 @@ class Downloader:
         async with self._source.open(job, secret_key) as stream:
             seconds = clock() - began
             log.info("job.answered", announced_bytes=stream.announced_bytes, seconds=round(seconds, 3))
-            self._on_answer(seconds)
+            progress = PROGRESS.get()
+            progress.announced_bytes, progress.answer_seconds = stream.announced_bytes, seconds
             return await self._store.store(
                 final_path(job), stream.chunks, announced_bytes=stream.announced_bytes
             )

@@ -6,15 +6,17 @@ connection, or a second message for the same file, joins the running one instead
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 
 from schemas import DownloadJob, ErrorCode
+from worker.context import PROGRESS
 from worker.errors import HeldBackError, JobError, SessionLostError
 from worker.gate import Gate
 from worker.outcome import StoredFile
 from worker.pace import Pace
+from worker.progress import Progress
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -37,6 +39,19 @@ class Observer(Protocol):
     def downloaded(self, size_bytes: int, seconds: float) -> None:
         """A file was transferred and is on storage."""
         ...
+
+    def answered(self, seconds: float) -> None:
+        """CC-FS took so long to begin with a file."""
+        ...
+
+    def synced(self, seconds: float) -> None:
+        """The storage took so long to make a file's bytes durable."""
+        ...
+
+
+class _Running(NamedTuple):
+    task: asyncio.Task[StoredFile]
+    progress: Progress
 
 
 class Downloads:
@@ -64,7 +79,7 @@ class Downloads:
         self._gate = gate
         self._watches = watches
         self._observer = observer
-        self._running: dict[DownloadJob, asyncio.Task[StoredFile]] = {}
+        self._running: dict[DownloadJob, _Running] = {}
 
     async def file(self, request: DownloadJob, is_wanted: Callable[[], bool]) -> StoredFile:
         """Give a job's file, from the download that is running for it or a new one.
@@ -87,7 +102,7 @@ class Downloads:
             else:
                 log.info("job.joined", reason="its file is under way already")
             try:
-                return await asyncio.shield(running)
+                return await asyncio.shield(running.task)
             except SessionLostError:
                 # Given up before it began, since whoever asked for it first was lost.
                 if not is_wanted():
@@ -98,19 +113,25 @@ class Downloads:
         """How many downloads are under way or wait for their place."""
         return len(self._running)
 
+    def progress(self, request: DownloadJob) -> Progress | None:
+        """How far the download of that file has come; None when there is none."""
+        running = self._running.get(request)
+        return None if running is None else running.progress
+
     async def stop(self) -> None:
         """Cancel what is running and wait until nothing of it is left."""
-        tasks = set(self._running.values())
+        tasks = {running.task for running in self._running.values()}
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
 
-    def _start(self, request: DownloadJob, is_wanted: Callable[[], bool]) -> asyncio.Task[StoredFile]:
-        task = asyncio.create_task(self._run(request, is_wanted))
-        self._running[request] = task
+    def _start(self, request: DownloadJob, is_wanted: Callable[[], bool]) -> _Running:
+        progress = Progress()
+        task = asyncio.create_task(self._run(request, is_wanted, progress))
+        self._running[request] = running = _Running(task, progress)
         task.add_done_callback(lambda task: self._end(request, task))
-        return task
+        return running
 
     def _end(self, request: DownloadJob, task: asyncio.Task[StoredFile]) -> None:
         del self._running[request]
@@ -118,13 +139,20 @@ class Downloads:
             # Nobody may be left to hear of a failure; asyncio would complain about that at exit.
             task.exception()
 
-    async def _run(self, request: DownloadJob, is_wanted: Callable[[], bool]) -> StoredFile:
+    async def _run(
+        self, request: DownloadJob, is_wanted: Callable[[], bool], progress: Progress
+    ) -> StoredFile:
+        PROGRESS.set(progress)
         async with self._pace.place(request.app_id):
             if not is_wanted():
                 raise SessionLostError("the connection was lost before the download began")
             if reasons := self._gate.reasons:
                 raise HeldBackError(f"intake is paused: {'; '.join(reasons.values())}")
-            return await self._attempt(request)
+            progress.has_begun = True
+            try:
+                return await self._attempt(request)
+            finally:
+                self._report(progress)
 
     async def _attempt(self, request: DownloadJob) -> StoredFile:
         log.info("job.started")
@@ -148,6 +176,12 @@ class Downloads:
 
     async def _is_outage(self, error: JobError) -> bool:
         return any([await watch.failed(error) for watch in self._watches])
+
+    def _report(self, progress: Progress) -> None:
+        if progress.answer_seconds is not None:
+            self._observer.answered(progress.answer_seconds)
+        if progress.sync_seconds is not None:
+            self._observer.synced(progress.sync_seconds)
 
     def _take_note(self, request: DownloadJob, file: StoredFile, seconds: float) -> None:
         self._pace.succeeded(request.app_id)

@@ -120,6 +120,20 @@ class Observer(Protocol):
         ...
 
 
+class InHand(NamedTuple):
+    """A job that is with us.
+
+    Attributes:
+        job: The job.
+        since: When it was taken in, UTC.
+        unconfirmed: Why its message waits for the broker to take it; empty when it does not.
+    """
+
+    job: Job
+    since: datetime
+    unconfirmed: str
+
+
 class _End(NamedTuple):
     ending: Ending
     code: str = ""
@@ -155,6 +169,7 @@ class Intake:
         self._clock = clock
         self._publish_backoff = publish_backoff
         self._handlers: set[asyncio.Task[None]] = set()
+        self._in_hand: dict[Delivery, tuple[Job, datetime]] = {}
         self._unconfirmed: dict[Delivery, str] = {}
         self._draining = False
 
@@ -162,6 +177,14 @@ class Intake:
     def in_flight(self) -> int:
         """How many deliveries are with us."""
         return len(self._handlers)
+
+    @property
+    def in_hand(self) -> list[InHand]:
+        """What is with us, oldest first."""
+        return [
+            InHand(job, since, self._unconfirmed.get(delivery, ""))
+            for delivery, (job, since) in self._in_hand.items()
+        ]
 
     @property
     def unconfirmed(self) -> str:
@@ -199,18 +222,14 @@ class Intake:
         job = read_job(delivery.envelope)
         started = asyncio.get_running_loop().time()
         _enter(job)
-        waited = self._waited(delivery, job)
+        taken_in = self._clock()
+        self._in_hand[delivery] = job, taken_in
+        waited = _waited(delivery, job, taken_in)
         end = await self._see_through(way, delivery, job)
         seconds = asyncio.get_running_loop().time() - started
         if end.ending in _SETTLED:
             log.info("job.settled", ending=end.ending, code=end.code, seconds=round(seconds, 3))
         self._observer.job_ended(end.ending, end.code, seconds, waited)
-
-    def _waited(self, delivery: Delivery, job: Job) -> float | None:
-        sent_at = delivery.envelope.sent_at
-        if sent_at is None or job.attempt > 1 or delivery.redelivered:
-            return None
-        return max(0.0, (self._clock() - sent_at).total_seconds())
 
     async def _see_through(
         self, way: Callable[[Delivery, Job], Awaitable[_End]], delivery: Delivery, job: Job
@@ -231,6 +250,7 @@ class Intake:
             log.exception("job.defect")
             return await _reject(delivery)
         finally:
+            del self._in_hand[delivery]
             self._unconfirmed.pop(delivery, None)
 
     async def _attempt(self, delivery: Delivery, job: Job) -> _End:
@@ -311,6 +331,13 @@ class Intake:
 
     def _span(self, started_at: datetime) -> Span:
         return Span(started_at=started_at, finished_at=self._clock(), worker=self._host)
+
+
+def _waited(delivery: Delivery, job: Job, taken_in: datetime) -> float | None:
+    sent_at = delivery.envelope.sent_at
+    if sent_at is None or job.attempt > 1 or delivery.redelivered:
+        return None
+    return max(0.0, (taken_in - sent_at).total_seconds())
 
 
 def _enter(job: Job) -> None:

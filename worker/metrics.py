@@ -65,6 +65,7 @@ class Metrics:
         attempts: Attempts by code.
         retries: Jobs sent around, by tier and code.
         downloaded_bytes: Bytes of files stored.
+        sessions: Sessions with the broker.
         read: Gives what the gauges show; cheap and without I/O.
     """
 
@@ -131,7 +132,7 @@ class Metrics:
 
     def session_opened(self) -> None:
         """Count a session with the broker."""
-        self._sessions[()] += 1
+        self.sessions[()] += 1
 
     def _declare_jobs(self) -> None:
         self.outcomes = self._families.counter(
@@ -203,7 +204,7 @@ class Metrics:
             ("reason",),
             known=[(_UNROUTABLE,), (_UNCONFIRMED,)],
         )
-        self._sessions = self._families.counter(
+        self.sessions = self._families.counter(
             "ccfs_worker_broker_sessions_total",
             "Sessions opened with RabbitMQ; each after the first is a reconnect.",
             known=[()],

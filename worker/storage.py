@@ -24,6 +24,7 @@ from aiofiles.threadpool.binary import AsyncBufferedIOBase
 
 from schemas import ErrorCode
 from worker.archive import CorruptArchiveError, check_archive
+from worker.context import PROGRESS
 from worker.errors import JobError
 from worker.outcome import StoredFile
 from worker.paths import PARTS_GLOB, part_name
@@ -47,7 +48,6 @@ class Storage:
         executor: Threads of our own; the loop's default ones also resolve names.
         max_file_bytes: Larger files are refused.
         min_free_bytes: What stays free on the volume after a file of announced size.
-        on_sync: Is told how many seconds it took to make a file's bytes durable.
     """
 
     def __init__(
@@ -57,13 +57,11 @@ class Storage:
         *,
         max_file_bytes: int,
         min_free_bytes: int,
-        on_sync: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._root = root
         self._executor = executor
         self._max_file_bytes = max_file_bytes
         self._min_free_bytes = min_free_bytes
-        self._on_sync = on_sync
 
     async def find(self, path: PurePosixPath) -> StoredFile | None:
         """Give the file of that relative path if it is there, whole and sound; None otherwise.
@@ -127,7 +125,7 @@ class Storage:
                 await _uninterrupted(file.flush())
                 began = time.monotonic()
                 await self._run(partial(os.fsync, file.fileno()))
-                self._on_sync(time.monotonic() - began)
+                PROGRESS.get().sync_seconds = time.monotonic() - began
         return size, sha256
 
     @asynccontextmanager
@@ -142,12 +140,14 @@ class Storage:
     async def _pour(self, file: AsyncBufferedIOBase, chunks: AsyncIterator[bytes]) -> tuple[int, str]:
         """Write and hash each block while the next one comes in from the network."""
         digest = hashlib.sha256()
+        progress = PROGRESS.get()
         size = 0
         writing: asyncio.Future[tuple[int, None]] | None = None
         try:
             async for block in _blocks(chunks):
                 size += len(block)
                 self._refuse_over_limit(size)
+                progress.received_bytes = size
                 if writing is not None:
                     await asyncio.shield(writing)
                 writing = asyncio.gather(file.write(block), self._run(partial(digest.update, block)))

@@ -63,6 +63,16 @@ class Supervisor:
             return "; ".join(f"paused: {detail}" for detail in reasons.values())
         return "" if self._session is not None and self._session.consuming else "not consuming"
 
+    async def queue_lengths(self) -> dict[str, int]:
+        """Count, by queue, the messages that wait to be delivered.
+
+        Raises:
+            BrokerError: There is no session, or it was lost meanwhile.
+        """
+        if self._session is None:
+            raise BrokerError(self._problem)
+        return await self._session.queue_lengths()
+
     async def run(self) -> None:
         """Work until told to drain, then drain."""
         failures = 0

@@ -3,7 +3,7 @@
 import os
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
@@ -89,16 +89,13 @@ def ccfs_client(ccfs: Ccfs, tls: ssl.SSLContext | None) -> AbstractAsyncContextM
     )
 
 
-def shared_storage(
-    storage: Storage, executor: Executor, on_sync: Callable[[float], None] = lambda _: None
-) -> SharedStorage:
-    """The storage, its calls running on `executor`; `on_sync` hears how long each file's fsync took."""
+def shared_storage(storage: Storage, executor: Executor) -> SharedStorage:
+    """The storage, its calls running on `executor`."""
     return SharedStorage(
         storage.root,
         executor,
         max_file_bytes=storage.max_file_bytes,
         min_free_bytes=storage.min_free_bytes,
-        on_sync=on_sync,
     )
 
 

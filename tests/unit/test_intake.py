@@ -105,6 +105,12 @@ class Endings:
         assert seconds >= 0
         self.sizes.append(size_bytes)
 
+    def answered(self, seconds: float) -> None:
+        assert seconds >= 0
+
+    def synced(self, seconds: float) -> None:
+        assert seconds >= 0
+
     async def wait_for(self, count: int) -> list[tuple[Ending, str]]:
         while len(self.endings) < count:
             self._changed.clear()

@@ -20,6 +20,7 @@ from pamqp.commands import Queue
 
 from worker.broker.connection import connection, underlay
 from worker.broker.delivery import AmqpDelivery
+from worker.broker.lengths import queue_lengths
 from worker.broker.publisher import Publisher
 from worker.broker.topology import Topology, declare
 from worker.errors import BrokerError
@@ -91,9 +92,17 @@ class _Consumer:
 class Session:
     """An open session. Made by `open_session`."""
 
-    def __init__(self, jobs: _Consumer, dropped: _Consumer, *, timeout: float) -> None:
+    def __init__(
+        self,
+        jobs: _Consumer,
+        dropped: _Consumer,
+        *,
+        timeout: float,
+        lengths: Callable[[], Awaitable[dict[str, int]]],
+    ) -> None:
         self._jobs = jobs
         self._dropped = dropped
+        self._lengths = lengths
         self._timeout = timeout
         self._seen = 0
         self._suspicions = 0
@@ -129,6 +138,10 @@ class Session:
     async def stop(self) -> None:
         """Take nothing more of anything. Raises BrokerError."""
         await self._do(self._jobs.stop, self._dropped.stop)
+
+    async def queue_lengths(self) -> dict[str, int]:
+        """Count, by queue, the messages that wait to be delivered. Raises BrokerError."""
+        return await self._lengths()
 
     async def check(self, free_places: int) -> None:
         """Lose the session if the broker seems to have dropped our consumer without a word.
@@ -225,7 +238,8 @@ async def _set_up(
 
     jobs_channel, jobs = await consumer(topology.names.jobs, options.prefetch, on_job)
     dropped_channel, dropped = await consumer(topology.names.dropped, _DROPPED_PREFETCH, on_dropped)
-    session = Session(jobs, dropped, timeout=timeout)
+    # Not on the publishing connection, which a broker with an alarm does not read.
+    session = Session(jobs, dropped, timeout=timeout, lengths=partial(queue_lengths, consuming, topology))
     for part in (consuming, publishing, channel, jobs_channel, dropped_channel):
         part.close_callbacks.add(partial(_on_close, session))
     for consumer_channel in (jobs_channel, dropped_channel):

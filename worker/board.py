@@ -1,0 +1,215 @@
+"""What is so now: read from the worker's parts for its metrics and its status."""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from worker import status
+from worker.downloads import Downloads
+from worker.errors import BrokerError
+from worker.gate import Gate
+from worker.intake import InHand, Intake
+from worker.metrics import COMPLETED, FAILED, OK, Metrics, Readings
+from worker.pace import Pace
+from worker.rates import Rates
+from worker.status import State, Status, Step
+from worker.supervisor import Supervisor
+from worker.upstream import FLOW_CONTROL, UPSTREAM
+from worker.volume import STORAGE, VolumeWatch
+
+Check = Callable[[], str]
+"""Gives an empty string when all is well, otherwise one line that says what is wrong; no I/O."""
+
+DRAINING = "draining"
+"""The reason under which no jobs are taken any more, beside those of the gate."""
+
+_SAMPLE_INTERVAL = 5.0
+_SAMPLES = 13
+"""So that the oldest is a minute older than the newest."""
+_LENGTHS_MAX_AGE = 2.0
+_LENGTHS_TIMEOUT = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Which worker this is."""
+
+    version: str
+    host: str
+    started_at: datetime
+    concurrency: int
+    reserved_bytes: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Board:
+    """Looks at the worker's parts."""
+
+    identity: Identity
+    clock: Callable[[], datetime]
+    metrics: Metrics
+    gate: Gate
+    draining: asyncio.Event
+    pace: Pace
+    downloads: Downloads
+    intake: Intake
+    supervisor: Supervisor
+    volume: VolumeWatch
+    _rates: Rates = field(default_factory=lambda: Rates(_SAMPLES))
+    _lengths: "_Lengths" = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._lengths = _Lengths(self.supervisor.queue_lengths)
+
+    @property
+    def checks(self) -> Mapping[str, Check]:
+        """What has to be well for the worker to be ready."""
+        return {
+            "broker": self.supervisor.problem,
+            "intake": self.supervisor.pause,
+            "results": lambda: self.intake.unconfirmed,
+        }
+
+    def readings(self) -> Readings:
+        """What the metrics' gauges show."""
+        return Readings(
+            in_flight=self.intake.in_flight,
+            downloads=self.downloads.in_flight,
+            concurrency_limit=self.pace.limit,
+            paused=dict.fromkeys((STORAGE, UPSTREAM, FLOW_CONTROL, DRAINING), False)
+            | dict.fromkeys(self._pauses(), True),
+            checks={name: not check() for name, check in self.checks.items()},
+            free_bytes=self.volume.free_bytes,
+            reserved_bytes=self.identity.reserved_bytes,
+        )
+
+    async def keep_rates(self) -> None:
+        """Take samples of the counters again and again."""
+        now = asyncio.get_running_loop().time
+        while True:
+            self._rates.sample(now(), self._counters())
+            await asyncio.sleep(_SAMPLE_INTERVAL)
+
+    async def report(self) -> Status:
+        """Say everything; asks RabbitMQ for the queues' lengths unless it did so just now."""
+        identity, now = self.identity, self.clock()
+        return Status(
+            version=identity.version,
+            host=identity.host,
+            now=now,
+            started_at=identity.started_at,
+            uptime_seconds=(now - identity.started_at).total_seconds(),
+            state=self._state(),
+            checks={name: _check(problem=check()) for name, check in self.checks.items()},
+            intake=self._intake(),
+            session=status.Session(
+                connected=not self.supervisor.problem(), opened=int(self.metrics.sessions[()])
+            ),
+            queues=await self._lengths.read(),
+            rates=status.Rates(**self._rates.per_second()),
+            totals=self._totals(),
+            storage=status.Storage(
+                free_bytes=None if math.isnan(self.volume.free_bytes) else int(self.volume.free_bytes),
+                reserved_bytes=identity.reserved_bytes,
+            ),
+            jobs=[self._job(held, now) for held in self.intake.in_hand],
+        )
+
+    def _state(self) -> State:
+        if self.draining.is_set():
+            return State.DRAINING
+        if self.supervisor.problem():
+            return State.DISCONNECTED
+        return State.PAUSED if self.gate.reasons else State.WORKING
+
+    def _pauses(self) -> dict[str, str]:
+        draining = {DRAINING: "told to end"} if self.draining.is_set() else {}
+        return self.gate.reasons | draining
+
+    def _intake(self) -> status.Intake:
+        pauses = self._pauses()
+        return status.Intake(
+            open=not pauses,
+            pauses=pauses,
+            in_flight=self.intake.in_flight,
+            downloads=self.downloads.in_flight,
+            concurrency=self.identity.concurrency,
+            concurrency_limit=self.pace.limit,
+        )
+
+    def _counters(self) -> dict[str, float]:
+        totals = self._totals()
+        return {
+            "completed": totals.completed,
+            "failed": totals.failed,
+            "retried": sum(self.metrics.retries.values()),
+            "downloaded_bytes": totals.downloaded_bytes,
+        }
+
+    def _totals(self) -> status.Totals:
+        metrics = self.metrics
+        failed = {
+            code: int(count)
+            for (outcome, code), count in metrics.outcomes.items()
+            if outcome == FAILED and count
+        }
+        return status.Totals(
+            completed=int(metrics.outcomes[COMPLETED, OK]),
+            failed=sum(failed.values()),
+            attempts_failed={
+                code: int(count) for (code,), count in metrics.attempts.items() if code != OK and count
+            },
+            outcomes_failed=failed,
+            downloaded_bytes=int(metrics.downloaded_bytes[()]),
+        )
+
+    def _job(self, held: InHand, now: datetime) -> status.JobInHand:
+        job = held.job
+        progress = None if job.request is None else self.downloads.progress(job.request)
+        return status.JobInHand(
+            job_id=job.job_id,
+            app_id=job.app_id,
+            bill_file_name=job.bill_file_name,
+            attempt=job.attempt,
+            since=held.since,
+            seconds=(now - held.since).total_seconds(),
+            step=_step(has_begun=None if progress is None else progress.has_begun),
+            received_bytes=0 if progress is None else progress.received_bytes,
+            announced_bytes=None if progress is None else progress.announced_bytes,
+            problem=held.unconfirmed,
+        )
+
+
+class _Lengths:
+    """Asks for the queues' lengths no more often than every other second, and never for long."""
+
+    def __init__(self, ask: Callable[[], Awaitable[dict[str, int]]]) -> None:
+        self._ask = ask
+        self._asking = asyncio.Lock()
+        self._ready: dict[str, int] = {}
+        self._asked_at = -math.inf
+
+    async def read(self) -> status.Queues:
+        now = asyncio.get_running_loop().time
+        async with self._asking:
+            if now() - self._asked_at > _LENGTHS_MAX_AGE:
+                # The last numbers stand, with their age, when none can be had now.
+                with suppress(BrokerError, TimeoutError):
+                    async with asyncio.timeout(_LENGTHS_TIMEOUT):
+                        self._ready, self._asked_at = await self._ask(), now()
+        age = now() - self._asked_at
+        return status.Queues(ready=self._ready, age_seconds=None if math.isinf(age) else round(age, 1))
+
+
+def _check(*, problem: str) -> status.Check:
+    return status.Check(ok=not problem, detail=problem)
+
+
+def _step(*, has_begun: bool | None) -> Step:
+    """Where a job stands, by whether its download has begun; None when there is none any more."""
+    if has_begun is None:
+        return Step.PUBLISHING
+    return Step.DOWNLOADING if has_begun else Step.WAITING
