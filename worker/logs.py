@@ -16,6 +16,7 @@ from contextvars import Context
 from datetime import UTC, datetime
 from functools import partial
 from json import dumps
+from typing import NoReturn
 
 import structlog
 from pydantic_core import PydanticSerializationError, to_json
@@ -67,6 +68,16 @@ def configure(*, level: str, json: bool) -> None:
     root.setLevel(level)
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def silence() -> None:
+    """Write nothing, until `configure`: for commands that tell in their own words what happens."""
+    structlog.configure(processors=[_drop])
+    logging.getLogger().addHandler(logging.NullHandler())
+
+
+def _drop(*_: object) -> NoReturn:
+    raise structlog.DropEvent
 
 
 class _Named:

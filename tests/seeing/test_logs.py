@@ -116,6 +116,22 @@ def test_what_lies_below_the_level_is_not_written() -> None:
     assert printed('log.debug("x"); logging.getLogger("y").debug("z")') == ""
 
 
+def test_commands_that_speak_for_themselves_have_no_log() -> None:
+    script = """
+import logging, structlog
+from worker import logs
+log = structlog.stdlib.get_logger("worker.download")
+logs.silence()
+log.info("job.answered"); log.error("job.failed"); logging.getLogger("aiohttp").error("hello")
+logs.configure(level="INFO", json=True)
+log.info("worker.started")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    (line,) = done.stdout.splitlines()
+    assert json.loads(line)["event"] == "worker.started"
+    assert done.stderr == ""
+
+
 def test_people_read_plain_lines() -> None:
     text = printed('log.warning("job.retried", code="TIMEOUT")', json=False)
     assert "job.retried" in text

@@ -1,12 +1,12 @@
 """The command line: one module a command, put together here."""
 
-import logging
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 import typer
 
+from worker import logs
 from worker.cli.check import check
 from worker.cli.config import config
 from worker.cli.dead import dead
@@ -37,8 +37,8 @@ cli.add_typer(dead, name="dead")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; the console script and `python -m worker` come in here."""
-    # The libraries' own complaints are told by our errors already; `run` sets up its log itself.
-    logging.getLogger().addHandler(logging.NullHandler())
+    # What happens is told by our errors already; `run` and `simulate` set up a log themselves.
+    logs.silence()
     try:
         cli(list(sys.argv[1:] if arguments is None else arguments), prog_name="ccfs-worker")
     except SettingsError as exc:
