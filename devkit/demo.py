@@ -31,7 +31,7 @@ from rich.filesize import decimal
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from devkit.broker import open_broker
+from devkit.broker import ensure, open_broker
 from devkit.leash import Leashed
 from devkit.ledger import Counts, Ledger
 from devkit.queues import declared
@@ -119,6 +119,7 @@ def main() -> None:
     jobs = list(make_jobs(parser.parse_args().jobs))
     console = Console()
     try:
+        ensure()
         sound = asyncio.run(_interruptible(_demo(console, jobs)))
     except (DemoError, WorkerError) as error:
         raise SystemExit(str(error)) from None
@@ -152,6 +153,11 @@ async def _demo(console: Console, jobs: Sequence[Job]) -> bool:
     ):
         async with declared(broker.url, stage.topology), _worker(stage, broker.url) as worker:
             status.stop()
+            faulty = sum(fault.rate for fault in served(stage.keys).faults)
+            console.print("CC-FS, RabbitMQ and a worker are up.")
+            console.print(
+                f"{len(jobs)} jobs of {len(ACCOUNTS)} accounts; CC-FS fails {faulty:.0%} of all requests."
+            )
             started = time.monotonic()
             ledger = await _work(console, stage, broker.url, jobs, worker)
             seconds = time.monotonic() - started
