@@ -58,6 +58,7 @@ _DELAYS = (0.2, 0.5, 1.0, 2.0)
 _DELIVERY_LIMIT = 20
 _PATIENCE = 120.0
 _POLL = 0.05
+_LOG_LINES = 10
 
 
 def served(keys: Path) -> SimulatorOptions:
@@ -224,7 +225,8 @@ async def _worker(stage: Stage, broker_url: str) -> AsyncIterator[WorkerProcess]
         yield worker
         worker.signal(signal.SIGTERM)
         if code := await worker.exited():
-            raise DemoError(f"The worker ended with exit code {code}.")
+            log = worker.log_file.read_text(errors="replace").splitlines()[-_LOG_LINES:]
+            raise DemoError("\n".join([f"The worker ended with exit code {code}; its log ends so:", *log]))
 
 
 async def _simulator_settings(stage: Stage) -> dict[str, str]:
@@ -292,7 +294,8 @@ def _show(console: Console, jobs: Sequence[Job], ledger: Ledger, counts: Counts,
     files = {event.path: event.size_bytes for event in events if isinstance(event, DownloadCompleted)}
     again = sum(event.attempts > 1 for event in events)
     console.print(f"{len(jobs)} jobs in {seconds:.1f} s, {again} of them at the second attempt or later.")
-    verdict = "[green]each the same as at CC-FS" if counts.sound else "[bold red]not all the same as at CC-FS"
+    wrong = counts.unexpected or counts.partial
+    verdict = "[bold red]not all the same as at CC-FS" if wrong else "[green]each the same as at CC-FS"
     console.print(f"{len(files)} files of {decimal(sum(files.values()))} on disk, {verdict} by SHA-256.")
     console.print(
         f"lost {counts.lost}, duplicated {counts.duplicated}, unexpected {counts.unexpected}, "
