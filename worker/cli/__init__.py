@@ -18,6 +18,7 @@ from worker.cli.run import run
 from worker.cli.sign import sign
 from worker.cli.simulate import simulate
 from worker.cli.submit import submit
+from worker.cli.top import top
 from worker.cli.version import version
 from worker.errors import BrokerError, JobError
 from worker.settings import SettingsError
@@ -30,7 +31,7 @@ cli = typer.Typer(
     rich_markup_mode="rich",
 )
 
-for command in (run, check, config, submit, results, fetch, sign, simulate, version):
+for command in (run, check, config, top, submit, results, fetch, sign, simulate, version):
     cli.command(help=help_of(command))(command)
 cli.add_typer(dead, name="dead")
 
