@@ -4,11 +4,10 @@ import sys
 from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import typer
-from click import Command, Context
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from worker import logs
 from worker.cli.exits import BROKER, FAILED, SETTINGS
@@ -20,13 +19,16 @@ COMMANDS = ("run", "check", "config", "submit", "results", "fetch", "dead", "sig
 """The commands; each is the object of its name in the module of its name."""
 
 
+_Command = TyperCommand | TyperGroup
+
+
 class _Commands(TyperGroup):
     """Imports a command once it is asked for: all of them would take a second, also from each completion."""
 
-    def list_commands(self, ctx: Context) -> list[str]:  # noqa: ARG002 - click calls it so
+    def list_commands(self, ctx: object) -> list[str]:  # noqa: ARG002 - typer calls it so
         return list(COMMANDS)
 
-    def get_command(self, ctx: Context, cmd_name: str) -> Command | None:  # noqa: ARG002 - as above
+    def get_command(self, ctx: object, cmd_name: str) -> _Command | None:  # noqa: ARG002 - as above
         return _load(cmd_name) if cmd_name in COMMANDS else None
 
 
@@ -43,13 +45,13 @@ cli = typer.Typer(
 
 
 @cache
-def _load(name: str) -> Command:
+def _load(name: str) -> _Command:
     made = getattr(import_module(f"worker.cli.{name}"), name)
     if isinstance(made, typer.Typer):
-        return typer.main.get_command(made)
+        return typer.main.get_group(made)
     alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
     alone.command(name, help=help_of(made))(made)
-    return typer.main.get_command(alone)
+    return cast("TyperCommand", typer.main.get_command(alone))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
