@@ -15,7 +15,19 @@ from worker.cli.manual import help_of
 from worker.errors import BrokerError, JobError
 from worker.settings import SettingsError
 
-COMMANDS = ("run", "check", "config", "submit", "results", "fetch", "dead", "sign", "simulate", "version")
+COMMANDS = (
+    "run",
+    "check",
+    "config",
+    "top",
+    "submit",
+    "results",
+    "fetch",
+    "dead",
+    "sign",
+    "simulate",
+    "version",
+)
 """The commands; each is the object of its name in the module of its name."""
 
 
