@@ -1,0 +1,178 @@
+"""Tells CC-FS's answers apart: by status, content type and first bytes, never by one of them alone. Pure."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from pydantic_core import from_json
+
+from schemas import ErrorCode
+from worker.errors import JobError, one_line
+
+HTTP_OK = 200
+HEAD_BYTES = 4
+"""How many of a body's first bytes tell a zip from anything else."""
+LONGEST_RETRY_AFTER = 86_400.0
+"""Seconds; a Retry-After that asks for more is taken for this."""
+
+_HTTP_UNAUTHORIZED = 401
+_FLOW_CONTROL_STATUSES = frozenset({403, 429, 502, 503, 504})
+# APPNOTE.TXT 6.3.10, sections 4.3.7 and 4.3.16: the first entry, or the end record of an empty archive.
+_ZIP_MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
+_BINARY_TYPES = frozenset({"", "application/octet-stream", "application/zip", "application/x-zip-compressed"})
+_BOM = b"\xef\xbb\xbf"
+_SUCCESS = "0"
+_MAX_RESULT_CODE = 32
+_MAX_RETRY_DIGITS = 9
+
+RESULT_CODES: dict[str, ErrorCode] = {
+    "0300001": ErrorCode.REQUEST_REJECTED,
+    "0300002": ErrorCode.REQUEST_REJECTED,
+    "0300003": ErrorCode.REQUEST_REJECTED,
+    "0300004": ErrorCode.REQUEST_REJECTED,
+    "0300005": ErrorCode.REQUEST_REJECTED,
+    "0300006": ErrorCode.REQUEST_REJECTED,
+    "0300007": ErrorCode.REQUEST_REJECTED,
+    "0300008": ErrorCode.FLOW_CONTROL,
+    "0300009": ErrorCode.FLOW_CONTROL,
+    "0300010": ErrorCode.REQUEST_REJECTED,
+    "0300011": ErrorCode.FILE_NOT_FOUND,
+    "0300012": ErrorCode.FILE_NOT_FOUND,
+    "0300013": ErrorCode.REQUEST_REJECTED,
+}
+"""What CC-FS's result codes (vendor's page cec_07_0835) mean to a job; any other is an UPSTREAM_ERROR."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotAFile:
+    """An answer that is no file.
+
+    Attributes:
+        status: Its HTTP status.
+        content_type: Its Content-Type header as it came; empty without one.
+        content_encoding: Likewise.
+        retry_after: Its Retry-After header as it came, if any.
+        body: Its body, or the beginning of a long one.
+    """
+
+    status: int
+    content_type: str = ""
+    content_encoding: str = ""
+    retry_after: str | None = None
+    body: bytes = b""
+
+
+def is_file(status: int, head: bytes) -> bool:
+    """Whether an answer is a file, judged by its status and the first `HEAD_BYTES` of its body.
+
+    Its content type is not asked: CC-FS sends errors under the type of a file, and a proxy may give a file
+    any type. What begins like a zip still has to prove that it is one.
+    """
+    return status == HTTP_OK and head.startswith(_ZIP_MAGIC)
+
+
+def refusal(answer: NotAFile, now: datetime) -> JobError:
+    """What an answer that is no file means to the job, by the contract's error table.
+
+    Args:
+        answer: The answer.
+        now: The time that a Retry-After date is counted from, timezone-aware.
+    """
+    result_code, description = read_result(answer.body)
+    code, meaning = _meaning(answer, result_code)
+    details = ", ".join(part for part in (result_code and f"resultCode {result_code}", description) if part)
+    return JobError(
+        code,
+        f"{meaning}: {details}" if details else meaning,
+        result_code=result_code,
+        http_status=answer.status,
+        retry_after=parse_retry_after(answer.retry_after, now),
+    )
+
+
+def code_of_status(status: int) -> ErrorCode:
+    """What an HTTP status other than 200 means to a job when no known result code says more."""
+    if status == _HTTP_UNAUTHORIZED:
+        return ErrorCode.UNAUTHORIZED
+    if status in _FLOW_CONTROL_STATUSES:
+        return ErrorCode.FLOW_CONTROL
+    return ErrorCode.REQUEST_REJECTED if 400 <= status < 500 else ErrorCode.UPSTREAM_ERROR  # noqa: PLR2004
+
+
+def read_result(body: bytes) -> tuple[str | None, str]:
+    """Find `resultCode` and its description in an error body, the deprecated `response` object included."""
+    try:
+        fields = from_json(body.removeprefix(_BOM))
+    except ValueError:
+        return None, ""
+    if not isinstance(fields, dict):
+        return None, ""
+    nested = fields.get("response")
+    nested = nested if isinstance(nested, dict) else {}
+    code = _text(fields.get("resultCode")) or _text(nested.get("resultCode"))
+    description = _text(fields.get("resultDesc")) or _text(nested.get("resultMsg"))
+    return one_line(code, _MAX_RESULT_CODE) or None, description
+
+
+def parse_retry_after(value: str | None, now: datetime) -> float | None:
+    """Seconds that a Retry-After header asks for, in either of its forms (RFC 9110, section 10.2.3).
+
+    Args:
+        value: The header, if there was one.
+        now: What its date is counted from, timezone-aware.
+
+    Returns:
+        Between 0 and `LONGEST_RETRY_AFTER`; None for a header that is neither form.
+    """
+    text = (value or "").strip()
+    if text.isascii() and text.isdigit():
+        seconds = float(text) if len(text) <= _MAX_RETRY_DIGITS else LONGEST_RETRY_AFTER
+    elif (moment := read_date(text)) is not None:
+        seconds = (moment - now).total_seconds()
+    else:
+        return None
+    return min(max(0.0, seconds), LONGEST_RETRY_AFTER)
+
+
+def read_date(value: str) -> datetime | None:
+    """Read a date of HTTP (RFC 9110, section 5.6.7), which is always in UTC; None if it is none."""
+    try:
+        moment = parsedate_to_datetime(value)
+    except (ValueError, OverflowError):
+        return None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+
+
+def _meaning(answer: NotAFile, result_code: str | None) -> tuple[ErrorCode, str]:
+    known = RESULT_CODES.get(result_code or "")
+    if answer.status != HTTP_OK:
+        # A 401 is always about the key, and only it makes the key be read again.
+        is_known = known is not None and answer.status != _HTTP_UNAUTHORIZED
+        code = known if known is not None and is_known else code_of_status(answer.status)
+        return code, f"CC-FS answered HTTP {answer.status}"
+    if result_code == _SUCCESS:
+        return ErrorCode.UPSTREAM_ERROR, "CC-FS reported success but sent no file"
+    if result_code is not None:
+        return known or ErrorCode.UPSTREAM_ERROR, "CC-FS refused the download"
+    return _not_a_file(answer)
+
+
+def _not_a_file(answer: NotAFile) -> tuple[ErrorCode, str]:
+    content_type = answer.content_type.partition(";")[0].strip().lower()
+    if answer.content_encoding.strip().lower() not in {"", "identity"}:
+        encoding = one_line(answer.content_encoding, _MAX_RESULT_CODE)
+        code, reason = ErrorCode.UPSTREAM_ERROR, f"is encoded ({encoding}) although identity was asked for"
+    elif "json" in content_type or answer.body.removeprefix(_BOM).lstrip().startswith(b"{"):
+        code, reason = ErrorCode.UPSTREAM_ERROR, "is JSON without a resultCode"
+    elif content_type in _BINARY_TYPES:
+        code, reason = ErrorCode.CORRUPT_ARCHIVE, "is not a zip file" if answer.body else "is empty"
+    else:
+        code, reason = ErrorCode.UPSTREAM_ERROR, f"is not a zip file but {content_type}"
+    return code, f"the body that CC-FS sent {reason}"
+
+
+def _text(value: object) -> str:
+    """A field that should be a string; CC-FS's codes may come as numbers from what stands before it."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return ""
+    return str(value)

@@ -1,0 +1,222 @@
+"""The requests to CC-FS and their answers."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+import aiohttp
+from aiolimiter import AsyncLimiter
+from yarl import URL
+
+from schemas import DownloadJob
+from worker.ccfs.answers import HEAD_BYTES, HTTP_OK, NotAFile, is_file, read_date, refusal
+from worker.ccfs.body import Body
+from worker.ccfs.faults import after_headers, before_headers
+from worker.ccfs.pool import Connector, Reuse, reuse_tracing
+from worker.ccfs.request import DOWNLOAD_PATH, host_and_port, signed_headers, signing_request
+from worker.errors import JobError
+
+MAX_ERROR_BODY = 64 * 1024
+"""Bytes that are read of a body that is no file; CC-FS's own errors have a few hundred."""
+
+_READ_BUFFER = 256 * 1024
+_BURST_SECONDS = 0.1
+"""How much of its allowance of requests a client may use at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileStream:
+    """A file on its way.
+
+    Attributes:
+        announced_bytes: Its size by Content-Length; None when the server did not say.
+        chunks: Its bytes as they come. Raises JobError TRUNCATED, TIMEOUT.
+    """
+
+    announced_bytes: int | None
+    chunks: AsyncIterator[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """That CC-FS answered.
+
+    Attributes:
+        status: The HTTP status.
+        date: The time there by the Date header, to the second; None without a usable one.
+    """
+
+    status: int
+    date: datetime | None
+
+
+@asynccontextmanager
+async def open_client(
+    *,
+    base_url: str,
+    clock: Callable[[], datetime],
+    connect_timeout: float,
+    idle_timeout: float,
+    tls: ssl.SSLContext | None = None,
+    host_header: str | None = None,
+    max_requests_per_second: float | None = None,
+) -> AsyncIterator["CcfsClient"]:
+    """Open a client with its pool of connections.
+
+    Args:
+        base_url: `https://ip:port` of CC-FS, without a path.
+        clock: Gives the time, timezone-aware, that requests are signed with.
+        connect_timeout: Seconds for name lookup, TCP and TLS together.
+        idle_timeout: Seconds without a byte after which an answer counts as dead; also the time that
+            an answer's headers, or a body that is no file, may take as a whole.
+        tls: How to verify the server; None takes the system's authorities.
+        host_header: The Host that CC-FS shall see, where a proxy makes it differ from `base_url`.
+        max_requests_per_second: Bound on the requests of this client over time; None for none.
+    """
+    async with aiohttp.ClientSession(
+        connector=Connector(tls),
+        # No limit on the whole transfer, which would cut large files on slow lines: the job has a deadline.
+        timeout=aiohttp.ClientTimeout(total=None, connect=connect_timeout, sock_read=idle_timeout),
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        read_bufsize=_READ_BUFFER,
+        headers={"User-Agent": "ccfs-worker"},
+        trace_configs=[reuse_tracing()],
+    ) as http:
+        yield CcfsClient(
+            http,
+            URL(base_url).with_path(DOWNLOAD_PATH),
+            host=host_header or host_and_port(base_url),
+            clock=clock,
+            limiter=_limiter(max_requests_per_second) if max_requests_per_second else None,
+            connect_timeout=connect_timeout,
+            idle_timeout=idle_timeout,
+        )
+
+
+class CcfsClient:
+    """Asks CC-FS for files. Made by `open_client`."""
+
+    def __init__(
+        self,
+        http: aiohttp.ClientSession,
+        url: URL,
+        *,
+        host: str,
+        clock: Callable[[], datetime],
+        limiter: AsyncLimiter | None,
+        connect_timeout: float,
+        idle_timeout: float,
+    ) -> None:
+        self._http = http
+        self._url = url
+        self._host = host
+        self._clock = clock
+        self._limiter = limiter
+        self._headers_timeout = connect_timeout + idle_timeout
+        self._idle_timeout = idle_timeout
+
+    @asynccontextmanager
+    async def open(self, job: DownloadJob, secret_key: str) -> AsyncIterator[FileStream]:
+        """Request a job's file, signed anew, and give its body once the answer proved to be a file.
+
+        Raises:
+            JobError: Every other answer and every failure, by the contract's error table.
+        """
+        with before_headers():
+            response = await self._ask(job, secret_key)
+        try:
+            body = Body(response, self._idle_timeout)
+            head = await body.head(HEAD_BYTES) if response.status == HTTP_OK else b""
+            if not is_file(response.status, head):
+                raise await self._refusal(response, head, body)
+            async with aclosing(_chunks(head, body)) as chunks:
+                yield FileStream(response.content_length, chunks)
+        finally:
+            _let_go(response)
+
+    async def probe(self) -> Answer:
+        """Ask for any answer at all, unsigned.
+
+        Raises:
+            JobError: UPSTREAM_UNREACHABLE, TIMEOUT when none comes; UPSTREAM_ERROR when it is no HTTP.
+        """
+        with before_headers():
+            async with asyncio.timeout(self._headers_timeout):
+                response = await self._http.get(self._url, allow_redirects=False, trace_request_ctx=Reuse())
+        _let_go(response)
+        return Answer(response.status, read_date(response.headers.get("Date", "")))
+
+    async def _ask(self, job: DownloadJob, secret_key: str) -> aiohttp.ClientResponse:
+        """Send the request until it went out on a connection that was alive.
+
+        To repeat it is safe: it changes nothing at CC-FS. Each round uses up one kept connection.
+        """
+        while True:
+            if self._limiter is not None:
+                await self._limiter.acquire()
+            reuse = Reuse()
+            try:
+                return await self._send(job, secret_key, reuse)
+            except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
+                if not reuse.happened:
+                    raise
+
+    async def _send(self, job: DownloadJob, secret_key: str, reuse: Reuse) -> aiohttp.ClientResponse:
+        request = signing_request(job, self._host)
+        headers = signed_headers(request, app_id=job.app_id, secret_key=secret_key, now=self._clock())
+        # Headers that trickle in would keep the idle timeout from striking.
+        async with asyncio.timeout(self._headers_timeout):
+            # No redirects: one would carry the signed headers elsewhere and turn the POST into a GET.
+            return await self._http.post(
+                self._url, data=request.body, headers=headers, allow_redirects=False, trace_request_ctx=reuse
+            )
+
+    async def _refusal(self, response: aiohttp.ClientResponse, head: bytes, body: Body) -> JobError:
+        answer = NotAFile(
+            status=response.status,
+            content_type=response.headers.get("Content-Type", ""),
+            content_encoding=response.headers.get("Content-Encoding", ""),
+            retry_after=response.headers.get("Retry-After"),
+            body=await self._beginning(response, head, body),
+        )
+        return refusal(answer, self._clock())
+
+    async def _beginning(self, response: aiohttp.ClientResponse, head: bytes, body: Body) -> bytes:
+        content = bytearray(head)
+        try:
+            with after_headers():
+                # One that trickles in would keep the idle timeout from striking.
+                async with asyncio.timeout(self._idle_timeout):
+                    while piece := await body.read(MAX_ERROR_BODY - len(content)):
+                        content += piece
+        except JobError:
+            # Any other status speaks for itself, whatever becomes of its body.
+            if response.status == HTTP_OK:
+                raise
+        return bytes(content)
+
+
+def _limiter(per_second: float) -> AsyncLimiter:
+    burst = max(1, per_second * _BURST_SECONDS)
+    return AsyncLimiter(burst, burst / per_second)
+
+
+async def _chunks(head: bytes, body: Body) -> AsyncGenerator[bytes, None]:
+    yield head
+    async for chunk in body.chunks():
+        yield chunk
+
+
+def _let_go(response: aiohttp.ClientResponse) -> None:
+    """End with an answer; what was not read of it goes with its connection, at once.
+
+    A polite end over TLS would first receive what the server still sends, for up to half a minute.
+    """
+    connection = response.connection
+    if connection is not None and connection.transport is not None:
+        connection.transport.abort()
+    response.close()

@@ -1,0 +1,76 @@
+"""aiohttp's exceptions in the words of the contract's error table."""
+
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import aiohttp
+
+from schemas import ErrorCode
+from worker.ccfs.answers import HTTP_OK
+from worker.errors import JobError
+
+_NAMELESS: dict[type[Exception], str] = {
+    TimeoutError: "what it sent was too slow",
+    ConnectionResetError: "the connection was reset",
+}
+
+
+@contextmanager
+def before_headers() -> Iterator[None]:
+    """Map what can go wrong until an answer's headers are there.
+
+    Raises:
+        JobError: TIMEOUT, UPSTREAM_UNREACHABLE, or UPSTREAM_ERROR for an answer that is no HTTP.
+    """
+    nonsense = ""
+    try:
+        yield
+    except TimeoutError as exc:
+        raise JobError(ErrorCode.TIMEOUT, f"CC-FS did not answer in time: {_words(exc)}") from exc
+    except aiohttp.ClientResponseError as exc:
+        nonsense = exc.message
+    except (aiohttp.ClientError, OSError) as exc:
+        raise JobError(ErrorCode.UPSTREAM_UNREACHABLE, f"CC-FS cannot be reached: {_words(exc)}") from exc
+    if nonsense:
+        # Without its cause, which holds the request's headers and so its signature.
+        raise JobError(ErrorCode.UPSTREAM_ERROR, f"CC-FS did not answer valid HTTP: {nonsense}")
+
+
+@contextmanager
+def after_headers() -> Iterator[None]:
+    """Map what can go wrong while the body of a 200 comes.
+
+    Raises:
+        JobError: TIMEOUT, TRUNCATED.
+    """
+    try:
+        yield
+    except TimeoutError as exc:
+        raise JobError(
+            ErrorCode.TIMEOUT, f"CC-FS stopped sending: {_words(exc)}", http_status=HTTP_OK
+        ) from exc
+    except (aiohttp.ClientError, OSError) as exc:
+        raise JobError(
+            ErrorCode.TRUNCATED, f"the body broke off: {_words(exc)}", http_status=HTTP_OK
+        ) from exc
+
+
+def _words(exc: Exception) -> str:
+    match exc:
+        case aiohttp.ClientConnectorCertificateError(
+            certificate_error=ssl.SSLCertVerificationError() as error
+        ):
+            return _distrust(error)
+        case aiohttp.ConnectionTimeoutError():
+            return "no connection within WORKER_CCFS__CONNECT_TIMEOUT"
+        case aiohttp.SocketTimeoutError():
+            return "nothing came for WORKER_CCFS__IDLE_TIMEOUT"
+        case _:
+            return str(exc) or _NAMELESS.get(type(exc), type(exc).__name__)
+
+
+def _distrust(error: ssl.SSLCertVerificationError) -> str:
+    return (
+        f"its certificate is not trusted: {error.verify_message} (WORKER_CCFS__CA_FILE names whom to trust)"
+    )

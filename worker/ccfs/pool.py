@@ -1,0 +1,64 @@
+"""Connections kept between requests, and the two hazards of that."""
+
+import ssl
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+import aiohttp
+
+if TYPE_CHECKING:
+    from aiohttp.client_proto import ResponseHandler
+    from aiohttp.connector import Connection
+    from aiohttp.tracing import Trace
+
+
+class Connector(aiohttp.TCPConnector):
+    """A pool that gives out no connection on which something came unasked.
+
+    aiohttp would take such bytes, say a late second answer, for the answer to the next request: one
+    job's file would be stored under another's name.
+
+    Args:
+        tls: How to verify the server; None takes the system's authorities.
+    """
+
+    def __init__(self, tls: ssl.SSLContext | None) -> None:
+        # Their number is not bounded here: the worker's concurrency is the bound.
+        super().__init__(limit=0, ssl=tls or True)
+        self._known: WeakSet[ResponseHandler] = WeakSet()
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: "list[Trace]", timeout: aiohttp.ClientTimeout
+    ) -> "Connection":
+        """Give a connection from the pool, or a new one."""
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            protocol = connection.protocol
+            if protocol is None or protocol not in self._known or not protocol.should_close:
+                break
+            connection.close()
+        if protocol is not None:
+            self._known.add(protocol)
+        return connection
+
+
+class Reuse(SimpleNamespace):
+    """Whether a request went out on a connection that had served another before.
+
+    Such a connection may have been closed by the server just then (RFC 9112, section 9.3.1); its failure
+    says nothing about the server.
+    """
+
+    happened: bool = False
+
+
+def reuse_tracing() -> aiohttp.TraceConfig:
+    """Make a session note in each request's `trace_request_ctx`, a Reuse, what became of it."""
+
+    async def note(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+        context.trace_request_ctx.happened = True
+
+    config = aiohttp.TraceConfig()
+    config.on_connection_reuseconn.append(note)
+    return config

@@ -1,0 +1,53 @@
+"""What is asked of CC-FS: the bytes of one request and the headers signed over them. Pure."""
+
+import json
+from datetime import datetime
+
+from yarl import URL
+
+from schemas import DownloadJob
+from worker import signing
+
+DOWNLOAD_PATH = "/CCFS/resource/ccfs/downloadBillFile"
+CONTENT_TYPE = "application/json; charset=UTF-8"
+
+
+def host_and_port(base_url: str) -> str:
+    """The Host value `ip:port` that CC-FS checks: the port is there even when it is the scheme's default."""
+    url = URL(base_url)
+    return f"{url.host_subcomponent}:{url.port}"
+
+
+def request_body(job: DownloadJob) -> bytes:
+    """The request's JSON, serialised once: these bytes are signed and these bytes are sent."""
+    fields = {"request": {"version": "2.0"}, "msgBody": {"billFileName": job.bill_file_name}}
+    return json.dumps(fields, separators=(",", ":")).encode()
+
+
+def signing_request(job: DownloadJob, host: str) -> signing.Request:
+    """What is sent to ask for a job's file, as far as it is signed; `host` as from `host_and_port`."""
+    body = request_body(job)
+    headers = {"Host": host, "Content-Type": CONTENT_TYPE, "Content-Length": str(len(body))}
+    return signing.Request(method="POST", path=DOWNLOAD_PATH, headers=headers, body=body)
+
+
+def signed_headers(
+    request: signing.Request, *, app_id: str, secret_key: str, now: datetime
+) -> dict[str, str]:
+    """The headers of a request: those that are signed, exactly as they are sent, and the signature.
+
+    Args:
+        request: From `signing_request`.
+        app_id: The account that asks.
+        secret_key: Its key.
+        now: The moment that is signed, timezone-aware; CC-FS refuses a stale one.
+    """
+    authorization = signing.authorization(
+        request, access_key=app_id, secret_key=secret_key, timestamp=signing.format_timestamp(now)
+    )
+    return {
+        **request.headers,
+        "Authorization": authorization,
+        "Accept": "*/*",
+        "Accept-Encoding": "identity",
+    }
