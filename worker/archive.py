@@ -1,17 +1,18 @@
 """Checks that a file is a sound zip: structure, and the CRC of every entry."""
 
-import errno
-import io
+import os
 import struct
 import threading
 import zipfile
 import zlib
-from pathlib import Path
+from typing import BinaryIO
 
-_BLOCK = 1024 * 1024
-_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-"""How entries may be packed: zipfile unpacks the others without a bound on what comes out at once."""
+BLOCK_BYTES = 1024 * 1024
+"""The most that is read or unpacked at once. zipfile keeps a whole central directory in memory, at several
+times its size; in this much of one there is room for ten thousand entries, and a real bill has two."""
 
+# Those of java.util.zip, which CC-FS writes with. zipfile unpacks the others without a bound on memory.
+_METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 _ENCRYPTED = 1
 """The bit of an entry's flags that says so (APPNOTE.TXT 6.3.10, section 4.4.4)."""
 
@@ -24,26 +25,11 @@ class StoppedError(Exception):
     """The check was told to stop before it was through."""
 
 
-class _BoundedReader(io.BufferedReader):
-    """Keeps zipfile from taking a central directory into memory that is as large as the file.
-
-    zipfile reads it at once, whatever size the archive claims. A real bill has two entries, and a
-    directory within the bound some ten thousand.
-    """
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        if size is not None and size > _BLOCK:
-            raise CorruptArchiveError(
-                f"the archive's directory claims {size} bytes; at most {_BLOCK} are read"
-            )
-        return super().read(_BLOCK if size is None or size < 0 else size)
-
-
-def check_archive(path: Path, stop: threading.Event) -> None:
+def check_archive(file: BinaryIO, stop: threading.Event) -> None:
     """Read every entry of a zip and compare its CRC; blocks, in bounded memory.
 
     Args:
-        path: The file to check.
+        file: The file to check, open for reading.
         stop: Ends the check early once set: a gigabyte takes seconds.
 
     Raises:
@@ -53,19 +39,48 @@ def check_archive(path: Path, stop: threading.Event) -> None:
         OSError: The file cannot be read.
     """
     try:
-        with _BoundedReader(io.FileIO(path)) as file, zipfile.ZipFile(file) as archive:
-            for entry in archive.infolist():
+        with zipfile.ZipFile(_BoundedReader(file)) as archive:
+            entries = archive.infolist()
+            _refuse_overlap(entries, file)
+            for entry in entries:
                 _read_through(archive, entry, stop)
     except (zipfile.BadZipFile, zlib.error, EOFError) as exc:
         raise CorruptArchiveError(f"the archive is not sound: {exc}") from exc
     except (NotImplementedError, RuntimeError, ValueError, OverflowError, struct.error) as exc:
-        # zipfile's own words for features that it does not know and numbers that cannot be.
+        # zipfile's own words for encryption, unknown versions and impossible offsets.
         raise CorruptArchiveError(f"the archive cannot be checked: {exc}") from exc
-    except OSError as exc:
-        if exc.errno != errno.EINVAL:
-            raise
-        # An offset that no file can have; what a disk says when it fails is another errno.
-        raise CorruptArchiveError("the archive points outside of itself") from exc
+
+
+class _BoundedReader:
+    """What zipfile reads through, so that no number in a hostile archive costs memory."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def read(self, size: int = -1, /) -> bytes:
+        if size > BLOCK_BYTES:
+            raise CorruptArchiveError(
+                f"the archive's directory claims {size} bytes; at most {BLOCK_BYTES} are read"
+            )
+        # To the end means the last 64 KiB and the end record.
+        return self._file.read(size if size >= 0 else BLOCK_BYTES)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        if whence == os.SEEK_SET and offset < 0:
+            raise CorruptArchiveError("the archive points outside of itself: it is not whole")
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seekable(self) -> bool:
+        return True
+
+
+def _refuse_overlap(entries: list[zipfile.ZipInfo], file: BinaryIO) -> None:
+    """Entries that share their bytes would let a small file take for ever to read."""
+    if sum(entry.compress_size for entry in entries) > file.seek(0, os.SEEK_END):
+        raise CorruptArchiveError("the archive's entries overlap or are not whole")
 
 
 def _read_through(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, stop: threading.Event) -> None:
@@ -76,6 +91,6 @@ def _read_through(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, stop: thread
             f"the archive cannot be checked: {entry.filename} is packed by method {entry.compress_type}"
         )
     with archive.open(entry) as content:
-        while content.read(_BLOCK):
+        while content.read(BLOCK_BYTES):
             if stop.is_set():
                 raise StoppedError

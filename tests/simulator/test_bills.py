@@ -132,4 +132,5 @@ def test_deflated_bills_pass_the_workers_own_check(tmp_path: Path) -> None:
     file = tmp_path / "bill.zip"
     file.write_bytes(content(make_bill("app1", NAME, size_bytes=2_000_000)))
 
-    check_archive(file, threading.Event())
+    with file.open("rb") as bill:
+        check_archive(bill, threading.Event())
