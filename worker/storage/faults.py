@@ -1,0 +1,28 @@
+"""The file system's errors in the words of the contract's error table."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import PurePath
+
+from schemas import ErrorCode
+from worker.errors import JobError
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+@contextmanager
+def storage_errors(path: PurePath) -> Iterator[None]:
+    """Map what can go wrong with a file or directory.
+
+    Args:
+        path: What is worked on, for the message.
+
+    Raises:
+        JobError: STORAGE_FULL, STORAGE_ERROR.
+    """
+    try:
+        yield
+    except OSError as exc:
+        code = ErrorCode.STORAGE_FULL if exc.errno in _FULL else ErrorCode.STORAGE_ERROR
+        raise JobError(code, f"storage: {path}: {exc.strerror or exc}") from exc

@@ -1,0 +1,200 @@
+"""Files on their way to the storage."""
+
+import asyncio
+import hashlib
+import os
+import time
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from concurrent.futures import Executor
+from contextlib import aclosing, asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
+
+import aiofiles
+from aiofiles.threadpool.binary import AsyncBufferedIOBase
+
+from schemas import ErrorCode
+from worker.archive import CorruptArchiveError
+from worker.context import PROGRESS
+from worker.errors import JobError
+from worker.outcome import StoredFile
+from worker.paths import part_name
+from worker.storage.faults import storage_errors
+from worker.storage.threads import outlast, run, run_stoppable, to_the_end
+from worker.storage.tree import Tree
+
+BLOCK_BYTES = 1024 * 1024
+"""Chunks from the network are gathered to this size before they cross to a thread: a hop costs about
+as much as writing 64 KiB."""
+
+_T = TypeVar("_T")
+
+
+class Storage:
+    """The storage root and the threads that touch it.
+
+    Args:
+        root: An existing directory; it may be a link, while below it none is followed.
+        executor: Threads of our own; the loop's default ones also resolve names.
+        max_file_bytes: Larger files are refused.
+        min_free_bytes: What stays free on the volume after a file of announced size.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        executor: Executor,
+        *,
+        max_file_bytes: int,
+        min_free_bytes: int,
+    ) -> None:
+        self._root = root
+        self._tree = Tree(root)
+        self._executor = executor
+        self._max_file_bytes = max_file_bytes
+        self._min_free_bytes = min_free_bytes
+
+    async def find(self, path: PurePosixPath) -> StoredFile | None:
+        """Give the file of that relative path if it is there, whole and sound; None otherwise.
+
+        Raises:
+            JobError: STORAGE_ERROR when the storage cannot be read.
+        """
+        with storage_errors(path):
+            return await run_stoppable(self._executor, partial(self._tree.inspect, path))
+
+    async def store(
+        self, path: PurePosixPath, chunks: AsyncIterator[bytes], *, announced_bytes: int | None
+    ) -> StoredFile:
+        """Write a stream to that relative path; on any failure nothing of it remains.
+
+        Raises:
+            JobError: TOO_LARGE, CORRUPT_ARCHIVE, STORAGE_FULL, STORAGE_ERROR, or whatever `chunks` raises.
+        """
+        self._refuse_over_limit(announced_bytes or 0)
+        await self._refuse_without_space(announced_bytes or 0)
+        part = path.with_name(part_name(path.name, uuid.uuid4().hex))
+        try:
+            with storage_errors(path):
+                size, sha256 = await self._write(part, chunks)
+                await self._check(part)
+                await run(self._executor, partial(self._tree.rename, part, path.name))
+        except BaseException:
+            await self._discard(part)
+            raise
+        return StoredFile(path=str(path), size_bytes=size, sha256=sha256, reused=False)
+
+    async def free_bytes(self) -> int:
+        """Bytes that unprivileged writers may still use on the root's volume.
+
+        Raises:
+            JobError: STORAGE_ERROR when the root is missing or cannot be read.
+        """
+        with storage_errors(self._root):
+            return await run(self._executor, self._tree.free_bytes)
+
+    async def sweep(self, older_than: float) -> int:
+        """Remove temporary files that nobody has written to for `older_than` seconds; gives their number.
+
+        Raises:
+            JobError: STORAGE_ERROR when the storage cannot be read.
+        """
+        with storage_errors(self._root):
+            return await run_stoppable(self._executor, partial(self._tree.sweep, time.time() - older_than))
+
+    def _refuse_over_limit(self, size: int) -> None:
+        if size > self._max_file_bytes:
+            raise JobError(
+                ErrorCode.TOO_LARGE, f"the file has {size} bytes or more; the limit is {self._max_file_bytes}"
+            )
+
+    async def _refuse_without_space(self, size: int) -> None:
+        free = await self.free_bytes()
+        if free - size < self._min_free_bytes:
+            raise JobError(
+                ErrorCode.STORAGE_FULL,
+                f"{free} bytes are free on the storage; this file needs {size} "
+                f"and {self._min_free_bytes} stay free",
+            )
+
+    async def _write(self, part: PurePosixPath, chunks: AsyncIterator[bytes]) -> tuple[int, str]:
+        async with self._created(part) as file:
+            size, sha256 = await self._pour(file, chunks)
+            await to_the_end(file.flush())
+            began = time.monotonic()
+            await run(self._executor, partial(os.fsync, file.fileno()))
+            PROGRESS.get().sync_seconds = time.monotonic() - began
+        return size, sha256
+
+    @asynccontextmanager
+    async def _created(self, part: PurePosixPath) -> AsyncIterator[AsyncBufferedIOBase]:
+        opening = asyncio.ensure_future(
+            _awaited(aiofiles.open(part, "xb", opener=self._opener, executor=self._executor))
+        )
+        try:
+            yield await to_the_end(opening)
+        except BaseException:
+            if opening.exception() is None:
+                # What went wrong first is what counts.
+                with suppress(OSError):
+                    await to_the_end(opening.result().close())
+            raise
+        # Some file systems tell only now that a quota is used up (close(2)).
+        await to_the_end(opening.result().close())
+
+    def _opener(self, path: str, flags: int) -> int:
+        return self._tree.create(PurePosixPath(path), flags)
+
+    async def _pour(self, file: AsyncBufferedIOBase, chunks: AsyncIterator[bytes]) -> tuple[int, str]:
+        """Write and hash each block while the next one comes in from the network."""
+        digest = hashlib.sha256()
+        progress = PROGRESS.get()
+        size = 0
+        writing: asyncio.Future[tuple[int, None]] | None = None
+        try:
+            async with aclosing(_blocks(chunks)) as blocks:
+                async for block in blocks:
+                    size += len(block)
+                    self._refuse_over_limit(size)
+                    progress.received_bytes = size
+                    if writing is not None:
+                        await asyncio.shield(writing)
+                    hashing = run(self._executor, partial(digest.update, block))
+                    writing = asyncio.gather(file.write(block), hashing)
+            if writing is not None:
+                await asyncio.shield(writing)
+        finally:
+            if writing is not None:
+                await outlast(writing)
+        return size, digest.hexdigest()
+
+    async def _check(self, part: PurePosixPath) -> None:
+        try:
+            await run_stoppable(self._executor, partial(self._tree.check, part))
+        except CorruptArchiveError as exc:
+            raise JobError(ErrorCode.CORRUPT_ARCHIVE, str(exc)) from exc
+
+    async def _discard(self, part: PurePosixPath) -> None:
+        # Why the file is not wanted matters more than why it stays; the sweep comes by later.
+        with suppress(OSError, JobError):
+            await run(self._executor, partial(self._tree.remove, part))
+
+
+async def _blocks(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+    gathered: list[bytes] = []
+    size = 0
+    async for chunk in chunks:
+        gathered.append(chunk)
+        size += len(chunk)
+        if size >= BLOCK_BYTES:
+            yield b"".join(gathered)
+            gathered.clear()
+            size = 0
+    if gathered:
+        yield b"".join(gathered)
+
+
+async def _awaited(awaitable: Awaitable[_T]) -> _T:
+    return await awaitable

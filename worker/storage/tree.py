@@ -1,0 +1,207 @@
+"""The directory tree under the storage root. Everything here blocks.
+
+Each call walks from the root anew, one directory descriptor at a time, and follows no link below the
+root: whatever is planted in the tree, nothing outside it is created, read or replaced (openat(2)). It
+also finds the volume as it is now, not as it was when the worker started.
+"""
+
+import errno
+import hashlib
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from schemas import ErrorCode
+from worker.archive import BLOCK_BYTES, CorruptArchiveError, StoppedError, check_archive
+from worker.errors import JobError
+from worker.outcome import StoredFile
+from worker.paths import is_part
+from worker.storage.faults import storage_errors
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_FILE_MODE = 0o666
+"""Less the process's umask: other systems read the files."""
+_NO_DIRECTORY = frozenset({errno.ENOTDIR, errno.ELOOP})
+
+
+class Tree:
+    """The files under a root.
+
+    Args:
+        root: An existing directory; it may be a link.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._is_mounted = root.exists() and _is_mount_point(root)
+
+    def free_bytes(self) -> int:
+        """Bytes that unprivileged writers may still use on the root's volume.
+
+        Raises:
+            JobError: STORAGE_ERROR when nobody may write there, however many are free.
+        """
+        with self._directory(PurePosixPath()) as directory:
+            volume = os.fstatvfs(directory)
+        if volume.f_flag & os.ST_RDONLY:
+            # As Linux leaves a volume whose disk has failed.
+            raise JobError(ErrorCode.STORAGE_ERROR, f"storage: the volume at {self._root} is read-only")
+        return volume.f_bavail * volume.f_frsize
+
+    def create(self, path: PurePosixPath, flags: int) -> int:
+        """Open a new file, making its directories; fits `open` as an opener for the modes `x`."""
+        with self._directory(path.parent, make=True) as directory:
+            return os.open(path.name, flags | os.O_NOFOLLOW, _FILE_MODE, dir_fd=directory)
+
+    def check(self, path: PurePosixPath, stop: threading.Event) -> None:
+        """Read a file as a zip. Raises CorruptArchiveError."""
+        with self._directory(path.parent) as directory, _open_to_read(path.name, directory) as file:
+            check_archive(file, stop)
+
+    def rename(self, path: PurePosixPath, name: str) -> None:
+        """Give a file another name in its directory, in place of what has it, and make that durable."""
+        with self._directory(path.parent) as directory:
+            os.replace(path.name, name, src_dir_fd=directory, dst_dir_fd=directory)
+            os.fsync(directory)
+
+    def remove(self, path: PurePosixPath) -> None:
+        """Remove a file, if it is there."""
+        with suppress(FileNotFoundError), self._directory(path.parent) as directory:
+            os.unlink(path.name, dir_fd=directory)
+
+    def inspect(self, path: PurePosixPath, stop: threading.Event) -> StoredFile | None:
+        """Give a file if it is there, whole and sound, and make sure that it is durable."""
+        try:
+            with self._directory(path.parent) as directory:
+                with _open_to_read(path.name, directory) as file:
+                    found = _read_sound(file, path, stop)
+                os.fsync(directory)
+        except (FileNotFoundError, PermissionError, CorruptArchiveError):
+            return None
+        except OSError as exc:
+            if exc.errno != errno.ELOOP:
+                raise
+            # A link in the file's place is as good as nothing: a rename replaces it, not what it leads to.
+            return None
+        return found
+
+    def sweep(self, written_before: float, stop: threading.Event) -> int:
+        """Remove incomplete files that nobody has written to since a Unix time; gives their number."""
+        removed = 0
+        for path in self._days():
+            if stop.is_set():
+                break
+            # What another pod removes meanwhile is gone; what we may not enter is not ours.
+            with suppress(FileNotFoundError, PermissionError), self._directory(path) as directory:
+                removed += _sweep_day(path, directory, written_before)
+        return removed
+
+    def _days(self) -> Iterator[PurePosixPath]:
+        for app_id in self._subdirectories(PurePosixPath()):
+            yield from self._subdirectories(app_id)
+
+    def _subdirectories(self, path: PurePosixPath) -> list[PurePosixPath]:
+        with (
+            suppress(FileNotFoundError, PermissionError),
+            self._directory(path) as directory,
+            os.scandir(directory) as entries,
+        ):
+            return [path / entry.name for entry in entries if _may_be_ours(entry)]
+        return []
+
+    @contextmanager
+    def _directory(self, path: PurePosixPath, *, make: bool = False) -> Iterator[int]:
+        """Hold a descriptor of a directory under the root."""
+        directory = self._open_root()
+        try:
+            for name in path.parts:
+                if make:
+                    _make_directory(name, directory)
+                parent, directory = directory, _enter(name, directory)
+                os.close(parent)
+            yield directory
+        finally:
+            os.close(directory)
+
+    def _open_root(self) -> int:
+        with storage_errors(self._root):
+            root = os.open(self._root, _DIRECTORY)
+        if self._is_mounted and not _is_mounted_at(root):
+            os.close(root)
+            # Files written now would land on the disk below and be out of sight once the volume is back.
+            raise JobError(ErrorCode.STORAGE_ERROR, f"storage: the volume is not mounted at {self._root}")
+        return root
+
+
+def _is_mount_point(path: Path) -> bool:
+    directory = os.open(path, _DIRECTORY)
+    try:
+        return _is_mounted_at(directory)
+    finally:
+        os.close(directory)
+
+
+def _is_mounted_at(directory: int) -> bool:
+    return os.fstat(directory).st_dev != os.stat("..", dir_fd=directory).st_dev
+
+
+def _make_directory(name: str, parent: int) -> None:
+    """Make a directory, unless it is there, and make its name durable before anything lies in it."""
+    with suppress(FileExistsError):
+        os.mkdir(name, dir_fd=parent)
+        os.fsync(parent)
+
+
+def _enter(name: str, parent: int) -> int:
+    try:
+        return os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+    except OSError as exc:
+        if exc.errno not in _NO_DIRECTORY:
+            raise
+        raise JobError(ErrorCode.STORAGE_ERROR, f"storage: {name} is a link or no directory") from exc
+
+
+def _open_to_read(name: str, directory: int) -> BinaryIO:
+    return open(name, "rb", opener=lambda name, _: os.open(name, _READ, dir_fd=directory))
+
+
+def _read_sound(file: BinaryIO, path: PurePosixPath, stop: threading.Event) -> StoredFile:
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        raise CorruptArchiveError("is no regular file")
+    check_archive(file, stop)
+    sha256 = _sha256(file, stop)
+    # Whoever wrote it may have died before this: the outcome vouches for a durable file.
+    os.fsync(file.fileno())
+    return StoredFile(path=str(path), size_bytes=file.tell(), sha256=sha256, reused=True)
+
+
+def _sha256(file: BinaryIO, stop: threading.Event) -> str:
+    digest = hashlib.sha256()
+    file.seek(0)
+    while block := file.read(BLOCK_BYTES):
+        if stop.is_set():
+            raise StoppedError
+        digest.update(block)
+    return digest.hexdigest()
+
+
+def _may_be_ours(entry: os.DirEntry[str]) -> bool:
+    return entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
+
+
+def _sweep_day(path: PurePosixPath, directory: int, written_before: float) -> int:
+    removed = 0
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if not is_part(path / entry.name) or not entry.is_file(follow_symlinks=False):
+                continue
+            with suppress(FileNotFoundError):
+                if entry.stat(follow_symlinks=False).st_mtime < written_before:
+                    os.unlink(entry.name, dir_fd=directory)
+                    removed += 1
+    return removed
