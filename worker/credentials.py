@@ -1,7 +1,7 @@
 """The secret keys of the developer accounts: a directory with one file per appId."""
 
 import os
-from dataclasses import dataclass
+import stat
 from pathlib import Path
 
 from schemas import ErrorCode
@@ -9,30 +9,20 @@ from worker.errors import JobError
 
 MAX_KEY_BYTES = 4096
 
-# Identity and time of the file that a path leads to now. A swapped symlink, which is how Kubernetes
-# updates a mounted Secret, leads to another inode.
-_Version = tuple[int, int, int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class _CachedKey:
-    version: _Version
-    secret: str
-
-    def __repr__(self) -> str:
-        return "_CachedKey(***)"
+# Not to block on a pipe that somebody put in a key's place.
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class KeyDirectory:
-    """Reads keys by appId and reads a file again once it has changed.
+    """Reads keys by appId, each time anew: a key that was rotated counts from the next request on.
 
-    The files are tiny and lie on a local or memory file system (a mounted Secret), so they are read
-    on the event loop: a `stat` there costs less than a hop to a thread.
+    Nothing is kept, so no mark of change can be missed (a file's times have the grain of the kernel's
+    clock) and no key stays in memory longer than its request. The files are tiny and lie on a local or
+    memory file system (a mounted Secret): to read one takes less than a hop to a thread.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._cache: dict[str, _CachedKey] = {}
 
     def names(self) -> list[str]:
         """Name the files that may be keys; hidden ones are none, such as those of a Kubernetes mount.
@@ -42,56 +32,72 @@ class KeyDirectory:
         """
         return sorted(path.name for path in self._directory.iterdir() if not path.name.startswith("."))
 
-    def read(self, app_id: str, *, fresh: bool = False) -> str:
+    def read(self, app_id: str) -> str:
         """Give the secret key of an account.
 
         Args:
             app_id: A valid appId: its character set keeps the file inside the directory.
-            fresh: Read the file even when it looks unchanged, as after a 401.
 
         Raises:
-            JobError: UNKNOWN_APP when there is no usable key.
+            JobError: UNKNOWN_APP when there is no usable key, STORAGE_ERROR when the directory or an
+                existing file cannot be read.
         """
         path = self._directory / app_id
         try:
-            version = _version(path)
-            cached = self._cache.get(app_id)
-            if cached is None or cached.version != version or fresh:
-                cached = self._cache[app_id] = _CachedKey(version, _read_secret(path))
+            return _secret(_content(path))
+        except FileNotFoundError as exc:
+            if not self._directory.is_dir():
+                raise _unreadable(app_id, exc) from exc
+            raise _unknown(app_id, "there is no key file for this account") from exc
         except OSError as exc:
-            self._cache.pop(app_id, None)
-            raise _unknown(app_id, _reason(exc)) from exc
+            raise _unreadable(app_id, exc) from exc
         except ValueError as exc:
-            self._cache.pop(app_id, None)
             raise _unknown(app_id, str(exc)) from None
-        return cached.secret
 
 
-def _version(path: Path) -> _Version:
-    stat = path.stat()
-    return stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_size
+def _content(path: Path) -> bytes:
+    try:
+        return _read(path)
+    except FileNotFoundError:
+        # Kubernetes removes the old files right after it has swapped the link to the new ones, which may
+        # be just between our following the link and opening the file.
+        return _read(path)
 
 
-def _read_secret(path: Path) -> str:
-    with path.open("rb") as file:
-        raw = file.read(MAX_KEY_BYTES + 1)
+def _read(path: Path) -> bytes:
+    descriptor = os.open(path, _READ)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("the key file is no regular file")
+        return os.read(descriptor, MAX_KEY_BYTES + 1)
+    finally:
+        os.close(descriptor)
+
+
+def _secret(raw: bytes) -> str:
     if len(raw) > MAX_KEY_BYTES:
         raise ValueError(f"the key file is larger than {MAX_KEY_BYTES} bytes")
-    try:
-        secret = raw.decode().removesuffix("\n").removesuffix("\r")
-    except UnicodeDecodeError:
-        # The original error shows the bytes, that is the key.
-        raise ValueError("the key file is not UTF-8 text") from None
+    text = _decoded(raw)
+    if text is None:
+        raise ValueError("the key file is not UTF-8 text")
+    secret = text.removesuffix("\r\n") if text.endswith("\r\n") else text.removesuffix("\n")
     if not secret:
         raise ValueError("the key file is empty")
     return secret
 
 
-def _reason(exc: OSError) -> str:
-    if isinstance(exc, FileNotFoundError):
-        return "no key file for this account"
-    return f"the key file cannot be read: {os.strerror(exc.errno or 0)}"
+def _decoded(raw: bytes) -> str | None:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        # Nothing may be raised from here: this error holds the key.
+        return None
 
 
 def _unknown(app_id: str, reason: str) -> JobError:
     return JobError(ErrorCode.UNKNOWN_APP, f"{reason} ({app_id})")
+
+
+def _unreadable(app_id: str, exc: OSError) -> JobError:
+    reason = os.strerror(exc.errno or 0)
+    return JobError(ErrorCode.STORAGE_ERROR, f"the key file cannot be read ({app_id}): {reason}")

@@ -20,8 +20,8 @@ log = structlog.stdlib.get_logger(__name__)
 class Keys(Protocol):
     """Where the secret keys of the accounts are read."""
 
-    def read(self, app_id: str, *, fresh: bool = False) -> str:
-        """Give an account's key; `fresh` reads it again even if it looks unchanged."""
+    def read(self, app_id: str) -> str:
+        """Give an account's key as it is now."""
         ...
 
 
@@ -96,7 +96,7 @@ class Downloader:
             if error.code is not ErrorCode.UNAUTHORIZED:
                 raise
         # The key may have been rotated since it was read.
-        return await self._transfer(job, self._keys.read(job.app_id, fresh=True))
+        return await self._transfer(job, self._keys.read(job.app_id))
 
     async def _transfer(self, job: DownloadJob, secret_key: str) -> StoredFile:
         clock = asyncio.get_running_loop().time
