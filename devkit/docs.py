@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from schemas import ErrorCode
+from worker import inventory
 from worker.families import Entry
 from worker.intake import Ending
 from worker.metrics import COMPLETED, FAILED, OK, Metrics
@@ -139,6 +140,7 @@ def simulator_page() -> str:
 
 PAGES: Mapping[str, Callable[[], str]] = {
     "docs/metrics.md": metrics_page,
+    "docs/settings.md": inventory.markdown,
     "docs/simulator.md": simulator_page,
 }
 """What is made, by path in the repository."""

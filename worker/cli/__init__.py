@@ -2,37 +2,68 @@
 
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from functools import cache
+from importlib import import_module
+from typing import NoReturn, cast
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from worker import logs
-from worker.cli.check import check
-from worker.cli.config import config
-from worker.cli.dead import dead
 from worker.cli.exits import BROKER, FAILED, SETTINGS
-from worker.cli.fetch import fetch
 from worker.cli.manual import help_of
-from worker.cli.results import results
-from worker.cli.run import run
-from worker.cli.sign import sign
-from worker.cli.simulate import simulate
-from worker.cli.submit import submit
-from worker.cli.version import version
 from worker.errors import BrokerError, JobError
 from worker.settings import SettingsError
 
+COMMANDS = (
+    "run",
+    "check",
+    "config",
+    "top",
+    "submit",
+    "results",
+    "fetch",
+    "dead",
+    "sign",
+    "simulate",
+    "version",
+)
+"""The commands; each is the object of its name in the module of its name."""
+
+
+_Command = TyperCommand | TyperGroup
+
+
+class _Commands(TyperGroup):
+    """Imports a command once it is asked for: all of them would take a second, also from each completion."""
+
+    def list_commands(self, ctx: object) -> list[str]:  # noqa: ARG002 - typer calls it so
+        return list(COMMANDS)
+
+    def get_command(self, ctx: object, cmd_name: str) -> _Command | None:  # noqa: ARG002 - as above
+        return _load(cmd_name) if cmd_name in COMMANDS else None
+
+
 cli = typer.Typer(
     name="ccfs-worker",
+    cls=_Commands,
     help="Moves call records from CC-FS to shared storage: RabbitMQ jobs in, verified files out.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
+    # A group whose commands come later has to have a callback.
+    callback=lambda: None,
 )
 
-for command in (run, check, config, submit, results, fetch, sign, simulate, version):
-    cli.command(help=help_of(command))(command)
-cli.add_typer(dead, name="dead")
+
+@cache
+def _load(name: str) -> _Command:
+    made = getattr(import_module(f"worker.cli.{name}"), name)
+    if isinstance(made, typer.Typer):
+        return typer.main.get_group(made)
+    alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
+    alone.command(name, help=help_of(made))(made)
+    return cast("TyperCommand", typer.main.get_command(alone))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

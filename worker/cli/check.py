@@ -12,10 +12,11 @@ from worker.finding import Finding
 
 
 def check(output_format: OutputOption = Output.TEXT) -> None:
-    """Try out all that a worker depends on here: settings, broker, storage, keys, CC-FS, clock.
+    """Try out all that a worker depends on here.
 
-    One line each, and what to do where something is wrong. Changes nothing: what is tried on the storage is
-    removed again, and no job is taken. Ends with 1 when something is wrong.
+    Settings, broker, storage, keys, CC-FS, clock: one line each, and what to do where something is wrong.
+    Changes nothing: what is tried on the storage is removed again, and no job is taken. Ends with 1 when
+    something is wrong.
 
     Examples:
         ccfs-worker check

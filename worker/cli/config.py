@@ -18,9 +18,9 @@ def config(
         bool, typer.Option("--markdown", help="The reference of all settings instead, as a Markdown page.")
     ] = False,
 ) -> None:
-    """Show the settings in effect and where each comes from; passwords are masked.
+    """Show the settings in effect and where each comes from.
 
-    Ends with 2 when a worker could not start with them.
+    Passwords are masked. Ends with 2 when a worker could not start with them.
 
     Examples:
         ccfs-worker config

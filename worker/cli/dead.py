@@ -103,7 +103,9 @@ def list_(
     limit: LimitOption = _LIMIT,
     output_format: OutputOption = Output.TEXT,
 ) -> None:
-    """List the parked messages, the oldest first. They stay where they are.
+    """List the parked messages, the oldest first.
+
+    They stay where they are.
 
     Examples:
         ccfs-worker dead list
@@ -128,7 +130,9 @@ def show(
     limit: LimitOption = _LIMIT,
     output_format: OutputOption = Output.TEXT,
 ) -> None:
-    """Show a parked message whole: why it lies there, its headers, its body. It stays where it is.
+    """Show a parked message whole.
+
+    Why it lies there, its headers, its body. It stays where it is.
 
     Examples:
         ccfs-worker dead show app1/20260131_9239cb50.zip
@@ -154,10 +158,11 @@ def replay(
     limit: LimitOption = _LIMIT,
     output_format: OutputOption = Output.TEXT,
 ) -> None:
-    """Put parked messages back into the queue of jobs, where they start over at their first attempt.
+    """Put parked messages back into the queue of jobs.
 
-    A message is removed here only once the broker has confirmed its copy there: if this is interrupted, a
-    job may run twice, but none is lost. An invalid job comes back unless the worker has learnt to read it.
+    They start over there at their first attempt. A message is removed here only once the broker has confirmed
+    its copy there: if this is interrupted, a job may run twice, but none is lost. An invalid job comes back
+    unless the worker has learnt to read it.
 
     Examples:
         ccfs-worker dead replay app1/20260131_9239cb50.zip
@@ -264,6 +269,8 @@ def _found_or_exit(seen: _Seen, job_ids: list[str]) -> None:
 
 
 dead = typer.Typer(
+    name="dead",
+    add_completion=False,
     help="Look at the parked messages, put them back into the queue of jobs, or drop them.",
     no_args_is_help=True,
     rich_markup_mode="rich",

@@ -47,10 +47,10 @@ def fetch(
     ] = None,
     output_format: OutputOption = Output.TEXT,
 ) -> None:
-    """Download one file as the worker would, without a broker: one attempt, checked and stored the same way.
+    """Download one file as the worker would, without a broker.
 
-    Ends with 1 when that fails, with the error code that the job's outcome would have. A good file that is
-    already there is not downloaded again.
+    One attempt, checked and stored the same way. Ends with 1 when that fails, with the error code that the
+    job's outcome would have. A good file that is already there is not downloaded again.
 
     Examples:
         ccfs-worker fetch app1 20260131_9239cb50.zip

@@ -40,9 +40,10 @@ def results(
     ] = None,
     output_format: OutputOption = Output.TEXT,
 ) -> None:
-    """Follow outcomes live, from now on until Ctrl-C.
+    """Follow outcomes live.
 
-    They are copies: whoever consumes the results loses none. What was published before is not shown.
+    From now on until Ctrl-C. They are copies: whoever consumes the results loses none. What was published
+    before is not shown.
 
     Examples:
         ccfs-worker results --app app1

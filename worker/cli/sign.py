@@ -38,10 +38,11 @@ def sign(
     ] = False,
     output_format: OutputOption = Output.TEXT,
 ) -> None:
-    """Show what the worker would send to CC-FS for a file, and what of it is signed. Sends nothing.
+    """Show the signed request for a file, for support cases.
 
-    The key is never shown, and the signature only in part unless told otherwise. After a 401, compare the
-    canonical request line by line with what CC-FS's side computes.
+    What the worker would send to CC-FS, and what of it is signed; nothing is sent. The key is never shown,
+    and the signature only in part unless told otherwise. After a 401, compare the canonical request line by
+    line with what CC-FS's side computes.
 
     Examples:
         ccfs-worker sign app1 20260131_9239cb50.zip
