@@ -2,7 +2,7 @@
 
 import json
 import re
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import Any
 
 import pytest
@@ -17,13 +17,13 @@ from schemas import (
     DownloadCompleted,
     DownloadFailed,
     DownloadJob,
-    ErrorCode,
     Outcome,
     examples,
     read_outcome,
 )
 from schemas.documents import MODELS, json_schema
 from tests.malformed import MALFORMED
+from tests.messages import app_ids, completed, failed, file_names
 from worker.job import Envelope, read_job
 
 
@@ -37,43 +37,6 @@ ECMA = extend(Draft202012Validator, {"pattern": _pattern})  # type: ignore[no-un
 SCHEMAS: dict[type[BaseModel], Any] = {model: ECMA(json_schema(model)) for model in MODELS}
 OF_STATUS: dict[object, type[BaseModel]] = {"completed": DownloadCompleted, "failed": DownloadFailed}
 
-app_ids = st.from_regex(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", fullmatch=True)
-file_names = st.builds(
-    lambda day, response_id: f"{day:%Y%m%d}_{response_id}.zip".rjust(13 + len(response_id), "0"),
-    st.dates(),
-    st.from_regex(r"[A-Za-z0-9-]{1,36}", fullmatch=True),
-)
-moments = st.datetimes(datetime(1970, 1, 1), datetime(9000, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
-lines = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=500)
-shared: dict[str, st.SearchStrategy[Any]] = {
-    "job_id": st.text(min_size=1, max_size=255),
-    "attempts": st.integers(1, 10**9),
-    "started_at": moments,
-    "finished_at": moments,
-    "worker": st.text(max_size=64),
-}
-completed = st.fixed_dictionaries(
-    {
-        **shared,
-        "app_id": app_ids,
-        "bill_file_name": file_names,
-        "path": st.builds(lambda app, name: f"{app}/{name[:8]}/{name}", app_ids, file_names),
-        "size_bytes": st.integers(0, 2**63),
-        "sha256": st.from_regex(r"[0-9a-f]{64}", fullmatch=True),
-        "reused": st.booleans(),
-    }
-).map(lambda fields: DownloadCompleted(**fields))
-failed = st.fixed_dictionaries(
-    {
-        **shared,
-        "app_id": st.none() | app_ids,
-        "bill_file_name": st.none() | file_names,
-        "error_code": st.sampled_from(ErrorCode),
-        "error_message": lines,
-        "result_code": st.none() | lines,
-        "http_status": st.none() | st.integers(0, 999),
-    }
-).map(lambda fields: DownloadFailed(**fields))
 bodies = (completed | failed).map(lambda outcome: json.loads(outcome.to_json()))
 
 awkward = st.sampled_from(
@@ -102,7 +65,7 @@ def bent(texts: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     )
 
 
-jobs = st.fixed_dictionaries(
+job_bodies = st.fixed_dictionaries(
     {},
     optional={
         "appId": app_ids | bent(app_ids) | json_values,
@@ -121,7 +84,7 @@ def is_real_date(text: str) -> bool:
     return True
 
 
-@given(jobs)
+@given(job_bodies)
 def test_a_job_is_read_exactly_if_its_schema_admits_it_and_its_date_is_real(fields: dict[str, Any]) -> None:
     admitted = SCHEMAS[DownloadJob].is_valid(fields) and is_real_date(fields["billFileName"])
 

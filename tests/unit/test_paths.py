@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
-from tests.messages import jobs
 
 from schemas import DownloadJob
 from schemas.types import FilePath
+from tests.messages import jobs
 from worker.paths import final_path, is_part, part_name
 
 _NAME_MAX = 255

@@ -38,7 +38,7 @@ class Publisher:
     def __init__(self, channel: aiormq.Channel, *, timeout: float) -> None:
         self._channel = channel
         self._timeout = timeout
-        self._copies = asyncio.Lock()
+        self._copies: dict[str, asyncio.Event] = {}
 
     async def to_exchange(self, name: str, message: Content, routing_key: str) -> None:
         """Publish an event. Its `message_id` must be unique.
@@ -76,8 +76,20 @@ class Publisher:
         """Publish a copy of a job into a queue; raises as `to_exchange` does."""
         # aiormq tells by message_id which publish a returned message belongs to. Copies bear the
         # publisher's ids, which may repeat: two at once, and the wrong one would count as confirmed.
-        async with self._copies:
+        async with self._alone(message.properties.message_id or ""):
             await self.to_exchange("", message, name)
+
+    @asynccontextmanager
+    async def _alone(self, message_id: str) -> AsyncIterator[None]:
+        """Wait until no other copy with that id is on its way."""
+        while (other := self._copies.get(message_id)) is not None:
+            await other.wait()
+        self._copies[message_id] = settled = asyncio.Event()
+        try:
+            yield
+        finally:
+            del self._copies[message_id]
+            settled.set()
 
 
 @asynccontextmanager
