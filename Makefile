@@ -7,6 +7,10 @@ STAMP := .venv/.setup-done
 COMPILE := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --quiet $(if $(UPGRADE),--upgrade)
 
+ENGINE ?= docker
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+TAG ?= ccfs-worker:$(VERSION)
+
 .PHONY: help
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +63,8 @@ format: $(STAMP) ## format the code and mend what ruff can
 lock: $(STAMP) ## write the requirements locks anew (UPGRADE=1 takes newer versions)
 	$(COMPILE) --output-file requirements.lock
 	$(COMPILE) --group dev --extra otel --constraint requirements.lock --output-file requirements-dev.lock
+	$(subst compile pyproject.toml,compile --group build,$(COMPILE)) --constraint requirements-dev.lock \
+		--output-file requirements-build.lock
 	$(subst pyproject.toml,bench/peers/requirements.in,$(COMPILE)) --output-file bench/peers/requirements.lock
 
 BENCH_STAMP := .run/bench-venv/.setup-done
@@ -74,11 +80,6 @@ bench: $(STAMP) $(BENCH_STAMP) ## measure the worker beside curl and its peers, 
 .PHONY: bench-full
 bench-full: $(STAMP) $(BENCH_STAMP) ## the same with the whole sizes, for docs/performance
 	$(BIN)/python -m bench run --full $(ARGS)
-
-.PHONY: bench-fair
-bench-fair: $(STAMP) ## time one account beside the backlog of another
-	@$(BIN)/python -m devkit.broker ensure
-	@$(BIN)/python -m bench.fair
 
 .PHONY: bench-check
 bench-check: $(STAMP) $(BENCH_STAMP) ## compare the main ratios with the recorded ones, in two minutes
@@ -99,6 +100,18 @@ docs: $(STAMP) ## write the documents anew that are made from the code
 .PHONY: chart
 chart: $(STAMP) ## write the Helm chart's settings, schema and README anew
 	$(BIN)/python -m devkit.chart
+
+.PHONY: image
+image: ## build the container image (ENGINE=podman if not docker, TAG=...)
+	$(ENGINE) build --pull --tag "$(TAG)" \
+		--build-arg VERSION="$(VERSION)" \
+		--build-arg REVISION="$$(git rev-parse HEAD)" \
+		--build-arg CREATED="$$(date -u +%Y-%m-%dT%H:%M:%SZ)" .
+
+.PHONY: image-test
+image-test: $(STAMP) ## build an image from Debian packages alone and run the chart's pods with it (root on Debian)
+	$(BIN)/python -m devkit.image
+	unshare --net sh -c 'ip link set lo up && exec "$$@"' sh $(BIN)/python -m pytest -m image tests/image $(ARGS)
 
 .PHONY: broker
 broker: $(STAMP) ## run a private RabbitMQ until Ctrl-C
