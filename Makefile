@@ -81,6 +81,11 @@ bench: $(STAMP) $(BENCH_STAMP) ## measure the worker beside curl and its peers, 
 bench-full: $(STAMP) $(BENCH_STAMP) ## the same with the whole sizes, for docs/performance
 	$(BIN)/python -m bench run --full $(ARGS)
 
+.PHONY: bench-fair
+bench-fair: $(STAMP) ## time one account beside the backlog of another
+	@$(BIN)/python -m devkit.broker ensure
+	@$(BIN)/python -m bench.fair
+
 .PHONY: bench-check
 bench-check: $(STAMP) $(BENCH_STAMP) ## compare the main ratios with the recorded ones, in two minutes
 	$(BIN)/python -m bench check $(ARGS)
