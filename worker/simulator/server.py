@@ -22,8 +22,6 @@ from worker.simulator.faults import Fault, ResultCode
 from worker.simulator.options import SimulatorOptions
 from worker.simulator.requests import AnsweredRequest, ReceivedRequest
 
-_SHUTDOWN_TIMEOUT = 0.1
-"""Seconds; `stop` has cut all connections by then. aiohttp takes 0 for no limit."""
 _REMEMBERED_FILES = 100_000
 """Files whose requests are counted at most; the one not asked for the longest is forgotten first."""
 
@@ -81,7 +79,7 @@ class Simulator:
         if self._runner is not None:
             return
         server = web.Server(self._handle, access_log=None, handler_cancellation=True)
-        runner = web.ServerRunner(server, shutdown_timeout=_SHUTDOWN_TIMEOUT, handle_signals=False)
+        runner = web.ServerRunner(server, handle_signals=False)
         await runner.setup()
         try:
             tls = self._certificate.server_context() if self._certificate else None
@@ -96,6 +94,7 @@ class Simulator:
         """Cut all connections and refuse new ones, until the next `start`."""
         if self._runner is not None:
             runner, self._runner = self._runner, None
+            # Else each would be given a minute to end by itself.
             for connection in runner.server.connections if runner.server else ():
                 if connection.transport is not None:
                     connection.transport.abort()
