@@ -20,12 +20,18 @@ def client_context(
         verify: False accepts any certificate: whoever stands between us and the peer can read all.
 
     Raises:
-        OSError: A file cannot be read, or holds no PEM data (`ssl.SSLError` is an OSError).
+        OSError: A file cannot be read, holds no PEM data (`ssl.SSLError` is an OSError), or holds a key
+            that needs a password.
     """
     context = ssl.create_default_context(cafile=ca_file)
     if certificate is not None:
-        context.load_cert_chain(certificate, key)
+        context.load_cert_chain(certificate, key, _no_password)
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def _no_password() -> str:
+    # Without this OpenSSL would ask on the terminal, and a worker without one would wait for ever.
+    raise OSError("the private key is encrypted; store it without a password")

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -13,7 +13,7 @@ from schemas import ErrorCode
 from tests.adapters.authority import Authority
 from tests.adapters.raw import Peer, answering, response, serving
 from tests.adapters.samples import JOB, KEY, NOW, OpenClient, make_zip, read_all
-from worker.ccfs import open_client
+from worker.ccfs import CcfsClient, open_client
 from worker.errors import JobError
 
 FILE = make_zip(bytes(range(256)) * 40)
@@ -28,9 +28,11 @@ async def failure(client_for: OpenClient, base_url: str, **options: float) -> Jo
     return caught.value
 
 
-async def exhaust(chunks: AsyncIterator[bytes]) -> None:
-    async for _ in chunks:
-        pass
+async def read_on(client: CcfsClient, begun: asyncio.Event) -> None:
+    """Read a file and say when it has begun to come."""
+    async with client.open(JOB, KEY) as file:
+        async for _ in file.chunks:
+            begun.set()
 
 
 def too_long(missing: int) -> bytes:
@@ -200,14 +202,9 @@ async def test_reset_in_mid_body_is_truncated(client_for: OpenClient, announced:
         await arrived.wait()
         peer.reset()
 
-    async with (
-        serving(reset) as server,
-        client_for(server.base_url) as client,
-        client.open(JOB, KEY) as file,
-    ):
-        arrived.set()
+    async with serving(reset) as server, client_for(server.base_url) as client:
         with pytest.raises(JobError) as caught:
-            await exhaust(file.chunks)
+            await read_on(client, arrived)
 
     assert (caught.value.code, caught.value.http_status) == (ErrorCode.TRUNCATED, 200)
 
@@ -255,15 +252,9 @@ async def test_a_body_whose_framing_breaks_is_an_upstream_error(client_for: Open
         await peer.send(rest)
         await peer.until_hung_up()
 
-    async with (
-        serving(break_it) as server,
-        client_for(server.base_url) as client,
-        client.open(JOB, KEY) as file,
-    ):
-        assert await anext(file.chunks)
-        begun.set()
+    async with serving(break_it) as server, client_for(server.base_url) as client:
         with pytest.raises(JobError) as caught:
-            await exhaust(file.chunks)
+            await read_on(client, begun)
 
     assert (caught.value.code, caught.value.http_status) == (ErrorCode.UPSTREAM_ERROR, 200)
 

@@ -5,6 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from schemas import ErrorCode
 from tests.adapters.authority import Authority
@@ -106,3 +113,14 @@ def test_a_ca_file_that_is_none_is_refused(tmp_path: Path) -> None:
     for ca_file in (tmp_path / "ca.pem", tmp_path / "missing.pem", tmp_path):
         with pytest.raises(OSError, match=r".+"):
             client_context(ca_file=ca_file)
+
+
+def test_an_encrypted_key_is_refused_and_nobody_is_asked_for_its_password(tmp_path: Path) -> None:
+    leaf = trustme.CA().issue_cert("worker.example")
+    leaf.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
+    key = load_pem_private_key(leaf.private_key_pem.bytes(), None)
+    encrypted = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"password"))
+    (tmp_path / "key.pem").write_bytes(encrypted)
+
+    with pytest.raises(OSError, match="encrypted"):
+        client_context(certificate=tmp_path / "cert.pem", key=tmp_path / "key.pem")

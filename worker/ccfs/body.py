@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator
 import aiohttp
 
 from schemas import ErrorCode
-from worker.ccfs.answers import HTTP_OK
 from worker.ccfs.faults import after_headers
 from worker.errors import JobError
 
@@ -66,6 +65,6 @@ def _end_with_connection(response: aiohttp.ClientResponse) -> None:
     def end(closed: asyncio.Future[None]) -> None:
         closed.exception()
         if not content.is_eof() and content.exception() is None:
-            content.set_exception(JobError(ErrorCode.UPSTREAM_ERROR, _MALFORMED, http_status=HTTP_OK))
+            content.set_exception(JobError(ErrorCode.UPSTREAM_ERROR, _MALFORMED))
 
     closed.add_done_callback(end)

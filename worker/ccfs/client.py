@@ -135,6 +135,10 @@ class CcfsClient:
                 raise await self._refusal(response, head, body)
             async with aclosing(_chunks(head, body)) as chunks:
                 yield FileStream(response.content_length, chunks)
+        except JobError as error:
+            # Whatever came after it, this is how CC-FS answered.
+            error.http_status = response.status
+            raise
         finally:
             _let_go(response)
 

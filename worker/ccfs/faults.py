@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import aiohttp
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from schemas import ErrorCode
-from worker.ccfs.answers import HTTP_OK
 from worker.errors import JobError
 
 _NAMELESS: dict[type[Exception], str] = {
@@ -23,23 +23,20 @@ def before_headers() -> Iterator[None]:
     Raises:
         JobError: TIMEOUT, UPSTREAM_UNREACHABLE, or UPSTREAM_ERROR for an answer that is no HTTP.
     """
-    nonsense = ""
     try:
         yield
     except TimeoutError as exc:
         raise JobError(ErrorCode.TIMEOUT, f"CC-FS did not answer in time: {_words(exc)}") from exc
     except aiohttp.ClientResponseError as exc:
-        nonsense = exc.message
+        _forget_headers(exc)
+        raise JobError(ErrorCode.UPSTREAM_ERROR, f"CC-FS did not answer valid HTTP: {exc.message}") from exc
     except (aiohttp.ClientError, OSError) as exc:
         raise JobError(ErrorCode.UPSTREAM_UNREACHABLE, f"CC-FS cannot be reached: {_words(exc)}") from exc
-    if nonsense:
-        # Without its cause, which holds the request's headers and so its signature.
-        raise JobError(ErrorCode.UPSTREAM_ERROR, f"CC-FS did not answer valid HTTP: {nonsense}")
 
 
 @contextmanager
 def after_headers() -> Iterator[None]:
-    """Map what can go wrong while the body of a 200 comes.
+    """Map what can go wrong while the body of an answer comes.
 
     Raises:
         JobError: TIMEOUT, TRUNCATED.
@@ -47,13 +44,15 @@ def after_headers() -> Iterator[None]:
     try:
         yield
     except TimeoutError as exc:
-        raise JobError(
-            ErrorCode.TIMEOUT, f"CC-FS stopped sending: {_words(exc)}", http_status=HTTP_OK
-        ) from exc
+        raise JobError(ErrorCode.TIMEOUT, f"CC-FS stopped sending: {_words(exc)}") from exc
     except (aiohttp.ClientError, OSError) as exc:
-        raise JobError(
-            ErrorCode.TRUNCATED, f"the body broke off: {_words(exc)}", http_status=HTTP_OK
-        ) from exc
+        raise JobError(ErrorCode.TRUNCATED, f"the body broke off: {_words(exc)}") from exc
+
+
+def _forget_headers(exc: aiohttp.ClientResponseError) -> None:
+    """Take out what aiohttp puts into this error: the request's headers, and so its signature."""
+    exc.request_info = exc.request_info._replace(headers=CIMultiDictProxy(CIMultiDict()))
+    exc.args = (exc.request_info, exc.history)
 
 
 def _words(exc: Exception) -> str:

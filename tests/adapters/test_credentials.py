@@ -1,0 +1,191 @@
+"""Keys are read as they are now, and never shown."""
+
+import errno
+import os
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from schemas import ErrorCode
+from tests.adapters.syscalls import fail
+from worker.credentials import MAX_KEY_BYTES, KeyDirectory
+from worker.errors import JobError
+
+SECRET = "1qaz2wsx3edc4rfv5tgb"
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> KeyDirectory:
+    return KeyDirectory(tmp_path)
+
+
+def failure(keys: KeyDirectory, app_id: str = "app1") -> JobError:
+    with pytest.raises(JobError) as caught:
+        keys.read(app_id)
+    return caught.value
+
+
+KEPT = {
+    "plain": (SECRET, SECRET),
+    "a trailing newline": (f"{SECRET}\n", SECRET),
+    "a trailing newline of Windows": (f"{SECRET}\r\n", SECRET),
+    "of two newlines the last": (f"{SECRET}\n\n", f"{SECRET}\n"),
+    "a carriage return alone": (f"{SECRET}\r", f"{SECRET}\r"),
+    "blanks around it": (f" {SECRET} \n", f" {SECRET} "),
+    "no ASCII": ("ключ-钥匙\n", "ключ-钥匙"),
+    "the longest": ("k" * MAX_KEY_BYTES, "k" * MAX_KEY_BYTES),
+}
+
+
+@pytest.mark.parametrize(("content", "key"), KEPT.values(), ids=KEPT.keys())
+def test_a_key_is_what_its_file_holds_less_one_newline(
+    keys: KeyDirectory, tmp_path: Path, content: str, key: str
+) -> None:
+    (tmp_path / "app1").write_bytes(content.encode())
+
+    assert keys.read("app1") == key
+
+
+@given(key=st.text(min_size=1, max_size=300).filter(lambda key: not key.endswith(("\n", "\r"))))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_key_can_be_kept(keys: KeyDirectory, tmp_path: Path, key: str) -> None:
+    (tmp_path / "app1").write_bytes(key.encode() + b"\n")
+
+    assert keys.read("app1") == key
+
+
+def test_each_account_has_its_own(keys: KeyDirectory, tmp_path: Path) -> None:
+    (tmp_path / "app1").write_text("one")
+    (tmp_path / "app2").write_text("two")
+
+    assert [keys.read("app1"), keys.read("app2")] == ["one", "two"]
+
+
+def test_a_key_written_anew_counts_at_once(keys: KeyDirectory, tmp_path: Path) -> None:
+    """Even one of the same size at the same time: nothing about the file tells that it changed."""
+    file = tmp_path / "app1"
+    file.write_text("first-key")
+    os.utime(file, (1, 1))
+    assert keys.read("app1") == "first-key"
+
+    file.write_text("other-key")
+    os.utime(file, (1, 1))
+
+    assert keys.read("app1") == "other-key"
+
+
+def mount_secret(directory: Path, version: str, **keys: str) -> None:
+    """Put keys into a directory as the kubelet does: files behind a link that is swapped in one step."""
+    data = directory / f"..{version}"
+    data.mkdir()
+    for app_id, key in keys.items():
+        (data / app_id).write_text(key)
+        if not (directory / app_id).is_symlink():
+            (directory / app_id).symlink_to(f"..data/{app_id}")
+    (directory / "..data_tmp").symlink_to(data.name)
+    (directory / "..data_tmp").replace(directory / "..data")
+
+
+def test_a_secret_that_kubernetes_swaps_counts_at_once(keys: KeyDirectory, tmp_path: Path) -> None:
+    mount_secret(tmp_path, "2026_01_31_08", app1="first")
+    assert keys.read("app1") == "first"
+
+    mount_secret(tmp_path, "2026_01_31_09", app1="second", app2="new")
+
+    assert [keys.read("app1"), keys.read("app2")] == ["second", "new"]
+    assert keys.names() == ["app1", "app2"]
+
+
+def test_an_account_taken_away_is_unknown(keys: KeyDirectory, tmp_path: Path) -> None:
+    (tmp_path / "app1").write_text(SECRET)
+    assert keys.read("app1") == SECRET
+    (tmp_path / "app1").unlink()
+
+    error = failure(keys)
+
+    assert error.code is ErrorCode.UNKNOWN_APP
+    assert "app1" in error.message
+
+
+UNUSABLE = {
+    "empty": (b"", "empty"),
+    "a newline alone": (b"\n", "empty"),
+    "too large": (b"k" * (MAX_KEY_BYTES + 1), "larger than 4096 bytes"),
+    "no text": (b"\xff\xfe" + SECRET.encode(), "not UTF-8"),
+}
+
+
+@pytest.mark.parametrize(("content", "says"), UNUSABLE.values(), ids=UNUSABLE.keys())
+def test_a_file_that_holds_no_key_makes_the_account_unknown(
+    keys: KeyDirectory, tmp_path: Path, content: bytes, says: str
+) -> None:
+    (tmp_path / "app1").write_bytes(content)
+
+    error = failure(keys)
+
+    assert error.code is ErrorCode.UNKNOWN_APP
+    assert says in error.message
+    assert "app1" in error.message
+
+
+def test_what_is_no_file_makes_the_account_unknown_and_holds_nobody_up(
+    keys: KeyDirectory, tmp_path: Path
+) -> None:
+    (tmp_path / "directory").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "endless").symlink_to("/dev/zero")
+
+    for app_id in ("directory", "pipe", "endless"):
+        error = failure(keys, app_id)
+        assert error.code is ErrorCode.UNKNOWN_APP
+        assert "no regular file" in error.message
+
+
+def test_keys_that_cannot_be_read_are_tried_again(tmp_path: Path) -> None:
+    """A Secret that is not mounted, or with the wrong mode, must not cost all jobs in the queue."""
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").write_text(SECRET)
+
+    for keys in (KeyDirectory(tmp_path / "missing"), KeyDirectory(tmp_path / "file")):
+        assert failure(keys).code is ErrorCode.STORAGE_ERROR
+    assert failure(KeyDirectory(tmp_path), "loop").code is ErrorCode.STORAGE_ERROR
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.EMFILE])
+def test_a_key_that_cannot_be_opened_is_tried_again(keys: KeyDirectory, tmp_path: Path, number: int) -> None:
+    (tmp_path / "app1").write_text(SECRET)
+    with ThreadPoolExecutor(1) as thread:
+        fail(thread, "openat", number)
+        error = thread.submit(failure, keys).result()
+
+    assert error.code is ErrorCode.STORAGE_ERROR
+    assert os.strerror(number) in error.message
+
+
+def chain(error: BaseException | None) -> list[BaseException]:
+    """An exception and all that led to it, hidden ones included."""
+    return [] if error is None else [error, *chain(error.__cause__), *chain(error.__context__)]
+
+
+@pytest.mark.parametrize("content", [b"\xff" + SECRET.encode(), SECRET.encode() * 1000])
+def test_no_key_is_in_an_error_or_in_what_led_to_it(
+    keys: KeyDirectory, tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "app1").write_bytes(content)
+
+    error = failure(keys)
+
+    shown = "".join(traceback.format_exception(error))
+    shown += "".join(f"{link!r} {link} {vars(link)} {link.args}" for link in chain(error))
+    assert SECRET not in shown
+
+
+def test_no_key_is_in_the_directorys_repr(keys: KeyDirectory, tmp_path: Path) -> None:
+    (tmp_path / "app1").write_text(SECRET)
+    keys.read("app1")
+
+    assert SECRET not in f"{keys!r} {vars(keys)}"
