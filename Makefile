@@ -31,6 +31,10 @@ test: $(STAMP) ## run all tests (AMQP=amqp://... as above; ARGS=... for pytest)
 	@$(BIN)/python -m devkit.broker ensure
 	$(BIN)/python -m pytest $(ARGS)
 
+.PHONY: test-brokers
+test-brokers: $(STAMP) ## run what needs RabbitMQ on several versions of it (RABBITMQ="trixie sid" chooses)
+	@$(BIN)/python -m devkit.versions $(ARGS)
+
 .PHONY: faults
 faults: $(STAMP) ## run the whole fault suite (ARGS=... for pytest)
 	@$(BIN)/python -m devkit.broker ensure

@@ -15,7 +15,7 @@ from typing import Self
 import trustme
 
 from bench.payload import Payload
-from devkit import server
+from devkit import system
 from devkit.leash import Leashed
 from worker.ccfs import DOWNLOAD_PATH
 
@@ -89,9 +89,9 @@ def ensure() -> str:
     Raises:
         SystemExit: There is none and it cannot be installed.
     """
-    if (found := shutil.which("nginx", path=server.search_path())) is None:
-        server.install_package("nginx")
-        found = shutil.which("nginx", path=server.search_path())
+    if (found := shutil.which("nginx", path=system.search_path())) is None:
+        system.install_package("nginx")
+        found = shutil.which("nginx", path=system.search_path())
     if found is None:
         raise SystemExit("The benchmark needs nginx as its file server: install it (apt-get install nginx).")
     return found
@@ -122,7 +122,7 @@ class FileServer:
         configuration = str(self._folder / "nginx.conf")
         command = [self._program, "-e", str(self._folder / "error.log"), "-c", configuration]
         self._nginx = Leashed(
-            command, env={"PATH": server.search_path()}, output=self._folder / "startup.log"
+            command, env={"PATH": system.search_path()}, output=self._folder / "startup.log"
         )
         self._await_service(self._nginx)
         return self

@@ -13,7 +13,7 @@ import tempfile
 import tomllib
 from pathlib import Path
 
-from devkit import server
+from devkit import system
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGE = "localhost/ccfs-worker:test"
@@ -91,8 +91,8 @@ def build(podman: Podman) -> None:
         RuntimeError: a step failed; the text holds what it said.
     """
     for program, package in _PROGRAMS.items():
-        if shutil.which(program, path=server.search_path()) is None:
-            server.install_package(package)
+        if shutil.which(program, path=system.search_path()) is None:
+            system.install_package(package)
     if not podman.has(_BASE):
         _bootstrap(podman)
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
@@ -128,7 +128,7 @@ def _mirror() -> str:
 def _run(*words: str) -> str:
     done = subprocess.run(
         words,
-        env={**os.environ, "PATH": server.search_path()},
+        env={**os.environ, "PATH": system.search_path()},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

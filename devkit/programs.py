@@ -1,25 +1,30 @@
-"""Finds the programs that judge what we show, and installs them where allowed."""
+"""Finds programs that tests and devkit need beside RabbitMQ, and installs them where allowed."""
 
 import os
 import shutil
 from collections.abc import Mapping
 
-from devkit import server
+from devkit import system
 
-_PACKAGES: Mapping[str, str] = {"chromium": "chromium", "prometheus": "prometheus", "promtool": "prometheus"}
+_PACKAGES: Mapping[str, str] = {
+    "chromium": "chromium",
+    "mmdebstrap": "mmdebstrap",
+    "prometheus": "prometheus",
+    "promtool": "prometheus",
+}
 """By program, the Debian package that has it."""
 
 
 def find(name: str) -> str:
-    """Finds `chromium`, `prometheus` or `promtool`, or installs it with apt-get when run as root.
+    """Finds a program of `_PACKAGES`, or installs it with apt-get when run as root.
 
     Raises:
         SystemExit: it is not there and cannot be installed; the text says what to do.
     """
-    path = server.search_path()
+    path = system.search_path()
     found = shutil.which(name, path=path)
     if found is None and os.geteuid() == 0 and shutil.which("apt-get", path=path):
-        server.install_package(_PACKAGES[name])
+        system.install_package(_PACKAGES[name])
         found = shutil.which(name, path=path)
     if found is None:
         raise SystemExit(

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from devkit import server
+from devkit import server, system
 from devkit.leash import Leashed
 
 _HOST = "127.0.0.1"
@@ -79,7 +79,7 @@ class PrivateRabbitMQ:
             conf: further lines of `rabbitmq.conf`, such as `consumer_timeout = 5000`.
             tls: files for a TLS listener beside the plain one.
         """
-        self._scripts = server.ensure()
+        self._installation = server.ensure()
         self._port, self._tls_port, self._dist_port = _free_ports(3)
         self._ports = (self._port, self._tls_port) if tls else (self._port,)
         self._folder = Path(tempfile.mkdtemp(prefix="rmq-"))
@@ -112,7 +112,7 @@ class PrivateRabbitMQ:
         """
         if self.running:
             return
-        command = [str(self._scripts / "rabbitmq-server")]
+        command = self._installation.command("rabbitmq-server")
         self._node = Leashed(command, env=self._node_env(), output=self._folder / "startup.log")
         try:
             self._await_service(self._node)
@@ -156,7 +156,7 @@ class PrivateRabbitMQ:
             RuntimeError: it failed; the text says how.
         """
         done = subprocess.run(
-            [str(self._scripts / "rabbitmqctl"), "--quiet", "--node", _NODE, *words],
+            self._installation.command("rabbitmqctl", "--quiet", "--node", _NODE, *words),
             env=self._ctl_env(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -175,12 +175,12 @@ class PrivateRabbitMQ:
 
     def _base_env(self) -> dict[str, str]:
         # Nothing else is inherited: a RABBITMQ_* or ERL_* of the user's must not reach this node.
-        return {"PATH": server.search_path(), "HOME": str(self._folder), "LANG": "C.UTF-8"}
+        return {"PATH": system.search_path(), "HOME": str(self._folder), "LANG": "C.UTF-8"}
 
     def _ctl_env(self) -> dict[str, str]:
         # As ERL_FLAGS they also reach the little VM that rabbitmqctl starts only to have an epmd running.
         return self._base_env() | {
-            "ERL_FLAGS": f"-start_epmd false -erl_epmd_port {self._dist_port} -dist_listen false"
+            "ERL_AFLAGS": f"-start_epmd false -erl_epmd_port {self._dist_port} -dist_listen false"
         }
 
     def _node_env(self) -> dict[str, str]:

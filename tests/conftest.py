@@ -21,6 +21,16 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("unhurried")
 
 
+_BROKER_FIXTURES = {"rabbitmq", "broker_url", "node"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need RabbitMQ, so that they can be run on several versions of it."""
+    for item in items:
+        if _BROKER_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker("broker")
+
+
 @pytest.fixture(scope="session")
 def rabbitmq() -> Iterator[Broker]:
     """The run's one broker: that of `AMQP`, else a private node, started when first asked for."""

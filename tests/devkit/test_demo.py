@@ -76,6 +76,7 @@ def test_every_job_of_the_demo_ends_as_it_shows(folder: Path, rabbitmq: Broker) 
         assert "ccfs.demo." not in rabbitmq.node.rabbitmqctl("list_exchanges", "name")
 
 
+@pytest.mark.broker
 @pytest.mark.skipif(server.find() is None, reason="needs a RabbitMQ server on this machine")
 def test_ctrl_c_leaves_nothing_behind(folder: Path) -> None:
     """A terminal tells the demo and all that it started in its group, and the impatient press twice."""
@@ -93,6 +94,7 @@ def test_ctrl_c_leaves_nothing_behind(folder: Path) -> None:
     assert not list(folder.iterdir())
 
 
+@pytest.mark.broker
 @pytest.mark.skipif(server.find() is None, reason="needs a RabbitMQ server on this machine")
 def test_a_killed_demo_leaves_nothing_running(folder: Path) -> None:
     demo = start(folder, 5000)

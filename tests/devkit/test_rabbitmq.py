@@ -19,9 +19,12 @@ from aiormq.exceptions import AMQPConnectionError
 from devkit import server
 from devkit.rabbitmq import BrokerStartError, PrivateRabbitMQ, TlsFiles
 
-pytestmark = pytest.mark.skipif(
-    "AMQP" in os.environ and server.find() is None, reason="needs a RabbitMQ server on this machine"
-)
+pytestmark = [
+    pytest.mark.broker,
+    pytest.mark.skipif(
+        "AMQP" in os.environ and server.find() is None, reason="needs a RabbitMQ server on this machine"
+    ),
+]
 
 GONE_WITHIN = 10.0
 QUORUM: FieldTable = {"x-queue-type": "quorum"}

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from devkit import server
+from devkit import server, system
 
 
 @pytest.fixture
 def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A machine without RabbitMQ: an empty folder is all there is to search."""
-    monkeypatch.setattr(server, "search_path", lambda: str(tmp_path))
+    monkeypatch.delenv("RABBITMQ", raising=False)
+    monkeypatch.setattr(system, "search_path", lambda: str(tmp_path))
     monkeypatch.setattr(server, "_USUAL_FOLDERS", ())
     return tmp_path
 
@@ -40,7 +41,7 @@ def test_root_installs_a_missing_server(nowhere: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     parts = ("rabbitmq-env", "rabbitmq-server", "rabbitmqctl")
     monkeypatch.setattr(server, "_install", lambda: add_programs(nowhere, *parts))
-    assert server.ensure() == nowhere
+    assert server.ensure() == server.Installation(nowhere)
 
 
 def test_installed_server_is_left_alone(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,7 +56,7 @@ def test_installed_server_is_left_alone(nowhere: Path, monkeypatch: pytest.Monke
 def test_services_are_denied_only_meanwhile(tmp_path: Path) -> None:
     """The policy script says no while a package is installed, and is gone afterwards."""
     policy = tmp_path / "policy-rc.d"
-    with server.no_service_starts(policy):
+    with system.no_service_starts(policy):
         assert "exit 101" in policy.read_text()
         assert os.access(policy, os.X_OK)
     assert list(tmp_path.iterdir()) == []
@@ -65,7 +66,7 @@ def test_existing_policy_comes_back(tmp_path: Path) -> None:
     """A policy of the administrator's is put back, also after a failure."""
     policy = tmp_path / "policy-rc.d"
     policy.write_text("theirs")
-    with pytest.raises(OSError, match="full"), server.no_service_starts(policy):
+    with pytest.raises(OSError, match="full"), system.no_service_starts(policy):
         raise OSError("full")
     assert policy.read_text() == "theirs"
     assert list(tmp_path.iterdir()) == [policy]
@@ -75,11 +76,11 @@ def test_policy_outlives_a_killed_run(tmp_path: Path) -> None:
     """The run after a killed one tells the left-over policy from the administrator's."""
     policy = tmp_path / "policy-rc.d"
     policy.write_text("theirs")
-    with server.no_service_starts(policy):
+    with system.no_service_starts(policy):
         killed = {file: file.read_text() for file in tmp_path.iterdir()}
     for file, text in killed.items():
         file.write_text(text)
-    with server.no_service_starts(policy):
+    with system.no_service_starts(policy):
         pass
     assert policy.read_text() == "theirs"
     assert list(tmp_path.iterdir()) == [policy]
