@@ -107,7 +107,7 @@ def _explain(error: ErrorDetails) -> str:
 
 def _valid(rule: TypeAdapter[str], value: object) -> str | None:
     try:
-        return rule.validate_python(value, strict=True)
+        return rule.validate_python(value)
     except ValidationError:
         return None
 

@@ -163,6 +163,38 @@ def is_real_moment(text: str) -> bool:
     return True
 
 
+@pytest.mark.parametrize(
+    ("name", "twin"),
+    [
+        ("attempts", "1"),
+        ("attempts", True),
+        ("sizeBytes", "20480"),
+        ("sizeBytes", False),
+        ("reused", "false"),
+        ("reused", 0),
+        ("startedAt", 1_769_847_300),
+    ],
+)
+def test_a_value_of_another_type_is_not_taken_for_what_it_looks_like(name: str, twin: object) -> None:
+    body = {**examples.COMPLETED, name: twin}
+
+    assert not is_read(body)
+    assert not is_admitted(body)
+
+
+def test_the_fields_of_an_outcome_have_no_second_names() -> None:
+    fields = DownloadCompleted.model_fields.items()
+    body = {name: examples.COMPLETED[str(field.alias)] for name, field in fields}
+
+    assert not is_read(body)
+    assert not is_admitted(body)
+
+
+def test_a_moment_without_a_time_zone_is_none() -> None:
+    with pytest.raises(RefusedError, match="startedAt"):
+        DownloadFailed.model_validate({**examples.NOT_FOUND, "startedAt": datetime(2026, 1, 31)})  # noqa: DTZ001
+
+
 def test_an_outcome_does_not_change() -> None:
     outcome = read_outcome(json.dumps(examples.COMPLETED).encode())
 

@@ -62,7 +62,9 @@ def test_of_duplicate_keys_the_last_counts() -> None:
     [(None, 1), (1, 1), (7, 7), (0, 1), (-3, 1), (True, 1), ("4", 1), (2.0, 1), (10**12, 1_000_000)],
 )
 def test_only_a_positive_whole_number_counts_as_an_attempt(header: Any, attempt: int) -> None:
-    assert read_job(Envelope(body=GOOD, headers={"x-attempt": header})).attempt == attempt
+    read = read_job(Envelope(body=GOOD, headers={"x-attempt": header})).attempt
+
+    assert (type(read), read) == (int, attempt)
 
 
 @given(st.binary(max_size=300))
