@@ -56,7 +56,9 @@ def _read_csv(lines: Iterable[tuple[int, str]]) -> Iterator[Row]:
     places, delimiter = (0, 1), ""
     for number, line in lines:
         first, delimiter = not delimiter, delimiter or (";" if ";" in line and "," not in line else ",")
-        cells = [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter))]
+        cells = [
+            cell.strip() for cell in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))
+        ]
         if first and set(COLUMNS) <= set(cells):
             places = (cells.index(COLUMNS[0]), cells.index(COLUMNS[1]))
         elif len(cells) <= max(places):

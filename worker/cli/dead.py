@@ -198,9 +198,9 @@ def discard(
     selection = _told(_selection(job_ids, reason, app, older_than), everything=everything)
     seen = asyncio.run(_walk(selection, limit))
     if not dry_run and seen.chosen:
-        if not yes:
-            # Nothing is held meanwhile: the answer may take long.
-            typer.confirm(f"Drop {len(seen.chosen)} messages for good?", abort=True, err=True)
+        # Nothing is held meanwhile: the answer may take long.
+        if not yes and not output.confirm(f"Drop {len(seen.chosen)} messages for good?"):
+            raise typer.Exit(FAILED)
         # What was parked in between has not been agreed to.
         seen = asyncio.run(_walk(frozenset(seen.chosen), limit, Parked.discard))
     _show_all("would be discarded" if dry_run else "discarded", seen, job_ids, output_format)

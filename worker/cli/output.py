@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.prompt import Confirm
 from rich.table import Table
 from rich.text import Text
 
@@ -43,6 +44,11 @@ def console(*, err: bool = False) -> Console:
 def note(text: str) -> None:
     """Tell a person something that is no result."""
     typer.echo(text, err=True)
+
+
+def confirm(question: str) -> bool:
+    """Ask a person; only a yes counts as one."""
+    return Confirm.ask(question, console=console(err=True), default=False)
 
 
 def json_line(fields: Mapping[str, object]) -> None:
