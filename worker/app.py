@@ -6,7 +6,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -22,9 +22,11 @@ from worker.downloads import Downloads
 from worker.gate import Gate
 from worker.intake import Intake
 from worker.metrics import Metrics
+from worker.otel import open_tracer
 from worker.pace import Pace
 from worker.settings import Settings, SettingsError, unknown_variables
 from worker.signals import drain_on_signal
+from worker.spans import Tracer
 from worker.storage import Storage
 from worker.supervisor import Supervisor
 from worker.upstream import UpstreamWatch
@@ -93,7 +95,8 @@ async def run(settings: Settings) -> None:
         )
         storage = wiring.shared_storage(settings.storage, executor)
         client = await stack.enter_async_context(wiring.ccfs_client(settings.ccfs, around.ccfs_tls))
-        parts = _put_together(settings, around, client, storage, draining)
+        tracer = await stack.enter_async_context(_tracer(settings))
+        parts = _put_together(settings, around, client, storage, draining, tracer)
         port = await stack.enter_async_context(_serve(settings, parts.board))
         log.info("worker.started", http_port=port, concurrency=settings.concurrency)
         _warn(settings)
@@ -113,6 +116,7 @@ def _put_together(
     client: CcfsClient,
     storage: Storage,
     draining: asyncio.Event,
+    tracer: Tracer | None,
 ) -> _Parts:
     gate, policy = Gate(), wiring.retry_policy(settings.retry)
     identity = _identity(settings)
@@ -129,7 +133,9 @@ def _put_together(
         watches=(upstream, volume),
         observer=metrics,
     )
-    intake = Intake(downloads, policy=policy, observer=metrics, host=identity.host, clock=wiring.now)
+    intake = Intake(
+        downloads, policy=policy, observer=metrics, host=identity.host, clock=wiring.now, tracer=tracer
+    )
     supervisor = Supervisor(
         wiring.broker_options(settings, around.amqp_tls),
         intake=intake,
@@ -152,6 +158,14 @@ def _put_together(
     )
     metrics.read = board.readings
     return _Parts(supervisor, upstream, volume, board)
+
+
+def _tracer(settings: Settings) -> AbstractAsyncContextManager[Tracer | None]:
+    return open_tracer(
+        jobs_queue=settings.amqp.jobs_queue,
+        base_url=settings.ccfs.base_url,
+        version=version("ccfs-worker"),
+    )
 
 
 def _identity(settings: Settings) -> Identity:

@@ -1,14 +1,18 @@
 """What goes with a task without being handed on: its trace, the fields of its log lines, its progress."""
 
+import secrets
 from collections.abc import Mapping
 from contextvars import ContextVar
 from types import MappingProxyType
 
 from worker.progress import Progress
-from worker.trace import TraceContext
+from worker.spans import TraceSpan, Untraced
+from worker.trace import continue_trace
 
-TRACE: ContextVar[TraceContext | None] = ContextVar("trace", default=None)
-"""The trace that messages published now continue; a task inherits that of the task that started it."""
+_OUTSIDE = Untraced(continue_trace(None, secrets.token_hex))
+
+SPAN: ContextVar[TraceSpan] = ContextVar("span", default=_OUTSIDE)
+"""The part of a trace that the current task is in; it inherits that of the task that started it."""
 
 LOG_FIELDS: ContextVar[Mapping[str, object]] = ContextVar("log_fields", default=MappingProxyType({}))
 """Fields that every log line bears now: those of the job at hand."""

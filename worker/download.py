@@ -9,7 +9,7 @@ from typing import Protocol
 import structlog
 
 from schemas import DownloadJob, ErrorCode
-from worker.context import PROGRESS
+from worker.context import PROGRESS, SPAN
 from worker.errors import JobError
 from worker.outcome import StoredFile
 from worker.paths import final_path
@@ -101,11 +101,17 @@ class Downloader:
     async def _transfer(self, job: DownloadJob, secret_key: str) -> StoredFile:
         clock = asyncio.get_running_loop().time
         began = clock()
-        async with self._source.open(job, secret_key) as stream:
-            seconds = clock() - began
-            log.info("job.answered", announced_bytes=stream.announced_bytes, seconds=round(seconds, 3))
-            progress = PROGRESS.get()
-            progress.announced_bytes, progress.answer_seconds = stream.announced_bytes, seconds
-            return await self._store.store(
-                final_path(job), stream.chunks, announced_bytes=stream.announced_bytes
-            )
+        with SPAN.get().request():
+            async with self._source.open(job, secret_key) as stream:
+                _note_answer(stream, clock() - began)
+                path = final_path(job)
+                with SPAN.get().write(path):
+                    return await self._store.store(
+                        path, stream.chunks, announced_bytes=stream.announced_bytes
+                    )
+
+
+def _note_answer(stream: Stream, seconds: float) -> None:
+    log.info("job.answered", announced_bytes=stream.announced_bytes, seconds=round(seconds, 3))
+    progress = PROGRESS.get()
+    progress.announced_bytes, progress.answer_seconds = stream.announced_bytes, seconds

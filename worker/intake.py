@@ -5,7 +5,6 @@ Every delivery is handled by a task of ours: those that the library would start 
 
 import asyncio
 import random
-import secrets
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from enum import StrEnum, auto
@@ -14,13 +13,13 @@ from typing import NamedTuple, Protocol
 import structlog
 
 from schemas import ErrorCode, Outcome
-from worker.context import LOG_FIELDS, TRACE
+from worker.context import LOG_FIELDS, SPAN
 from worker.downloads import Downloads
 from worker.errors import HeldBackError, JobError, NotConfirmedError, SessionLostError
 from worker.job import Envelope, Job, read_job
 from worker.outcome import Span, StoredFile, completed, failed
 from worker.retry import Retry, RetryPolicy, backoff
-from worker.trace import continue_trace
+from worker.spans import NoTracer, Tracer, TraceSpan
 
 _PARKED = frozenset({ErrorCode.INVALID_JOB, ErrorCode.DELIVERY_LIMIT})
 
@@ -148,6 +147,7 @@ class Intake:
         observer: Is told of every ending and of what is published.
         host: The name of this worker in its outcomes.
         clock: Gives the time, UTC and timezone-aware.
+        tracer: Follows each job; None follows none.
         publish_backoff: Seconds around which the first wait lies before a message that was not confirmed
             is published again.
     """
@@ -160,6 +160,7 @@ class Intake:
         observer: Observer,
         host: str,
         clock: Callable[[], datetime],
+        tracer: Tracer | None = None,
         publish_backoff: float = 0.5,
     ) -> None:
         self._downloads = downloads
@@ -167,6 +168,7 @@ class Intake:
         self._observer = observer
         self._host = host
         self._clock = clock
+        self._tracer = tracer or NoTracer()
         self._publish_backoff = publish_backoff
         self._handlers: set[asyncio.Task[None]] = set()
         self._in_hand: dict[Delivery, tuple[Job, datetime]] = {}
@@ -221,7 +223,8 @@ class Intake:
     async def _handle(self, way: Callable[[Delivery, Job], Awaitable[_End]], delivery: Delivery) -> None:
         job = read_job(delivery.envelope)
         started = asyncio.get_running_loop().time()
-        _enter(job)
+        span = self._tracer.begin(job)
+        _enter(job, span)
         taken_in = self._clock()
         self._in_hand[delivery] = job, taken_in
         waited = _waited(delivery, job, taken_in)
@@ -229,6 +232,7 @@ class Intake:
         seconds = asyncio.get_running_loop().time() - started
         if end.ending in _SETTLED:
             log.info("job.settled", ending=end.ending, code=end.code, seconds=round(seconds, 3))
+        span.end(end.ending, end.code)
         self._observer.job_ended(end.ending, end.code, seconds, waited)
 
     async def _see_through(
@@ -340,16 +344,16 @@ def _waited(delivery: Delivery, job: Job, taken_in: datetime) -> float | None:
     return max(0.0, (taken_in - sent_at).total_seconds())
 
 
-def _enter(job: Job) -> None:
+def _enter(job: Job, span: TraceSpan) -> None:
     """Give the current task, and all that it starts, its place in the job's trace and its log fields."""
-    trace = continue_trace(job.traceparent, secrets.token_hex)
-    TRACE.set(trace)
+    SPAN.set(span)
+    place = span.context
     LOG_FIELDS.set(
         {
             "job_id": job.job_id,
             "attempt": job.attempt,
-            "trace_id": trace.trace_id,
-            "span_id": trace.span_id,
+            "trace_id": place.trace_id,
+            "span_id": place.span_id,
         }
     )
 

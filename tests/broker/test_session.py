@@ -13,10 +13,12 @@ from schemas import DownloadFailed, ErrorCode, read_outcome
 from tests.amqp import put, take
 from tests.broker.conftest import Connect, Connected
 from worker.broker import AmqpDelivery, BrokerOptions, Names, Topology, open_session
+from worker.context import SPAN
 from worker.errors import BrokerError, JobError, NotConfirmedError, SessionLostError
 from worker.job import Job, read_job
 from worker.outcome import Span, failed
 from worker.retry import Retry
+from worker.spans import NoTracer
 
 BODY = b'{"appId": "app1", "billFileName": "20260131_a.zip"}'
 NOW = datetime(2026, 1, 31, 8, 15, tzinfo=UTC)
@@ -65,6 +67,7 @@ async def test_an_outcome_is_published_as_the_contract_says(
 ) -> None:
     await put(outside, names.jobs, BODY, message_id="m1", headers={"traceparent": TRACE, "tracestate": "a=b"})
     delivery, job = await delivered(connected)
+    SPAN.set(NoTracer().begin(job))
 
     await delivery.publish(outcome_of(job), job)
     await delivery.ack()

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable
 
-from aio_pika import IncomingMessage
+from aio_pika import IncomingMessage, Message
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from aiormq.abc import DeliveredMessage
 
@@ -10,6 +10,7 @@ from schemas import Outcome
 from worker.broker import messages
 from worker.broker.publisher import Publisher
 from worker.broker.topology import Names
+from worker.context import SPAN
 from worker.errors import JobError, SessionLostError
 from worker.job import Envelope, Job
 from worker.outcome import routing_key
@@ -43,21 +44,21 @@ class AmqpDelivery:
     async def publish(self, outcome: Outcome, job: Job) -> None:
         """Publish an event to the results exchange."""
         self._check_alive()
-        await self._publisher.to_exchange(
-            self._names.results, messages.event(outcome, job), routing_key(outcome)
-        )
+        exchange, key = self._names.results, routing_key(outcome)
+        with SPAN.get().publish(exchange, key):
+            await self._publisher.to_exchange(exchange, messages.event(outcome, job), key)
 
     async def retry(self, retry: Retry, job: Job) -> None:
         """Put a copy into the tier of that wait."""
         self._check_alive()
         copy = messages.retry_copy(IncomingMessage(self._message), job, retry.attempt)
-        await self._publisher.to_queue(self._names.tier(retry.delay), copy)
+        await self._to_queue(self._names.tier(retry.delay), copy)
 
     async def park(self, error: JobError, job: Job) -> None:
         """Put a copy with its reason among the dead letters."""
         self._check_alive()
         copy = messages.parked_copy(IncomingMessage(self._message), job, error)
-        await self._publisher.to_queue(self._names.dead, copy)
+        await self._to_queue(self._names.dead, copy)
 
     async def ack(self) -> None:
         """Settle: done with."""
@@ -70,6 +71,10 @@ class AmqpDelivery:
     async def reject(self) -> None:
         """Settle: back to the queue, counted toward the delivery limit."""
         await _settled(self._channel.basic_reject(self._tag, requeue=True))
+
+    async def _to_queue(self, queue: str, copy: Message) -> None:
+        with SPAN.get().publish("", queue):
+            await self._publisher.to_queue(queue, copy)
 
     def _check_alive(self) -> None:
         # What is published for a message that the broker gives out again is a duplicate for certain.

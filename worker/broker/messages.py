@@ -1,6 +1,5 @@
 """Messages on the wire: what is read from a job, and what events, retries and parked copies look like."""
 
-import secrets
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,10 +10,9 @@ from pamqp.commands import Basic
 from pamqp.common import FieldValue
 
 from schemas import DownloadJob, Outcome
-from worker.context import TRACE
+from worker.context import SPAN
 from worker.errors import JobError
 from worker.job import ATTEMPT_HEADER, TRACE_HEADERS, Envelope, Job
-from worker.trace import continue_trace
 
 APP_ID = "ccfs-worker"
 DEAD_REASON = "x-dead-reason"
@@ -53,8 +51,7 @@ def read_envelope(body: bytes, properties: Basic.Properties) -> Envelope:
 
 def event(outcome: Outcome, job: Job) -> Event:
     """The event of an outcome, as its consumers get it."""
-    trace = TRACE.get() or continue_trace(job.traceparent, secrets.token_hex)
-    headers: HeadersType = {"traceparent": trace.traceparent}
+    headers: HeadersType = {"traceparent": SPAN.get().context.traceparent}
     if job.traceparent and job.tracestate:
         headers["tracestate"] = job.tracestate
     return Event(
