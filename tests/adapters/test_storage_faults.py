@@ -67,7 +67,7 @@ async def failure(storage: Storage, chunks: AsyncIterator[bytes]) -> JobError:
 
 
 @pytest.mark.parametrize(("error", "code"), CODES.items(), ids=map(errno.errorcode.get, CODES))
-@pytest.mark.parametrize("call", ["write", "fsync", "close"])
+@pytest.mark.parametrize("call", ["writev", "fsync", "close"])
 async def test_errors_are_seen_however_late_the_file_system_tells(
     failing: Storage, root: Path, thread: ThreadPoolExecutor, call: str, error: int, code: ErrorCode
 ) -> None:

@@ -1,6 +1,7 @@
 """Links planted in the tree never lead out of the root: nothing there is made, read, replaced or removed."""
 
 import os
+import random
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -14,8 +15,11 @@ from tests.adapters.samples import JOB, PATH, make_zip, stream
 from worker.errors import JobError
 from worker.paths import final_path
 from worker.storage import Storage
+from worker.storage.files import BLOCK_BYTES
 
 FILE = make_zip(b"the call records")
+LARGE = make_zip(random.Random(1).randbytes(BLOCK_BYTES))
+"""More than a block: its temporary file is there before all of it has come."""
 SECRET = make_zip(b"what lies outside")
 UNIQUE = "0123456789abcdef" * 2
 
@@ -100,7 +104,7 @@ async def test_a_temporary_file_swapped_for_a_link_is_not_published(
     storage: Storage, root: Path, outside: Path
 ) -> None:
     async def swapping() -> AsyncIterator[bytes]:
-        yield FILE
+        yield LARGE
         (part,) = (root / PATH.parent).iterdir()
         part.unlink()
         part.symlink_to(outside / "secret.zip")
@@ -116,7 +120,7 @@ async def test_a_directory_swapped_for_a_link_in_mid_transfer_is_refused(
     storage: Storage, root: Path, outside: Path
 ) -> None:
     async def swapping() -> AsyncIterator[bytes]:
-        yield FILE
+        yield LARGE
         (root / "app1").rename(root / "old")
         (root / "app1").symlink_to(outside)
 

@@ -1,19 +1,18 @@
 """Files on their way to the storage."""
 
 import asyncio
-import hashlib
 import os
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 import aiofiles
-from aiofiles.threadpool.binary import AsyncBufferedIOBase
+from aiofiles.threadpool.binary import AsyncFileIO
 
 from schemas import ErrorCode
 from worker.archive import CorruptArchiveError
@@ -21,9 +20,10 @@ from worker.context import PROGRESS
 from worker.errors import JobError
 from worker.outcome import StoredFile
 from worker.paths import part_name
+from worker.storage.content import Content, read_content, write_all
 from worker.storage.faults import storage_errors
 from worker.storage.threads import outlast, run, run_stoppable, to_the_end
-from worker.storage.tree import Tree
+from worker.storage.tree import Identity, Tree, identity_of
 
 BLOCK_BYTES = 1024 * 1024
 """Chunks from the network are gathered to this size before they cross to a thread: a hop costs about
@@ -74,17 +74,15 @@ class Storage:
             JobError: TOO_LARGE, CORRUPT_ARCHIVE, STORAGE_FULL, STORAGE_ERROR, or whatever `chunks` raises.
         """
         self._refuse_over_limit(announced_bytes or 0)
-        await self._refuse_without_space(announced_bytes or 0)
         part = path.with_name(part_name(path.name, uuid.uuid4().hex))
-        try:
-            with storage_errors(path):
-                size, sha256 = await self._write(part, chunks)
-                await self._check(part)
-                await run(self._executor, partial(self._tree.rename, part, path.name))
-        except BaseException:
-            await self._discard(part)
-            raise
-        return StoredFile(path=str(path), size_bytes=size, sha256=sha256, reused=False)
+        async with aclosing(_blocks(chunks)) as blocks:
+            first: Sequence[bytes] = await anext(blocks, ())
+            if _size(first) < BLOCK_BYTES:
+                content = await self._store_at_once(path, part, first)
+            else:
+                self._refuse_without_space(await self.free_bytes(), announced_bytes or 0)
+                content = await self._store_by_blocks(path, part, _chain(first, blocks))
+        return StoredFile(path=str(path), size_bytes=content.size, sha256=content.sha256, reused=False)
 
     async def free_bytes(self) -> int:
         """Bytes that unprivileged writers may still use on the root's volume.
@@ -110,8 +108,38 @@ class Storage:
                 ErrorCode.TOO_LARGE, f"the file has {size} bytes or more; the limit is {self._max_file_bytes}"
             )
 
-    async def _refuse_without_space(self, size: int) -> None:
-        free = await self.free_bytes()
+    async def _store_at_once(
+        self, path: PurePosixPath, part: PurePosixPath, chunks: Sequence[bytes]
+    ) -> Content:
+        """Store a file of less than a block in one hop to a thread: hops would cost more than the work."""
+        size = _size(chunks)
+        self._refuse_over_limit(size)
+        PROGRESS.get().received_bytes = size
+        with storage_errors(path), _corruption():
+            content, seconds = await run(self._executor, partial(self._put, path, part.name, chunks))
+        PROGRESS.get().sync_seconds = seconds
+        return content
+
+    def _put(self, path: PurePosixPath, part: str, chunks: Sequence[bytes]) -> tuple[Content, float]:
+        content = read_content(chunks)
+        self._refuse_without_space(self._tree.free_bytes(), content.size)
+        return content, self._tree.put(path, part, chunks)
+
+    async def _store_by_blocks(
+        self, path: PurePosixPath, part: PurePosixPath, blocks: AsyncIterator[Sequence[bytes]]
+    ) -> Content:
+        try:
+            with storage_errors(path), _corruption():
+                content, identity = await self._write(part, blocks)
+                if not content.is_proven:
+                    await run_stoppable(self._executor, partial(self._tree.check, part))
+                await run(self._executor, partial(self._tree.rename, part, path.name, identity))
+        except BaseException:
+            await self._discard(part)
+            raise
+        return content
+
+    def _refuse_without_space(self, free: int, size: int) -> None:
         if free - size < self._min_free_bytes:
             raise JobError(
                 ErrorCode.STORAGE_FULL,
@@ -119,19 +147,21 @@ class Storage:
                 f"and {self._min_free_bytes} stay free",
             )
 
-    async def _write(self, part: PurePosixPath, chunks: AsyncIterator[bytes]) -> tuple[int, str]:
+    async def _write(
+        self, part: PurePosixPath, blocks: AsyncIterator[Sequence[bytes]]
+    ) -> tuple[Content, Identity]:
         async with self._created(part) as file:
-            size, sha256 = await self._pour(file, chunks)
-            await to_the_end(file.flush())
+            content = await self._pour(file.fileno(), blocks)
             began = time.monotonic()
             await run(self._executor, partial(os.fsync, file.fileno()))
             PROGRESS.get().sync_seconds = time.monotonic() - began
-        return size, sha256
+            return content, await run(self._executor, partial(identity_of, file.fileno()))
 
     @asynccontextmanager
-    async def _created(self, part: PurePosixPath) -> AsyncIterator[AsyncBufferedIOBase]:
+    async def _created(self, part: PurePosixPath) -> AsyncIterator[AsyncFileIO]:
+        # Unbuffered: what is written comes in blocks already.
         opening = asyncio.ensure_future(
-            _awaited(aiofiles.open(part, "xb", opener=self._opener, executor=self._executor))
+            _awaited(aiofiles.open(part, "xb", 0, opener=self._opener, executor=self._executor))
         )
         try:
             yield await to_the_end(opening)
@@ -147,34 +177,27 @@ class Storage:
     def _opener(self, path: str, flags: int) -> int:
         return self._tree.create(PurePosixPath(path), flags)
 
-    async def _pour(self, file: AsyncBufferedIOBase, chunks: AsyncIterator[bytes]) -> tuple[int, str]:
-        """Write and hash each block while the next one comes in from the network."""
-        digest = hashlib.sha256()
+    async def _pour(self, descriptor: int, blocks: AsyncIterator[Sequence[bytes]]) -> Content:
+        """Write, hash and check each block on a thread while the next one comes in from the network."""
+        content = Content()
         progress = PROGRESS.get()
-        size = 0
-        writing: asyncio.Future[tuple[int, None]] | None = None
+        received = 0
+        loop = asyncio.get_running_loop()
+        writing: asyncio.Future[None] | None = None
         try:
-            async with aclosing(_blocks(chunks)) as blocks:
-                async for block in blocks:
-                    size += len(block)
-                    self._refuse_over_limit(size)
-                    progress.received_bytes = size
-                    if writing is not None:
-                        await asyncio.shield(writing)
-                    hashing = run(self._executor, partial(digest.update, block))
-                    writing = asyncio.gather(file.write(block), hashing)
+            async for block in blocks:
+                received += _size(block)
+                self._refuse_over_limit(received)
+                progress.received_bytes = received
+                if writing is not None:
+                    await asyncio.shield(writing)
+                writing = loop.run_in_executor(self._executor, _take_in, descriptor, content, block)
             if writing is not None:
                 await asyncio.shield(writing)
         finally:
             if writing is not None:
                 await outlast(writing)
-        return size, digest.hexdigest()
-
-    async def _check(self, part: PurePosixPath) -> None:
-        try:
-            await run_stoppable(self._executor, partial(self._tree.check, part))
-        except CorruptArchiveError as exc:
-            raise JobError(ErrorCode.CORRUPT_ARCHIVE, str(exc)) from exc
+        return content
 
     async def _discard(self, part: PurePosixPath) -> None:
         # Why the file is not wanted matters more than why it stays; the sweep comes by later.
@@ -182,18 +205,42 @@ class Storage:
             await run(self._executor, partial(self._tree.remove, part))
 
 
-async def _blocks(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+def _take_in(descriptor: int, content: Content, block: Sequence[bytes]) -> None:
+    write_all(descriptor, block)
+    content.take(block)
+
+
+@contextmanager
+def _corruption() -> Iterator[None]:
+    try:
+        yield
+    except CorruptArchiveError as exc:
+        raise JobError(ErrorCode.CORRUPT_ARCHIVE, str(exc)) from exc
+
+
+def _size(chunks: Sequence[bytes]) -> int:
+    return sum(map(len, chunks))
+
+
+async def _chain(
+    first: Sequence[bytes], others: AsyncIterator[Sequence[bytes]]
+) -> AsyncIterator[Sequence[bytes]]:
+    yield first
+    async for block in others:
+        yield block
+
+
+async def _blocks(chunks: AsyncIterator[bytes]) -> AsyncGenerator[Sequence[bytes], None]:
     gathered: list[bytes] = []
     size = 0
     async for chunk in chunks:
         gathered.append(chunk)
         size += len(chunk)
         if size >= BLOCK_BYTES:
-            yield b"".join(gathered)
-            gathered.clear()
-            size = 0
+            yield gathered
+            gathered, size = [], 0
     if gathered:
-        yield b"".join(gathered)
+        yield gathered
 
 
 async def _awaited(awaitable: Awaitable[_T]) -> _T:

@@ -10,7 +10,8 @@ import hashlib
 import os
 import stat
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -20,6 +21,7 @@ from worker.archive import BLOCK_BYTES, CorruptArchiveError, StoppedError, check
 from worker.errors import JobError
 from worker.outcome import StoredFile
 from worker.paths import is_part
+from worker.storage.content import write_all
 from worker.storage.faults import storage_errors
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -27,6 +29,19 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _FILE_MODE = 0o666
 """Less the process's umask: other systems read the files."""
 _NO_DIRECTORY = frozenset({errno.ENOTDIR, errno.ELOOP})
+
+
+Identity = tuple[int, int]
+"""What tells a file from any other on the machine: its device and inode."""
+
+
+def identity_of(descriptor: int) -> Identity:
+    """The identity of an open file."""
+    return _identity(os.fstat(descriptor))
+
+
+def _identity(found: os.stat_result) -> Identity:
+    return found.st_dev, found.st_ino
 
 
 class Tree:
@@ -58,14 +73,42 @@ class Tree:
         with self._directory(path.parent, make=True) as directory:
             return os.open(path.name, flags | os.O_NOFOLLOW, _FILE_MODE, dir_fd=directory)
 
+    def put(self, path: PurePosixPath, part: str, chunks: Sequence[bytes]) -> float:
+        """Put a whole file in place of what has its name; on any failure nothing of it remains.
+
+        Args:
+            path: Where it goes.
+            part: The name that it has until it is durable.
+            chunks: Its bytes.
+
+        Returns:
+            How many seconds it took to make them durable.
+        """
+        with self._directory(path.parent, make=True) as directory:
+            try:
+                seconds = _write_durably(part, chunks, directory)
+                os.replace(part, path.name, src_dir_fd=directory, dst_dir_fd=directory)
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(part, dir_fd=directory)
+                raise
+            os.fsync(directory)
+        return seconds
+
     def check(self, path: PurePosixPath, stop: threading.Event) -> None:
         """Read a file as a zip. Raises CorruptArchiveError."""
         with self._directory(path.parent) as directory, _open_to_read(path.name, directory) as file:
             check_archive(file, stop)
 
-    def rename(self, path: PurePosixPath, name: str) -> None:
-        """Give a file another name in its directory, in place of what has it, and make that durable."""
+    def rename(self, path: PurePosixPath, name: str, identity: Identity) -> None:
+        """Give a file another name in its directory, in place of what has it, and make that durable.
+
+        Raises:
+            JobError: STORAGE_ERROR when what lies there is not the file of that identity.
+        """
         with self._directory(path.parent) as directory:
+            if _identity(os.stat(path.name, dir_fd=directory, follow_symlinks=False)) != identity:
+                raise JobError(ErrorCode.STORAGE_ERROR, f"storage: {path} was swapped for another file")
             os.replace(path.name, name, src_dir_fd=directory, dst_dir_fd=directory)
             os.fsync(directory)
 
@@ -120,9 +163,7 @@ class Tree:
         directory = self._open_root()
         try:
             for name in path.parts:
-                if make:
-                    _make_directory(name, directory)
-                parent, directory = directory, _enter(name, directory)
+                parent, directory = directory, _enter(name, directory, make=make)
                 os.close(parent)
             yield directory
         finally:
@@ -157,13 +198,31 @@ def _make_directory(name: str, parent: int) -> None:
         os.fsync(parent)
 
 
-def _enter(name: str, parent: int) -> int:
+def _enter(name: str, parent: int, *, make: bool) -> int:
     try:
         return os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+    except FileNotFoundError:
+        if not make:
+            raise
+        _make_directory(name, parent)
+        return _enter(name, parent, make=False)
     except OSError as exc:
         if exc.errno not in _NO_DIRECTORY:
             raise
         raise JobError(ErrorCode.STORAGE_ERROR, f"storage: {name} is a link or no directory") from exc
+
+
+def _write_durably(name: str, chunks: Sequence[bytes], directory: int) -> float:
+    """Write a new file; gives the seconds of its fsync."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(name, flags, _FILE_MODE, dir_fd=directory)
+    try:
+        write_all(descriptor, chunks)
+        began = time.monotonic()
+        os.fsync(descriptor)
+        return time.monotonic() - began
+    finally:
+        os.close(descriptor)
 
 
 def _open_to_read(name: str, directory: int) -> BinaryIO:

@@ -1,0 +1,72 @@
+"""What is known of a file's bytes once they have passed by."""
+
+import hashlib
+import io
+import os
+import threading
+from collections.abc import Sequence
+
+from worker.archive import check_archive
+from worker.zipwalk import ZipWalk
+
+_MOST_CHUNKS = os.sysconf("SC_IOV_MAX")
+"""What one writev(2) takes."""
+
+
+class Content:
+    """A file's bytes on their way to it: counted, hashed, and checked as a zip.
+
+    Attributes:
+        size: How many there were so far.
+    """
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._digest = hashlib.sha256()
+        self._walk = ZipWalk()
+
+    @property
+    def sha256(self) -> str:
+        """Their digest, lower-case hex."""
+        return self._digest.hexdigest()
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether they proved to be a sound zip; if not, the file has to be judged as a whole."""
+        return self._walk.proves_sound()
+
+    def take(self, chunks: Sequence[bytes]) -> None:
+        """Take in the next ones; blocks for about a millisecond a MiB."""
+        for chunk in chunks:
+            self.size += len(chunk)
+            self._digest.update(chunk)
+            self._walk.feed(chunk)
+
+
+def read_content(chunks: Sequence[bytes]) -> Content:
+    """Take in a whole small file.
+
+    Raises:
+        CorruptArchiveError: It is no sound zip.
+    """
+    content = Content()
+    content.take(chunks)
+    if not content.is_proven:
+        check_archive(io.BytesIO(b"".join(chunks)), threading.Event())
+    return content
+
+
+def write_all(descriptor: int, chunks: Sequence[bytes]) -> None:
+    """Write chunks to a file, all of them."""
+    rest: Sequence[bytes | memoryview] = chunks
+    while rest:
+        rest = _after(os.writev(descriptor, rest[:_MOST_CHUNKS]), rest)
+
+
+def _after(written: int, chunks: Sequence[bytes | memoryview]) -> Sequence[bytes | memoryview]:
+    """What is left of chunks: a write may take less than it is given, as on a volume that is all but full."""
+    for number, chunk in enumerate(chunks):
+        if written < len(chunk):
+            return [memoryview(chunk)[written:], *chunks[number + 1 :]]
+        written -= len(chunk)
+    return ()
