@@ -85,20 +85,21 @@ class Downloader:
         """
         try:
             async with asyncio.timeout(self._job_timeout):
-                return await self._store.find(final_path(job)) or await self._download(job)
+                path = final_path(job)
+                return await self._store.find(path) or await self._download(job, path)
         except TimeoutError as exc:
             raise JobError(ErrorCode.TIMEOUT, f"the job took longer than {self._job_timeout:g} s") from exc
 
-    async def _download(self, job: DownloadJob) -> StoredFile:
+    async def _download(self, job: DownloadJob, path: PurePosixPath) -> StoredFile:
         try:
-            return await self._transfer(job, self._keys.read(job.app_id))
+            return await self._transfer(job, path, self._keys.read(job.app_id))
         except JobError as error:
             if error.code is not ErrorCode.UNAUTHORIZED:
                 raise
         # The key may have been rotated since it was read.
-        return await self._transfer(job, self._keys.read(job.app_id))
+        return await self._transfer(job, path, self._keys.read(job.app_id))
 
-    async def _transfer(self, job: DownloadJob, secret_key: str) -> StoredFile:
+    async def _transfer(self, job: DownloadJob, path: PurePosixPath, secret_key: str) -> StoredFile:
         clock = asyncio.get_running_loop().time
         began = clock()
         with SPAN.get().request():

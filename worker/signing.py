@@ -9,10 +9,10 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from urllib.parse import quote
 
 SCHEME = "auth-v2"
-_UNRESERVED = "-._~"
+_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+_ENCODED = {byte: f"%{byte:02X}" for byte in range(256) if byte not in _UNRESERVED}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +98,9 @@ def _lowered(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def _encode(text: str | bytes) -> str:
-    return quote(text, safe=_UNRESERVED)
+    # By a table rather than urllib's quote, which takes a tenth of a small job's CPU to sign it.
+    octets = text if isinstance(text, bytes) else text.encode()
+    return octets.decode("latin-1").translate(_ENCODED)
 
 
 def _hmac_hex(key: str, message: str) -> str:
