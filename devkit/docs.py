@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from devkit import dashboard
 from schemas import ErrorCode
 from worker import inventory
 from worker.families import Entry
@@ -142,6 +143,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "docs/metrics.md": metrics_page,
     "docs/settings.md": inventory.markdown,
     "docs/simulator.md": simulator_page,
+    "helm/files/dashboard.json": dashboard.rendered,
 }
 """What is made, by path in the repository."""
 

@@ -4,7 +4,6 @@ It shares nothing with a broker of the system's: no ports, configuration, data, 
 no epmd at all: the node's distribution port is fixed and told to `rabbitmqctl`, so no daemon is left behind.
 """
 
-import secrets
 import shutil
 import socket
 import subprocess
@@ -19,6 +18,7 @@ from typing import Self
 
 from devkit import server, system
 from devkit.leash import Leashed
+from devkit.ports import free_ports
 
 _HOST = "127.0.0.1"
 _NODE = "ccfs@localhost"
@@ -28,10 +28,6 @@ _CALL_TIMEOUT = 60.0
 _POLL = 0.02
 _LOG_LINES = 20
 _AMQP_HEADER = b"AMQP\x00\x00\x09\x01"
-
-# Below the ports that outgoing connections get: a client that keeps calling a stopped broker on one of those
-# can end up connected to itself, and the broker then finds its port taken.
-_PORTS = range(20_000, 32_000)
 
 # RabbitMQ turns busy waiting off, and each of the many small file reads of its boot then waits for two
 # threads to wake up: on a virtual machine of 2 cores a start takes 2 s with this and 5 s without. An idle
@@ -80,7 +76,7 @@ class PrivateRabbitMQ:
             tls: files for a TLS listener beside the plain one.
         """
         self._installation = server.ensure()
-        self._port, self._tls_port, self._dist_port = _free_ports(3)
+        self._port, self._tls_port, self._dist_port = free_ports(3)
         self._ports = (self._port, self._tls_port) if tls else (self._port,)
         self._folder = Path(tempfile.mkdtemp(prefix="rmq-"))
         self._node: Leashed | None = None
@@ -236,25 +232,6 @@ def _tls_lines(tls: TlsFiles | None, port: int) -> list[str]:
         "ssl_options.verify = verify_peer",
         f"ssl_options.fail_if_no_peer_cert = {str(tls.require_client_cert).lower()}",
     ]
-
-
-def _free_ports(count: int) -> list[int]:
-    ports: set[int] = set()
-    while len(ports) < count:
-        port = secrets.choice(_PORTS)
-        if _is_free(port):
-            ports.add(port)
-    return list(ports)
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((_HOST, port))
-        except OSError:
-            return False
-    return True
 
 
 def _serves(port: int) -> bool:
