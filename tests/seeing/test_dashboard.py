@@ -77,11 +77,11 @@ def test_every_metric_has_its_place_on_the_dashboard() -> None:
 
 async def test_prometheus_answers_every_query_from_a_real_run(site: Site) -> None:
     """A completed job, one that is tried again, a failed one and an unreadable one fill every panel."""
-    answers: dict[str, list[Fault]] = {
-        bill(2): [ResultCode(code="0300012")],
-        bill(3): [ResultCode(code="0300004")],
+    answers: dict[str, Fault] = {
+        bill(2): ResultCode(code="0300012"),
+        bill(3): ResultCode(code="0300004"),
     }
-    site.simulator.plan = lambda request: (answers.get(request.bill_file_name) or [None]).pop()
+    site.simulator.plan = lambda request: answers.pop(request.bill_file_name, None)
     with site.worker() as worker:
         started = await worker.logged("worker.started")
         await worker.readiness()
