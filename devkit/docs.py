@@ -47,7 +47,7 @@ _SIMULATOR = """\
 
 ## Trying the worker with it
 
-```console
+```text
 $ ccfs-worker simulate
 CC-FS simulator at https://127.0.0.1:8443 (Ctrl-C ends it)
 
@@ -61,7 +61,7 @@ WORKER_CCFS__CA_FILE=/home/me/.config/ccfs-simulator/ca.pem
 It made a certificate, and keys for the accounts `app1` and `app2`; both are kept for the next start. In
 another terminal, with a broker on this machine:
 
-```console
+```text
 $ set -a; . ~/.config/ccfs-simulator/simulator.env; set +a
 $ mkdir files; WORKER_STORAGE__ROOT=files ccfs-worker run
 ```
@@ -85,7 +85,7 @@ two runs see the same.
 
 ## In tests
 
-```python
+```python fragment
 from worker.simulator import Range, SimulatorOptions, faults, open_simulator
 
 async with open_simulator(SimulatorOptions(keys=keys, sizes=(Range(64 * 1024),))) as simulator:

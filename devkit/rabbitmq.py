@@ -65,23 +65,29 @@ class PrivateRabbitMQ:
     Attributes:
         url: where clients connect, as guest.
         tls_url: the same over TLS; None without TLS files.
+        management_url: where its management API is, as guest; None without it.
         log_file: the node's log.
     """
 
-    def __init__(self, *, conf: Sequence[str] = (), tls: TlsFiles | None = None) -> None:
+    def __init__(
+        self, *, conf: Sequence[str] = (), tls: TlsFiles | None = None, management: bool = False
+    ) -> None:
         """Sets a node up; nothing runs yet.
 
         Args:
             conf: further lines of `rabbitmq.conf`, such as `consumer_timeout = 5000`.
             tls: files for a TLS listener beside the plain one.
+            management: whether the management API runs, too; a start then takes longer.
         """
         self._installation = server.ensure()
-        self._port, self._tls_port, self._dist_port = free_ports(3)
+        self._port, self._tls_port, self._dist_port, self._management_port = free_ports(4)
         self._ports = (self._port, self._tls_port) if tls else (self._port,)
+        self._management = management
         self._folder = Path(tempfile.mkdtemp(prefix="rmq-"))
         self._node: Leashed | None = None
         self.url = f"amqp://guest:guest@{_HOST}:{self._port}/"
         self.tls_url = f"amqps://guest:guest@localhost:{self._tls_port}/" if tls else None
+        self.management_url = f"http://guest:guest@{_HOST}:{self._management_port}/" if management else None
         self.log_file = self._folder / "rabbit.log"
         self._write_configuration([*_tls_lines(tls, self._tls_port), *conf])
 
@@ -166,8 +172,11 @@ class PrivateRabbitMQ:
 
     def _write_configuration(self, lines: Sequence[str]) -> None:
         listeners = [f"listeners.tcp.default = {_HOST}:{self._port}", "log.console = false"]
+        if self._management:
+            listeners += [f"management.tcp.ip = {_HOST}", f"management.tcp.port = {self._management_port}"]
         (self._folder / "rabbitmq.conf").write_text("\n".join([*listeners, *lines, ""]))
-        (self._folder / "enabled_plugins").write_text("[].\n")
+        plugins = "[rabbitmq_management].\n" if self._management else "[].\n"
+        (self._folder / "enabled_plugins").write_text(plugins)
 
     def _base_env(self) -> dict[str, str]:
         # Nothing else is inherited: a RABBITMQ_* or ERL_* of the user's must not reach this node.

@@ -66,7 +66,7 @@ async def test_a_failure_has_the_code_of_its_outcome(site: Site, run: Run) -> No
     assert {run.returncode for run in (not_found, corrupt, stranger)} == {1}
     assert not_found.stderr.startswith("FILE_NOT_FOUND: CC-FS refused the download: resultCode 0300011")
     assert corrupt.stderr.startswith("CORRUPT_ARCHIVE: ")
-    assert stranger.stderr == "UNKNOWN_APP: no key file for this account (stranger)\n"
+    assert stranger.stderr == "UNKNOWN_APP: there is no key file for this account (stranger)\n"
     assert [path for path in site.root.rglob("*") if path.is_file()] == []
 
 

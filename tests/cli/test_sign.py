@@ -60,7 +60,7 @@ async def test_what_it_shows_is_what_ccfs_takes(site: Site, run: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "complaint"),
     [
-        (("stranger", bill(1)), 1, "UNKNOWN_APP: no key file"),
+        (("stranger", bill(1)), 1, "UNKNOWN_APP: there is no key file"),
         ((APP, "nonsense"), 2, "billFileName"),
         ((APP, bill(1), "--at", "yesterday"), 2, "yesterday"),
     ],

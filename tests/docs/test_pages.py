@@ -1,0 +1,117 @@
+"""The documents' commands and programs work, and print what is said that they print."""
+
+import os
+import re
+import sys
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import aio_pika
+import pytest
+
+from devkit import server
+from devkit.docs import ROOT
+from devkit.rabbitmq import PrivateRabbitMQ
+from devkit.worker_process import WorkerProcess
+from tests.docs.pages import Step, steps
+from tests.docs.shell import Shell
+
+PAGES = sorted(page.relative_to(ROOT) for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
+CLAIMS = {str(page): list(steps(ROOT / page)) for page in PAGES}
+TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+"""What `make` knows."""
+
+
+def is_make(step: Step) -> bool:
+    return step.command.split()[0] == "make"
+
+
+RUN = [page for page, claims in CLAIMS.items() if not all(map(is_make, claims))]
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[PrivateRabbitMQ]:
+    """A broker whose queues have their usual names."""
+    if "AMQP" in os.environ and server.find() is None:
+        pytest.skip("needs a RabbitMQ server on this machine")
+    with PrivateRabbitMQ(management=True) as running:
+        yield running
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What the pages take for given: broker, CC-FS and worker, all on this machine."""
+
+    shell: Shell
+    node: PrivateRabbitMQ
+
+    def play(self, step: Step) -> tuple[int, str]:
+        """Run a step with the addresses of this stage in place of the usual ones."""
+        command = step.command.replace("amqp://guest:guest@127.0.0.1:5672/", self.node.url)
+        assert self.node.management_url
+        command = command.replace("http://guest:guest@127.0.0.1:15672/", self.node.management_url)
+        return self.shell.run(command)
+
+
+@pytest.fixture
+async def stage(node: PrivateRabbitMQ, tmp_path: Path) -> AsyncIterator[Stage]:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("WORKER_")}
+    env |= {"PATH": f"{Path(sys.executable).parent}:{env['PATH']}", "WORKER_AMQP__URL": node.url}
+    with Shell(cwd=tmp_path, env=env) as shell:
+        shell.run("ccfs-worker simulate --port 0 --quiet --state sim > simulator.log 2>&1 &")
+        shell.run("until [ -e sim/simulator.env ]; do sleep 0.1; done")
+        shell.run("mkdir files; cp sim/simulator.env .env; echo WORKER_STORAGE__ROOT=files >> .env")
+        settings = dict(line.split("=", 1) for line in (tmp_path / ".env").read_text().splitlines())
+        settings |= {"WORKER_AMQP__URL": node.url, "WORKER_STORAGE__ROOT": str(tmp_path / "files")}
+        with WorkerProcess(settings, log_file=tmp_path / "worker.log") as worker:
+            await worker.readiness()
+            await park(node.url, "mangled", b'{"appId": "app1"}')
+            await worker.logged("job.settled", job_id="mangled")
+            yield Stage(shell, node)
+
+
+async def park(url: str, job_id: str, body: bytes) -> None:
+    """Publish a job that no worker can read."""
+    async with await aio_pika.connect(url) as connection:
+        channel = await connection.channel()
+        await channel.default_exchange.publish(aio_pika.Message(body, message_id=job_id), "ccfs.jobs")
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("page", RUN)
+async def test_what_the_page_claims_is_so(page: str, stage: Stage) -> None:
+    for step in CLAIMS[page]:
+        if is_make(step):
+            continue
+        code, printed = stage.play(step)
+        assert code == 0, f"{page}:{step.line} {step.command}\n{printed}"
+        assert step.matches(printed), f"{page}:{step.line} {step.command}\n{printed}\nis not\n{step.expected}"
+
+
+@pytest.mark.parametrize("page", CLAIMS)
+def test_the_targets_that_the_page_names_exist(page: str) -> None:
+    named = {step.command.split()[1] for step in CLAIMS[page] if is_make(step)}
+
+    assert named <= TARGETS
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    broken = [
+        f"{page}: {target}"
+        for page in PAGES
+        for target in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", (ROOT / page).read_text())
+        if not (ROOT / page).parent.joinpath(target).exists()
+    ]
+
+    assert broken == []
+
+
+def test_a_step_tells_what_it_did_not_expect() -> None:
+    """Anything where a … stands, and nothing else."""
+    step = Step(1, "x", "first …\n…\nlast")
+
+    assert step.matches("first thing\nlast\n")
+    assert step.matches("first thing\nmore\nand more\nlast\n")
+    assert not step.matches("first thing\nlast\nand more\n")
+    assert not step.matches("second thing\nlast\n")
