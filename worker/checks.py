@@ -3,9 +3,10 @@
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from concurrent.futures import Future
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
@@ -43,12 +44,27 @@ _T = TypeVar("_T")
 _Part = TypeVar("_Part", bound=Sourced)
 
 
-async def run_checks() -> AsyncIterator[Finding]:
-    """Check everything at once, and give the findings part by part in a fixed order."""
-    for finding in settings_findings():
-        yield finding
-    parts = {"broker": _broker, "storage": _storage, "keys": _keys, "CC-FS": _ccfs}
-    running = [asyncio.create_task(_bounded(name, check)) for name, check in parts.items()]
+class Part(StrEnum):
+    """What can be checked for itself."""
+
+    SETTINGS = "settings"
+    BROKER = "broker"
+    STORAGE = "storage"
+    KEYS = "keys"
+    CCFS = "CC-FS"
+
+
+async def run_checks(parts: Collection[Part] = tuple(Part)) -> AsyncIterator[Finding]:
+    """Check parts at once, and give the findings part by part in a fixed order.
+
+    Args:
+        parts: Which.
+    """
+    if Part.SETTINGS in parts:
+        for finding in settings_findings():
+            yield finding
+    checks = {Part.BROKER: _broker, Part.STORAGE: _storage, Part.KEYS: _keys, Part.CCFS: _ccfs}
+    running = [asyncio.create_task(_bounded(part, check)) for part, check in checks.items() if part in parts]
     for part in running:
         for finding in await part:
             yield finding

@@ -203,3 +203,12 @@ async def test_a_broker_that_keeps_silent_does_not_hold_the_rest_up(run: Run) ->
     (line,) = wrong(checked.stdout)
     assert "did not answer within 0.5 s" in line
     assert "✓ CC-FS" in checked.stdout
+
+
+async def test_a_part_can_be_checked_alone(run: Run) -> None:
+    checked = await run(
+        "check", "--only", "storage", "--only", "keys", AMQP__URL=f"amqp://guest:guest@{NOWHERE}/"
+    )
+
+    subjects = {line.split()[1].rstrip(":") for line in checked.stdout.splitlines()}
+    assert (checked.returncode, subjects) == (0, {"storage", "keys"})

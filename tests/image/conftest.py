@@ -33,7 +33,6 @@ def rendered(rabbitmq: Broker, prefix: str) -> Rendered:
         "image": {"repository": repository, "tag": tag},
         "broker": {"url": rabbitmq.url},
         "simulator": {"extraArgs": []},
-        "storage": {"checkWritable": False},
         "config": {
             "amqp": {
                 "jobsQueue": f"{prefix}.jobs",

@@ -135,3 +135,27 @@ async def test_a_worker_without_a_broker_is_alive_and_not_ready(rendered: Render
     await until(lambda: probe(release, "livenessProbe")[0] == 200)
     status, checks = probe(release, "readinessProbe")
     assert (status, json.loads(checks)["checks"]["broker"]["status"]) == (503, "unavailable")
+
+
+async def test_helm_test_sees_a_job_through(rendered: Rendered, node: Node) -> None:
+    release = rendered()
+    kubelet = node(release)
+    await start_workers(release, kubelet)
+    (pod,) = release.all("Pod")
+
+    started = await asyncio.to_thread(kubelet.start, pod["spec"], "test")
+
+    assert await asyncio.to_thread(started["submit"].wait) == 0, started["submit"].log
+    assert "1 completed, 0 failed" in started["submit"].log
+    assert "✓ CC-FS: http://cdr-ccfs-worker-simulator:8443 answers" in started["check"].log
+
+
+def test_storage_that_cannot_be_written_to_is_told_before_the_worker_starts(
+    rendered: Rendered, node: Node
+) -> None:
+    read_only = {"emptyDir": {"enabled": False}, "volume": {"configMap": {"name": "read-only"}}}
+    config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "read-only"}, "data": {}}
+    release = rendered({"storage": read_only, "extraObjects": [config_map]})
+
+    with pytest.raises(AssertionError, match="let user 10001 create directories and files in /data"):
+        node(release).start(release.pod["spec"], "worker")
