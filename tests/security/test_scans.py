@@ -15,7 +15,7 @@ ROOT = CHART.parent
 PROGRAMS = ROOT / ".run" / "security-venv" / "bin"
 HERE = Path(__file__).parent
 LEFT_OUT = {"everything", "openshift"}
-"""The first adds containers that are the user's own to harden; with the second the cluster gives the user id."""
+"""One adds containers that are the user's own to harden; with the other the cluster gives the user id."""
 
 
 def scan(program: str, *words: str) -> str:
