@@ -1,7 +1,7 @@
 """A session with the real broker, and a second client that looks from outside."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -55,6 +55,19 @@ class Inbox:
 
     jobs: asyncio.Queue[AmqpDelivery] = field(default_factory=asyncio.Queue)
     dropped: asyncio.Queue[AmqpDelivery] = field(default_factory=asyncio.Queue)
+
+    async def dropped_after(self, settle: Callable[[AmqpDelivery], Awaitable[None]]) -> AmqpDelivery:
+        """Settle every job that comes in a way, until the broker gives up on one."""
+
+        async def settle_all() -> None:
+            while True:
+                await settle(await self.jobs.get())
+
+        settling = asyncio.create_task(settle_all())
+        try:
+            return await self.dropped.get()
+        finally:
+            settling.cancel()
 
 
 @dataclass

@@ -155,13 +155,7 @@ async def test_a_message_rejected_too_often_is_dropped_to_us(
     """The broker gives up after its delivery limit (3 here), and the worker hears of it."""
     await put(outside, names.jobs, BODY, message_id="m1")
 
-    async def reject_all() -> None:
-        while True:
-            await (await connected.inbox.jobs.get()).reject()
-
-    rejecting = asyncio.create_task(reject_all())
-    dropped = await connected.inbox.dropped.get()
-    rejecting.cancel()
+    dropped = await connected.inbox.dropped_after(AmqpDelivery.reject)
 
     assert read_job(dropped.envelope).job_id == "m1"
     await dropped.ack()

@@ -65,7 +65,7 @@ class AmqpDelivery:
         await _settled(self._channel.basic_ack(self._tag))
 
     async def give_back(self) -> None:
-        """Settle: back to the queue, not counted toward the delivery limit where the broker can tell."""
+        """Settle: back to the queue; before RabbitMQ 4.3 that counts toward the delivery limit."""
         await _settled(self._channel.basic_nack(self._tag, requeue=True))
 
     async def reject(self) -> None:

@@ -257,4 +257,5 @@ def _on_close(session: Session, _sender: object, reason: BaseException | None) -
 
 
 def _on_cancel(session: Session, _frame: object) -> None:
-    session.lose("RabbitMQ cancelled our consumer: was the queue deleted?")
+    # Up to RabbitMQ 4.2 a message held for too long closes its channel instead.
+    session.lose("RabbitMQ cancelled our consumer: was the queue deleted, or its consumer_timeout exceeded?")

@@ -1,0 +1,158 @@
+"""The logins that docs/rabbitmq.md gives: each may do its work, and no more."""
+
+import shlex
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import aio_pika
+import pytest
+from aiormq.exceptions import ChannelAccessRefused
+
+from devkit.broker import Broker
+from schemas import DownloadJob
+from tests.amqp import outside_channel, put, take
+from tests.broker.conftest import Inbox
+from tests.broker.test_session import BODY, ERROR, outcome_of
+from worker.broker import AmqpDelivery, BrokerOptions, Names, open_session
+from worker.broker.connection import connection
+from worker.broker.dead_letters import open_dead_letters
+from worker.broker.inspection import inspect
+from worker.broker.outcomes import follow
+from worker.broker.submission import Submission, check_jobs_queue, submit_all
+from worker.broker.topology import declare
+from worker.job import read_job
+from worker.retry import Retry
+
+PAGE = Path(__file__).parents[2] / "docs" / "rabbitmq.md"
+NAMES = Names()
+
+Login = Callable[[str], str]
+
+
+def documented() -> dict[str, list[str]]:
+    """The permissions of each login: configure, write, read."""
+    lines = [shlex.split(line) for line in PAGE.read_text().splitlines() if "set_permissions" in line]
+    return {
+        words[4]: words[5:] for words in lines if words[:3] == ["rabbitmqctl", "set_permissions", "--vhost"]
+    }
+
+
+@pytest.fixture
+def url(rabbitmq: Broker, prefix: str) -> Iterator[str]:
+    """A virtual host in which things have the names of the contract, as guest."""
+    node = rabbitmq.node
+    if node is None:
+        pytest.skip("needs a broker whose users we may change")
+    node.rabbitmqctl("add_vhost", prefix)
+    node.rabbitmqctl("set_permissions", "--vhost", prefix, "guest", ".*", ".*", ".*")
+    yield rabbitmq.url + prefix
+    node.rabbitmqctl("delete_vhost", prefix)
+
+
+@pytest.fixture
+def login(rabbitmq: Broker, prefix: str, url: str) -> Login:
+    """Makes a login with the permissions that the page gives it, and gives its URL."""
+
+    def make(name: str) -> str:
+        node = rabbitmq.node
+        assert node is not None
+        user = f"{prefix}-{name}"
+        node.rabbitmqctl("add_user", user, "secret")
+        node.rabbitmqctl("set_permissions", "--vhost", prefix, user, *documented()[name])
+        return url.replace("guest:guest", f"{user}:secret")
+
+    return make
+
+
+@pytest.fixture
+def wanted(options: BrokerOptions, url: str) -> BrokerOptions:
+    return replace(options, url=url, topology=replace(options.topology, names=NAMES))
+
+
+@pytest.fixture
+async def made(wanted: BrokerOptions) -> None:
+    """Everything has been declared by somebody else."""
+    async with await aio_pika.connect(wanted.url) as opened:
+        await declare(opened, wanted.topology, passive=False, timeout=10)
+
+
+async def check_a_worker_works(options: BrokerOptions, upstream: str) -> None:
+    """Everything that a worker does at a broker, with all of its queues."""
+    inbox = Inbox()
+    async with (
+        open_session(options, on_job=inbox.jobs.put_nowait, on_dropped=inbox.dropped.put_nowait) as session,
+        outside_channel(upstream) as channel,
+    ):
+        await session.consume()
+        await put(channel, NAMES.jobs, BODY)
+        delivery = await inbox.jobs.get()
+        job = read_job(delivery.envelope)
+        await delivery.retry(Retry(0.05, 2), job)
+        await delivery.park(ERROR, job)
+        await delivery.publish(outcome_of(job), job)
+        await delivery.ack()
+        await (await inbox.dropped_after(AmqpDelivery.reject)).ack()
+        await session.check(free_places=4)
+        assert not session.is_lost
+    async with connection(options.url, name="test", heartbeat=10, timeout=10, tls=None) as opened:
+        findings = await inspect(opened, options.topology, declares=options.declare, timeout=10)
+    assert [finding for finding in findings if not finding.ok] == []
+
+
+async def test_a_worker_may_declare_and_do_all_it_has_to(wanted: BrokerOptions, login: Login) -> None:
+    await check_a_worker_works(replace(wanted, url=login("worker")), wanted.url)
+
+
+@pytest.mark.usefixtures("made")
+async def test_a_worker_that_declares_nothing_needs_less(wanted: BrokerOptions, login: Login) -> None:
+    await check_a_worker_works(replace(wanted, url=login("restricted"), declare=False), wanted.url)
+
+
+@pytest.mark.usefixtures("made")
+async def test_an_upstream_may_publish_jobs_and_a_consumer_take_outcomes(
+    wanted: BrokerOptions, login: Login
+) -> None:
+    async with outside_channel(login("upstream")) as upstream:
+        await put(upstream, NAMES.jobs, BODY)
+    async with outside_channel(wanted.url) as worker:
+        results = await worker.get_exchange(NAMES.results)
+        await results.publish(aio_pika.Message(b"event"), "completed.app1")
+    async with outside_channel(login("consumer")) as consumer:
+        assert (await take(consumer, NAMES.results)).body == b"event"
+
+
+@pytest.mark.usefixtures("made")
+async def test_an_operator_may_replay_dead_letters_submit_jobs_and_follow_outcomes(
+    wanted: BrokerOptions, login: Login
+) -> None:
+    submission = Submission("m1", DownloadJob.model_validate_json(BODY))
+    confirmed: list[Submission] = []
+    async with outside_channel(wanted.url) as worker:
+        await put(worker, NAMES.dead, BODY)
+        async with (
+            connection(login("operator"), name="test", heartbeat=10, timeout=10, tls=None) as opened,
+            follow(opened, NAMES, ["#"], timeout=10) as outcomes,
+        ):
+            async with open_dead_letters(opened, NAMES, timeout=10) as letters:
+                async for parked in letters.take(10):
+                    await parked.replay()
+            await check_jobs_queue(opened, NAMES, timeout=10)
+            await submit_all(opened, NAMES, [submission], timeout=10, on_confirmed=confirmed.append)
+            results = await worker.get_exchange(NAMES.results)
+            await results.publish(aio_pika.Message(b"event"), "failed.app1")
+            assert await anext(outcomes) == b"event"
+        assert (await take(worker, NAMES.jobs)).body == BODY
+    assert confirmed == [submission]
+
+
+@pytest.mark.usefixtures("made")
+@pytest.mark.parametrize("name", documented())
+async def test_no_login_may_read_what_is_not_for_it(wanted: BrokerOptions, login: Login, name: str) -> None:
+    """Another application's queue, in the same virtual host."""
+    async with outside_channel(wanted.url) as owner:
+        await owner.declare_queue("other", durable=True)
+    async with outside_channel(login(name)) as channel:
+        other = await channel.get_queue("other", ensure=False)
+        with pytest.raises(ChannelAccessRefused):
+            await other.get(fail=False)

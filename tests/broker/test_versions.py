@@ -1,0 +1,93 @@
+"""What RabbitMQ's versions do differently, as far as the worker could notice."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from aio_pika.abc import AbstractChannel
+from aio_pika.exceptions import AMQPError
+
+from devkit.broker import Broker
+from devkit.rabbitmq import PrivateRabbitMQ
+from tests.amqp import outside_channel, put
+from tests.broker.conftest import Connected, Inbox
+from worker.broker import AmqpDelivery, BrokerOptions, Names, open_session
+from worker.broker.connection import connection
+from worker.broker.dead_letters import open_dead_letters
+from worker.broker.outcomes import follow
+from worker.job import read_job
+
+FORGIVES_NACKS = (4, 3)
+"""The first version in which giving a message back does not count toward the delivery limit
+(RabbitMQ 4.3 "Negative Acknowledgements", "basic.reject vs. basic.nack")."""
+
+CAN_DENY = (3, 13)
+"""A version that can be told to refuse deprecated features (RabbitMQ "Deprecated Features")."""
+
+DENIED = [
+    f"deprecated_features.permit.{feature} = false" for feature in ("global_qos", "transient_nonexcl_queues")
+]
+"""What RabbitMQ 4.3 refuses by itself; Debian's 4.3 leaves the queues out."""
+
+
+@pytest.fixture
+async def version(rabbitmq: Broker) -> tuple[int, ...]:
+    """The broker's version: major and minor."""
+    async with connection(rabbitmq.url, name="test", heartbeat=10, timeout=10, tls=None) as opened:
+        assert opened.transport
+        number = str(opened.transport.connection.server_properties["version"])
+    return tuple(map(int, number.split(".")[:2]))
+
+
+async def test_what_is_given_back_again_and_again_is_not_lost(
+    version: tuple[int, ...],
+    connected: Connected,
+    options: BrokerOptions,
+    outside: AbstractChannel,
+    names: Names,
+) -> None:
+    """It stays a job, or, where giving back counts as well, the worker hears that the broker gave up."""
+    await put(outside, names.jobs, message_id="m1")
+    if version < FORGIVES_NACKS:
+        last = await connected.inbox.dropped_after(AmqpDelivery.give_back)
+    else:
+        for _ in range(2 * options.topology.delivery_limit):
+            await (await connected.inbox.jobs.get()).give_back()
+        last = await connected.inbox.jobs.get()
+
+    assert read_job(last.envelope).job_id == "m1"
+    await last.ack()
+
+
+@pytest.fixture
+def strict(version: tuple[int, ...]) -> Iterator[PrivateRabbitMQ]:
+    """A node that refuses what is deprecated."""
+    if "AMQP" in os.environ or version < CAN_DENY:
+        pytest.skip("needs a node of our own that can refuse what is deprecated")
+    with PrivateRabbitMQ(conf=DENIED) as node:
+        yield node
+
+
+async def test_nothing_is_used_that_a_later_version_takes_away(
+    strict: PrivateRabbitMQ, options: BrokerOptions, names: Names
+) -> None:
+    """Neither by a worker nor by an operator's commands."""
+    inbox = Inbox()
+    async with (
+        open_session(
+            replace(options, url=strict.url),
+            on_job=inbox.jobs.put_nowait,
+            on_dropped=inbox.dropped.put_nowait,
+        ) as session,
+        connection(strict.url, name="test", heartbeat=10, timeout=10, tls=None) as opened,
+        follow(opened, names, ["#"], timeout=10),
+        open_dead_letters(opened, names, timeout=10) as letters,
+    ):
+        await session.consume()
+        assert session.consuming
+        assert letters.count == 0
+
+    async with outside_channel(strict.url) as channel:
+        with pytest.raises(AMQPError, match="transient_nonexcl_queues"):
+            await channel.declare_queue("refused", durable=False)
