@@ -1,9 +1,6 @@
 """Takes SHA-256 and the check of the zip out of the worker, for the figures that are marked so."""
 
-import threading
-from typing import BinaryIO
-
-from worker.storage import files, tree
+from worker.storage import content
 
 
 class _NoDigest:
@@ -26,11 +23,17 @@ class _NoHashlib:
         return _NoDigest()
 
 
-def _check_nothing(file: BinaryIO, stop: threading.Event) -> None:
-    """Take every file for a sound zip."""
+class _NoWalk:
+    """Stands where a zip is walked through, and takes every file for a sound one."""
+
+    def feed(self, block: bytes) -> None:
+        """Take nothing in."""
+
+    def proves_sound(self) -> bool:
+        """Say yes."""
+        return True
 
 
 def switch_off() -> None:
     """Do it, for the rest of the process."""
-    vars(files).update(hashlib=_NoHashlib)
-    vars(tree).update(check_archive=_check_nothing)
+    vars(content).update(hashlib=_NoHashlib, ZipWalk=_NoWalk)

@@ -93,8 +93,10 @@ async def run(settings: Settings) -> None:
         executor = stack.enter_context(
             ThreadPoolExecutor(min(_MAX_THREADS, settings.concurrency + 2), thread_name_prefix="storage")
         )
-        storage = wiring.shared_storage(settings.storage, executor)
-        client = await stack.enter_async_context(wiring.ccfs_client(settings.ccfs, around.ccfs_tls))
+        storage = wiring.shared_storage(settings.storage, executor, concurrency=settings.concurrency)
+        client = await stack.enter_async_context(
+            wiring.ccfs_client(settings.ccfs, around.ccfs_tls, concurrency=settings.concurrency)
+        )
         tracer = await stack.enter_async_context(_tracer(settings))
         parts = _put_together(settings, around, client, storage, draining, tracer)
         port = await stack.enter_async_context(_serve(settings, parts.board))

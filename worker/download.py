@@ -105,7 +105,6 @@ class Downloader:
         with SPAN.get().request():
             async with self._source.open(job, secret_key) as stream:
                 _note_answer(stream, clock() - began)
-                path = final_path(job)
                 with SPAN.get().write(path):
                     return await self._store.store(
                         path, stream.chunks, announced_bytes=stream.announced_bytes

@@ -17,6 +17,8 @@ from worker.settings import Amqp, Ccfs, Credentials, Retry, Settings, SettingsEr
 from worker.storage import Storage as SharedStorage
 from worker.tls import client_context
 
+_LEAST_BLOCK, _MOST_BLOCK, _ALL_BLOCKS = 64 * 1024, 1024 * 1024, 8 * 1024 * 1024
+
 STORAGE_ROOT = "WORKER_STORAGE__ROOT"
 
 
@@ -76,8 +78,19 @@ def amqp_tls(amqp: Amqp) -> ssl.SSLContext | None:
         raise SettingsError([line]) from exc
 
 
-def ccfs_client(ccfs: Ccfs, tls: ssl.SSLContext | None) -> AbstractAsyncContextManager[CcfsClient]:
-    """The client of CC-FS; without `tls` it trusts the system's authorities."""
+def block_bytes(concurrency: int) -> int:
+    """The size of the steps in which each of so many downloads goes, network and storage alike.
+
+    A large file costs a quarter less CPU in steps of a mebibyte than in steps of a quarter of it; a hundred
+    at once in such steps would take hundreds of mebibytes of memory.
+    """
+    return min(_MOST_BLOCK, max(_LEAST_BLOCK, _ALL_BLOCKS // concurrency))
+
+
+def ccfs_client(
+    ccfs: Ccfs, tls: ssl.SSLContext | None, *, concurrency: int = 1
+) -> AbstractAsyncContextManager[CcfsClient]:
+    """The client of CC-FS for so many downloads at once; without `tls` it trusts the system's authorities."""
     return open_client(
         base_url=ccfs.base_url,
         clock=now,
@@ -86,16 +99,18 @@ def ccfs_client(ccfs: Ccfs, tls: ssl.SSLContext | None) -> AbstractAsyncContextM
         tls=tls,
         host_header=ccfs.host_header,
         max_requests_per_second=ccfs.max_requests_per_second,
+        read_buffer=block_bytes(concurrency),
     )
 
 
-def shared_storage(storage: Storage, executor: Executor) -> SharedStorage:
-    """The storage, its calls running on `executor`."""
+def shared_storage(storage: Storage, executor: Executor, *, concurrency: int = 1) -> SharedStorage:
+    """The storage for so many downloads at once, its calls running on `executor`."""
     return SharedStorage(
         storage.root,
         executor,
         max_file_bytes=storage.max_file_bytes,
         min_free_bytes=storage.min_free_bytes,
+        block_bytes=block_bytes(concurrency),
     )
 
 

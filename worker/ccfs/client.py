@@ -54,7 +54,7 @@ class Answer:
 
 
 @asynccontextmanager
-async def open_client(
+async def open_client(  # noqa: PLR0913 - most of them are settings, each with a name of its own
     *,
     base_url: str,
     clock: Callable[[], datetime],
@@ -63,6 +63,7 @@ async def open_client(
     tls: ssl.SSLContext | None = None,
     host_header: str | None = None,
     max_requests_per_second: float | None = None,
+    read_buffer: int = _READ_BUFFER,
 ) -> AsyncIterator["CcfsClient"]:
     """Open a client with its pool of connections.
 
@@ -75,6 +76,7 @@ async def open_client(
         tls: How to verify the server; None takes the system's authorities.
         host_header: The Host that CC-FS shall see, where a proxy makes it differ from `base_url`.
         max_requests_per_second: Bound on the requests of this client over time; None for none.
+        read_buffer: Bytes that each download may have read ahead of whoever takes them.
     """
     async with aiohttp.ClientSession(
         connector=Connector(tls),
@@ -82,7 +84,7 @@ async def open_client(
         timeout=aiohttp.ClientTimeout(total=None, connect=connect_timeout, sock_read=idle_timeout),
         auto_decompress=False,
         cookie_jar=aiohttp.DummyCookieJar(),
-        read_bufsize=_READ_BUFFER,
+        read_bufsize=read_buffer,
         headers={"User-Agent": "ccfs-worker"},
         trace_configs=[reuse_tracing()],
     ) as http:

@@ -26,8 +26,6 @@ from worker.storage.threads import outlast, run, run_stoppable, to_the_end
 from worker.storage.tree import Identity, Tree, identity_of
 
 BLOCK_BYTES = 1024 * 1024
-"""Chunks from the network are gathered to this size before they cross to a thread: a hop costs about
-as much as writing 64 KiB."""
 
 _T = TypeVar("_T")
 
@@ -40,6 +38,8 @@ class Storage:
         executor: Threads of our own; the loop's default ones also resolve names.
         max_file_bytes: Larger files are refused.
         min_free_bytes: What stays free on the volume after a file of announced size.
+        block_bytes: What comes from the network is gathered to this size before it crosses to a thread: a
+            hop costs about as much as writing 64 KiB.
     """
 
     def __init__(
@@ -49,12 +49,14 @@ class Storage:
         *,
         max_file_bytes: int,
         min_free_bytes: int,
+        block_bytes: int = BLOCK_BYTES,
     ) -> None:
         self._root = root
         self._tree = Tree(root)
         self._executor = executor
         self._max_file_bytes = max_file_bytes
         self._min_free_bytes = min_free_bytes
+        self._block_bytes = block_bytes
 
     async def find(self, path: PurePosixPath) -> StoredFile | None:
         """Give the file of that relative path if it is there, whole and sound; None otherwise.
@@ -75,9 +77,9 @@ class Storage:
         """
         self._refuse_over_limit(announced_bytes or 0)
         part = path.with_name(part_name(path.name, uuid.uuid4().hex))
-        async with aclosing(_blocks(chunks)) as blocks:
+        async with aclosing(_blocks(chunks, self._block_bytes)) as blocks:
             first: Sequence[bytes] = await anext(blocks, ())
-            if _size(first) < BLOCK_BYTES:
+            if _size(first) < self._block_bytes:
                 content = await self._store_at_once(path, part, first)
             else:
                 self._refuse_without_space(await self.free_bytes(), announced_bytes or 0)
@@ -230,13 +232,13 @@ async def _chain(
         yield block
 
 
-async def _blocks(chunks: AsyncIterator[bytes]) -> AsyncGenerator[Sequence[bytes], None]:
+async def _blocks(chunks: AsyncIterator[bytes], block_bytes: int) -> AsyncGenerator[Sequence[bytes], None]:
     gathered: list[bytes] = []
     size = 0
     async for chunk in chunks:
         gathered.append(chunk)
         size += len(chunk)
-        if size >= BLOCK_BYTES:
+        if size >= block_bytes:
             yield gathered
             gathered, size = [], 0
     if gathered:
