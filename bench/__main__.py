@@ -3,7 +3,8 @@
 import argparse
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,21 +50,22 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.rounds:
         sizes = replace(sizes, rounds=arguments.rounds)
     chosen = [each for each in experiments(sizes) if not arguments.only or each.key in arguments.only]
-    results = asyncio.run(_measure(chosen, sizes.rounds))
-    results.write(report.RESULTS_FILE)
-    report.write(results)
+    with suppress(KeyboardInterrupt):
+        asyncio.run(_measure(chosen, sizes.rounds, lambda results: results.write(report.RESULTS_FILE)))
+    # Whatever was measured before Ctrl-C.
+    report.write(Results.read(report.RESULTS_FILE))
     print(f"The report is {report.FOLDER / 'report.md'}.")
 
 
 def _check(*, recording: bool) -> None:
-    measured = check.ratios(asyncio.run(_measure(headline_ratios(_CHECKED), _CHECKED.rounds)))
+    measured = check.ratios(asyncio.run(_measure(headline_ratios(_CHECKED), _CHECKED.rounds, lambda _: None)))
     if recording:
         check.record(measured)
     elif not check.compare(measured):
         raise SystemExit(f"A ratio fell by more than {check.TOLERANCE:.0%}.")
 
 
-async def _measure(chosen: Sequence[Experiment], rounds: int) -> Results:
+async def _measure(chosen: Sequence[Experiment], rounds: int, on_table: Callable[[Results], None]) -> Results:
     with open_lab() as lab:
         async with open_queues(lab.amqp_url) as queues:
             command = f"python -m bench {' '.join(sys.argv[1:])}"
@@ -71,6 +73,7 @@ async def _measure(chosen: Sequence[Experiment], rounds: int) -> Results:
             for experiment in chosen:
                 table = results.tables[experiment.key] = Table(experiment.title, experiment.headline)
                 await _take_turns(lab, queues, experiment, table, rounds)
+                on_table(results)
             return results
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from bench import curl, files, lone, sample
-from bench.contestants import OBVIOUS, OURS, PEERS, Contestant
+from bench.contestants import FASTSTREAM, OBVIOUS, OURS, PEERS, Contestant
 from bench.lab import Lab
 from bench.payload import HUGE, LARGE, MEDIUM, SMALL
 from bench.queues import Queues
@@ -73,13 +73,13 @@ class Sizes:
     rounds: int
 
 
-QUICK = Sizes(small=1000, medium=60, large=2, lone=200, shallow=1000, deep=10_000, rounds=5)
+QUICK = Sizes(small=1500, medium=60, large=2, lone=200, shallow=1000, deep=50_000, rounds=5)
 FULL = Sizes(small=5000, medium=300, large=6, lone=500, shallow=1000, deep=50_000, rounds=5)
 
 
 def experiments(sizes: Sizes) -> Sequence[Experiment]:
     """Everything that a run measures, in the order of the report."""
-    return (*_small(sizes), *_bulk(sizes), *_growth(sizes), *_limits(sizes))
+    return (*_bulk(sizes), *_small(sizes), *_growth(sizes), *_limits(sizes))
 
 
 def headline_ratios(sizes: Sizes) -> Sequence[Experiment]:
@@ -93,7 +93,7 @@ def _small(sizes: Sizes) -> Sequence[Experiment]:
     on_disk = replace(setting, volume=Volume.DISK)
     return (
         Experiment("S-ram", "S: 20 KiB, RAM file system, plain HTTP", _workers(setting, BARE, OURS, *PEERS)),
-        Experiment("S-disk", "S: 20 KiB, disk, plain HTTP", _workers(on_disk, OURS, *PEERS)),
+        Experiment("S-disk", "S: 20 KiB, disk, plain HTTP", _workers(on_disk, OURS, OBVIOUS, FASTSTREAM)),
         Experiment(
             "S-tls", "S: 20 KiB, RAM file system, TLS", _workers(replace(setting, tls=True), OURS, OBVIOUS)
         ),
