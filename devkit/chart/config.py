@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import yaml
-from pydantic import BaseModel, SecretStr
+from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from worker.settings import DELIMITER, PREFIX, Settings
+from worker.settings import places
 
 WIRED: Mapping[str, str] = {
     "WORKER_AMQP__URL": "broker",
@@ -58,16 +58,12 @@ class Setting:
     schema: Mapping[str, object]
 
 
-def settings(model: type[BaseModel] = Settings, path: tuple[str, ...] = ()) -> Iterator[Setting]:
+def settings() -> Iterator[Setting]:
     """Gives every setting of the worker, the wired ones included."""
-    properties = model.model_json_schema()["properties"]
-    for name, field in model.model_fields.items():
-        here = (*path, name)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from settings(field.annotation, here)
-        else:
-            variable = PREFIX + DELIMITER.join(here).upper()
-            yield Setting(variable, tuple(map(_camel, here)), field, properties[name])
+    for place in places():
+        name = place.path[-1]
+        schema = place.model.model_json_schema()["properties"][name]
+        yield Setting(place.variable, tuple(map(_camel, place.path)), place.model.model_fields[name], schema)
 
 
 def block() -> str:
