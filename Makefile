@@ -65,7 +65,7 @@ format: $(STAMP) ## format the code and mend what ruff can
 
 .PHONY: lock
 lock: $(STAMP) ## write the requirements locks anew (UPGRADE=1 takes newer versions)
-	$(COMPILE) --output-file requirements.lock
+	$(COMPILE) --extra otel --output-file requirements.lock
 	$(COMPILE) --group dev --extra otel --constraint requirements.lock --output-file requirements-dev.lock
 	$(subst compile pyproject.toml,compile --group build,$(COMPILE)) --constraint requirements-dev.lock \
 		--output-file requirements-build.lock
@@ -106,6 +106,11 @@ schemas: $(STAMP) ## write the message schemas anew
 .PHONY: docs
 docs: $(STAMP) ## write the documents anew that are made from the code
 	@$(BIN)/python -m devkit.docs
+
+.PHONY: picture
+picture: $(STAMP) ## draw the dashboard from a run of four minutes (gets matplotlib besides)
+	@$(BIN)/uv pip install --quiet --group picture
+	$(BIN)/python -m devkit.picture
 
 .PHONY: chart
 chart: $(STAMP) ## write the Helm chart's settings, schema and README anew

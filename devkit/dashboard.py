@@ -123,9 +123,9 @@ def _now() -> Iterator[Builder[model.Panel]]:
     )
     yield _figure(
         "Paused",
-        "Workers whose intake is paused, by reason.",
+        "Workers whose intake is paused, for whatever reason.",
         "none",
-        Query(f"sum by (reason) (ccfs_worker_intake_paused{{{_WORKERS}}}) > 0 or vector(0)", "{{reason}}"),
+        Query(f"sum(max by (instance) (ccfs_worker_intake_paused{{{_WORKERS}}}))", "workers"),
         bad_from=1,
     )
     yield _figure(
