@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import os
+import pty
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from subprocess import CompletedProcess
 from typing import Any, Protocol
@@ -98,3 +100,41 @@ async def following(site: Site, *arguments: str, until: str, **changes: str) -> 
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+@asynccontextmanager
+async def on_terminal(
+    site: Site, *arguments: str, piped: bool = True
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, int]]:
+    """Start a command on a terminal, its results piped or not; gives it and our end."""
+    ours, theirs = pty.openpty()
+    process = await asyncio.create_subprocess_exec(
+        CCFS_WORKER,
+        *arguments,
+        env=environment({**site.settings(), "TERM": "xterm", "COLUMNS": "120"}),
+        cwd=site.folder,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE if piped else theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    try:
+        yield process, ours
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        os.close(ours)
+
+
+async def read_until(terminal: int, text: str = "") -> str:
+    """Read a terminal until it shows a text, or, without one, to its end."""
+
+    def read() -> str:
+        shown = ""
+        with suppress(OSError):
+            while not (text and text in shown):
+                shown += os.read(terminal, 65_536).decode()
+        return shown
+
+    return await asyncio.wait_for(asyncio.to_thread(read), PATIENCE)

@@ -1,15 +1,11 @@
 """`fetch`: one file without a broker, by the worker's own ways."""
 
-import asyncio
 import hashlib
-import os
-import pty
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import PATIENCE, Run, json_lines
-from tests.commands import CCFS_WORKER, environment
+from tests.cli.conftest import Run, json_lines, on_terminal, read_until
 from tests.site import APP, Site, bill
 from worker.simulator.faults import BadCrc, Hold, ResultCode
 
@@ -92,36 +88,11 @@ async def test_a_terminal_sees_how_far_it_has_come(site: Site) -> None:
     """The bar shows name, bytes of how many, and speed."""
     half = Hold()
     site.simulator.plan = lambda _: half
-    ours, theirs = pty.openpty()
-    process = await asyncio.create_subprocess_exec(
-        CCFS_WORKER,
-        "fetch",
-        APP,
-        bill(1),
-        env=environment({**site.settings(), "TERM": "xterm", "COLUMNS": "120"}),
-        cwd=site.folder,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=theirs,
-    )
-    os.close(theirs)
-    screen = await asyncio.wait_for(asyncio.to_thread(read_until, ours, "/3.0 MiB"), PATIENCE)
-    half.release.set()
-    rest = asyncio.create_task(asyncio.to_thread(read_until, ours, ""))
-    assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
-    screen += await rest
-    os.close(ours)
+    async with on_terminal(site, "fetch", APP, bill(1)) as (process, terminal):
+        screen = await read_until(terminal, "/3.0 MiB")
+        half.release.set()
+        screen += await read_until(terminal)
+        assert await process.wait() == 0
 
     assert bill(1) in screen
     assert "MB/s" in screen
-
-
-def read_until(terminal: int, text: str) -> str:
-    """Read a terminal until it shows a text, or, without one, to its end."""
-    shown = ""
-    while not (text and text in shown):
-        try:
-            shown += os.read(terminal, 65_536).decode()
-        except OSError:
-            break
-    return shown

@@ -1,12 +1,13 @@
 """`submit`: all or nothing, every job confirmed, and outcomes for whoever waits."""
 
 import json
+import re
 
 import pytest
 
 from schemas import DownloadCompleted
 from tests.amqp import outside_channel
-from tests.cli.conftest import Run, following, json_lines
+from tests.cli.conftest import Run, following, json_lines, on_terminal, read_until
 from tests.site import APP, Site, bill
 from worker.simulator.faults import ResultCode
 
@@ -67,6 +68,37 @@ async def test_each_job_has_an_id_that_its_outcome_bears(site: Site, run: Run) -
     assert (message.content_type, message.delivery_mode) == ("application/json", 2)
     assert message.timestamp is not None
     assert json.loads(message.body)["appId"] == APP
+
+
+async def test_a_bar_on_the_terminal_takes_nothing_from_a_pipe(site: Site) -> None:
+    """As in `submit … --wait | tee outcomes.txt`."""
+    with site.worker():
+        async with on_terminal(site, "submit", APP, bill(1), bill(2), "--wait") as (process, terminal):
+            screen = await read_until(terminal)
+            assert process.stdout
+            printed = (await process.stdout.read()).decode()
+            assert await process.wait() == 0
+
+    assert [line[:2] for line in printed.splitlines()] == ["✓ ", "✓ "]
+    assert "2/2" in screen
+    assert "✓" not in screen
+
+
+async def test_outcomes_are_written_above_the_bar(site: Site) -> None:
+    """Each on a line of its own, though both go to one terminal."""
+    with site.worker():
+        async with on_terminal(site, "submit", APP, bill(1), bill(2), "--wait", piped=False) as (
+            process,
+            terminal,
+        ):
+            screen = await read_until(terminal)
+            assert await process.wait() == 0
+
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", screen)
+    starts = [shown[: found.start()][-1:] for found in re.finditer("✓", shown)]
+    assert len(starts) == 2
+    # The bar was erased (EL, ECMA-48) or there was none on that line.
+    assert set(starts) <= {"\n", "\r", "K"}
 
 
 async def test_one_bad_row_and_nothing_is_published(site: Site, run: Run) -> None:

@@ -8,14 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
 from schemas import DownloadJob
 from worker import wiring
@@ -82,7 +75,9 @@ def fetch(
 
 async def _fetch(settings: FetchSettings, job: DownloadJob) -> StoredFile:
     tls = wiring.ccfs_tls(settings.ccfs)
-    with ThreadPoolExecutor(_THREADS) as executor, _bar(job.bill_file_name) as bar:
+    columns = DownloadColumn(binary_units=True), TransferSpeedColumn()
+    bar = output.progress(job.bill_file_name, None, *columns)
+    with ThreadPoolExecutor(_THREADS) as executor, bar:
         async with wiring.ccfs_client(settings.ccfs, tls) as client:
             downloader = Downloader(
                 keys=KeyDirectory(settings.credentials.dir),
@@ -91,22 +86,6 @@ async def _fetch(settings: FetchSettings, job: DownloadJob) -> StoredFile:
                 job_timeout=settings.job_timeout,
             )
             return await downloader.fetch(job)
-
-
-def _bar(name: str) -> Progress:
-    terminal = output.console(err=True)
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=terminal,
-        transient=True,
-        disable=not terminal.is_terminal,
-    )
-    bar.add_task(name, total=None)
-    return bar
 
 
 class _Watched:

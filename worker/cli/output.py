@@ -8,11 +8,19 @@ import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cache
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.prompt import Confirm
 from rich.table import Table
 from rich.text import Text
@@ -35,8 +43,12 @@ OutputOption = Annotated[
 ]
 
 
+@cache
 def console(*, err: bool = False) -> Console:
-    """The terminal; a pipe or file has no width that lines would have to be broken at."""
+    """The terminal; a pipe or file has no width that lines would have to be broken at.
+
+    One for each stream: a bar makes way for what is printed by the console that it is on, and no other.
+    """
     made = Console(stderr=err, highlight=False, soft_wrap=True)
     return made if made.is_terminal else Console(stderr=err, highlight=False, soft_wrap=True, width=_WIDE)
 
@@ -51,9 +63,17 @@ def confirm(question: str) -> bool:
     return Confirm.ask(question, console=console(err=True), default=False)
 
 
+def line(text: str) -> None:
+    """Write a result that is a line."""
+    if console().is_terminal:
+        console().print(Text(text))
+    else:
+        typer.echo(text)
+
+
 def json_line(fields: Mapping[str, object]) -> None:
     """Write a result for a script."""
-    typer.echo(json.dumps(fields, ensure_ascii=False, default=_plain))
+    line(json.dumps(fields, ensure_ascii=False, default=_plain))
 
 
 def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
@@ -72,16 +92,24 @@ def verdict(*, ok: bool, text: str) -> None:
     console().print(mark + Text(text))
 
 
-def progress(description: str, total: int) -> Progress:
-    """A bar on standard error that counts to `total`; none where that is no terminal."""
-    terminal = console(err=True)
+def progress(description: str, total: int | None, *columns: ProgressColumn) -> Progress:
+    """A bar on the terminal that the results go to, else on that of standard error, else nowhere.
+
+    Args:
+        description: What is counted.
+        total: How far it goes; None while that is not known.
+        columns: What it shows beside itself and the time left; by default the count.
+    """
+    terminal = console() if console().is_terminal else console(err=True)
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        *(columns or [MofNCompleteColumn()]),
         TimeRemainingColumn(),
         console=terminal,
         transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
         disable=not terminal.is_terminal,
     )
     bar.add_task(description, total=total)

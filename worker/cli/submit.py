@@ -117,7 +117,7 @@ def _show(submission: Submission, output_format: Output) -> None:
     if output_format is Output.JSON:
         output.json_line({"jobId": submission.job_id, **job.model_dump(by_alias=True)})
     else:
-        typer.echo(f"{submission.job_id}  {job.app_id}  {job.bill_file_name}")
+        output.line(f"{submission.job_id}  {job.app_id}  {job.bill_file_name}")
 
 
 @dataclass
@@ -156,24 +156,19 @@ class _Batch:
 
     async def _publish(self, opened: Connection, names: Names) -> None:
         total = len(self.submissions)
-        with output.progress("publishing", total) as bar:
+        try:
+            with output.progress("publishing", total) as bar:
 
-            def on_confirmed(submission: Submission) -> None:
-                self.confirmed += 1
-                bar.advance(bar.task_ids[0])
-                if self.patience is None:
-                    _show(submission, self.output_format)
+                def on_confirmed(submission: Submission) -> None:
+                    self.confirmed += 1
+                    bar.advance(bar.task_ids[0])
+                    if self.patience is None:
+                        _show(submission, self.output_format)
 
-            try:
-                await submit_all(
-                    opened,
-                    names,
-                    self.submissions,
-                    timeout=self.amqp.publish_timeout,
-                    on_confirmed=on_confirmed,
-                )
-            finally:
-                output.note(f"{self.confirmed} of {total} jobs published to {names.jobs}")
+                timeout = self.amqp.publish_timeout
+                await submit_all(opened, names, self.submissions, timeout=timeout, on_confirmed=on_confirmed)
+        finally:
+            output.note(f"{self.confirmed} of {total} jobs published to {names.jobs}")
 
     async def _wait(self, bodies: AsyncIterator[bytes], patience: float) -> int:
         waiting = {submission.job_id for submission in self.submissions}
