@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 static int is_temporary(int fd) {
@@ -56,6 +57,15 @@ ssize_t write(int fd, const void *bytes, size_t count) {
         return -1;
     }
     return syscall(SYS_write, fd, bytes, count);
+}
+
+ssize_t writev(int fd, const struct iovec *pieces, int count) {
+    int number = fault("write", fd);
+    if (number) {
+        errno = number;
+        return -1;
+    }
+    return syscall(SYS_writev, fd, pieces, count);
 }
 
 int close(int fd) {
