@@ -45,6 +45,17 @@ soak: $(STAMP) ## run under all faults at once (MINUTES=20)
 	@$(BIN)/python -m devkit.broker ensure
 	@$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),20)
 
+FUZZ_STAMP := .venv/.fuzz-done
+
+.PHONY: fuzz
+fuzz: $(FUZZ_STAMP) ## fuzz what reads jobs, answers and zips and builds paths (MINUTES=10)
+	@$(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),10)
+
+$(FUZZ_STAMP): $(STAMP) requirements-fuzz.lock
+	@$(BIN)/python -m pip --quiet --disable-pip-version-check --no-input install \
+		--require-hashes -r requirements-fuzz.lock
+	@touch $@
+
 .PHONY: lint
 lint: $(STAMP) ## check style and the import rules
 	$(BIN)/ruff check
@@ -69,6 +80,7 @@ lock: $(STAMP) ## write the requirements locks anew (UPGRADE=1 takes newer versi
 	$(COMPILE) --group dev --extra otel --constraint requirements.lock --output-file requirements-dev.lock
 	$(subst compile pyproject.toml,compile --group build,$(COMPILE)) --constraint requirements-dev.lock \
 		--output-file requirements-build.lock
+	$(subst compile pyproject.toml,compile --group fuzz,$(COMPILE)) --output-file requirements-fuzz.lock
 	$(subst pyproject.toml,bench/peers/requirements.in,$(COMPILE)) --output-file bench/peers/requirements.lock
 	$(subst pyproject.toml,tests/security/requirements.in,$(COMPILE)) --output-file tests/security/requirements.lock
 
