@@ -19,7 +19,7 @@ CHUNK = b"10000\r\n" + BLOCK + b"\r\n"
 HEADERS, TRAILERS = b"X-Header: some value\r\n" * 1000, b"X-Trailer: some value\r\n" * 1000
 CHUNKED = b"HTTP/1.1 %d Any\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
 GIBIBYTE = b"HTTP/1.1 %d Any\r\nContent-Type: application/json\r\nContent-Length: 1073741824\r\n\r\n"
-SHORT = {"connect_timeout": 0.5, "idle_timeout": 0.5}
+SHORT = {"connect_timeout": 1, "idle_timeout": 1}
 
 ENDLESS = {
     "a gibibyte beside an error status": (GIBIBYTE % 500, BLOCK, ErrorCode.UPSTREAM_ERROR),

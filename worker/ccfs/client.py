@@ -142,7 +142,8 @@ class CcfsClient:
             error.http_status = response.status
             raise
         finally:
-            _let_go(response)
+            # What was not read of it goes with its connection.
+            response.close()
 
     async def probe(self) -> Answer:
         """Ask for any answer at all, unsigned.
@@ -153,7 +154,7 @@ class CcfsClient:
         with before_headers():
             async with asyncio.timeout(self._headers_timeout):
                 response = await self._http.get(self._url, allow_redirects=False, trace_request_ctx=Reuse())
-        _let_go(response)
+        response.close()
         return Answer(response.status, read_date(response.headers.get("Date", "")))
 
     async def _ask(self, job: DownloadJob, secret_key: str) -> aiohttp.ClientResponse:
@@ -215,14 +216,3 @@ async def _chunks(head: bytes, body: Body) -> AsyncGenerator[bytes, None]:
     yield head
     async for chunk in body.chunks():
         yield chunk
-
-
-def _let_go(response: aiohttp.ClientResponse) -> None:
-    """End with an answer; what was not read of it goes with its connection, at once.
-
-    A polite end over TLS would first receive what the server still sends, for up to half a minute.
-    """
-    connection = response.connection
-    if connection is not None and connection.transport is not None:
-        connection.transport.abort()
-    response.close()
