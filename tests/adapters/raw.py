@@ -55,6 +55,8 @@ class Peer:
         with suppress(OSError):
             while True:
                 await self.send(data)
+                # asyncio drops what is written to a connection that is gone, and tells only when it runs.
+                await asyncio.sleep(0)
 
     async def something(self) -> bytes:
         """Read whatever comes, HTTP or not."""
