@@ -11,7 +11,7 @@ consumer in even when the first one asked to be the only one (tried on RabbitMQ 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,6 +28,7 @@ from worker.broker.topology import Names, count, explained
 from worker.errors import BrokerError, one_line
 from worker.job import Job, read_job
 
+_RETURN_TIMEOUT, _RETURN_POLL = 5.0, 0.01
 _GETTERS = 8
 """Messages asked for at once: one at a time takes a millisecond or more each."""
 
@@ -57,10 +58,17 @@ class DeadLetter:
 class Parked:
     """A parked message in our hands; unless it is settled it goes back to the queue."""
 
-    def __init__(self, message: AbstractIncomingMessage, publisher: Publisher, names: Names) -> None:
+    def __init__(
+        self,
+        message: AbstractIncomingMessage,
+        publisher: Publisher,
+        names: Names,
+        on_settled: Callable[[], None],
+    ) -> None:
         self._message = message
         self._publisher = publisher
         self._names = names
+        self._on_settled = on_settled
         self.letter = _read(message)
 
     async def replay(self) -> None:
@@ -77,6 +85,7 @@ class Parked:
         """Remove it for good. Raises BrokerError."""
         with unbroken():
             await self._message.ack()
+        self._on_settled()
 
 
 class DeadLetters:
@@ -84,11 +93,13 @@ class DeadLetters:
 
     Attributes:
         count: How many messages lay in it when it was opened.
+        settled: How many of them have been settled.
     """
 
     def __init__(self, queues: list[AbstractQueue], count: int, publisher: Publisher, names: Names) -> None:
         self._queues = queues
         self.count = count
+        self.settled = 0
         self._publisher = publisher
         self._names = names
 
@@ -121,10 +132,13 @@ class DeadLetters:
                     queue = getting.pop(task)
                     if (message := task.result()) is not None:
                         idle.append(queue)
-                        yield Parked(message, self._publisher, self._names)
+                        yield Parked(message, self._publisher, self._names, self._count_settled)
         finally:
             for task in getting:
                 task.cancel()
+
+    def _count_settled(self) -> None:
+        self.settled += 1
 
 
 @asynccontextmanager
@@ -147,8 +161,20 @@ async def open_dead_letters(
             await _lock(channel, names.dead, timeout)
             lying = await count(channel, names.dead, timeout=timeout)
         publisher = await stack.enter_async_context(open_publisher(connection, timeout=timeout))
-        queues = [await stack.enter_async_context(_held(connection, names.dead)) for _ in range(_GETTERS)]
-        yield DeadLetters(queues, lying, publisher, names)
+        queues: list[AbstractQueue] = []
+        letters = DeadLetters(queues, lying, publisher, names)
+        stack.push_async_callback(_await_return, channel, letters, names.dead)
+        queues += [await stack.enter_async_context(_held(connection, names.dead)) for _ in range(_GETTERS)]
+        yield letters
+
+
+async def _await_return(channel: AbstractChannel, letters: DeadLetters, dead: str) -> None:
+    """Wait until the broker counts again what went back: whoever looks a moment sooner would miss it."""
+    with suppress(TimeoutError, BrokerError, *CONNECTION_EXCEPTIONS):
+        async with asyncio.timeout(_RETURN_TIMEOUT):
+            expected = letters.count - letters.settled
+            while await count(channel, dead, timeout=_RETURN_TIMEOUT) < expected:  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(_RETURN_POLL)
 
 
 async def _lock(channel: AbstractChannel, dead: str, timeout: float) -> None:
