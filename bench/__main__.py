@@ -37,7 +37,9 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="measure and write the report")
     run.add_argument("--full", action="store_true", help="the whole sizes instead of small ones")
     run.add_argument("--rounds", type=int, help="samples of each entrant (default 5)")
-    run.add_argument("--only", nargs="+", default=(), metavar="KEY", help="these experiments alone")
+    run.add_argument(
+        "--only", nargs="+", default=(), metavar="KEY", help="measure these alone, keep the others"
+    )
     checking = commands.add_parser("check", help="compare a few ratios with the recorded ones")
     checking.add_argument("--record", action="store_true", help="record them instead")
     commands.add_parser("profile", help="draw flame graphs of the worker")
@@ -50,8 +52,14 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.rounds:
         sizes = replace(sizes, rounds=arguments.rounds)
     chosen = [each for each in experiments(sizes) if not arguments.only or each.key in arguments.only]
+    kept = arguments.only and report.RESULTS_FILE.exists()
+    earlier = Results.read(report.RESULTS_FILE).tables if kept else {}
+
+    def keep(results: Results) -> None:
+        replace(results, tables=earlier | results.tables).write(report.RESULTS_FILE)
+
     with suppress(KeyboardInterrupt):
-        asyncio.run(_measure(chosen, sizes.rounds, lambda results: results.write(report.RESULTS_FILE)))
+        asyncio.run(_measure(chosen, sizes.rounds, keep))
     # Whatever was measured before Ctrl-C.
     report.write(Results.read(report.RESULTS_FILE))
     print(f"The report is {report.FOLDER / 'report.md'}.")

@@ -79,7 +79,7 @@ FULL = Sizes(small=5000, medium=300, large=6, lone=500, shallow=1000, deep=50_00
 
 def experiments(sizes: Sizes) -> Sequence[Experiment]:
     """Everything that a run measures, in the order of the report."""
-    return (*_bulk(sizes), *_small(sizes), *_growth(sizes), *_limits(sizes))
+    return (*_small(sizes), *_bulk(sizes), *_growth(sizes), *_limits(sizes))
 
 
 def headline_ratios(sizes: Sizes) -> Sequence[Experiment]:

@@ -26,7 +26,7 @@ from bench.payload import MIB, SMALL
 from bench.queues import Queues
 from bench.setting import Setting
 
-_POLL = 0.004
+_POLL = 0.01
 _PATIENCE = 240.0
 _STOP_PATIENCE = 20.0
 LARGE_BYTES = 1024 * MIB
@@ -42,7 +42,9 @@ class SampleError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class _Mark:
+class Mark:
+    """The state of things at one moment: results so far, the clock, what was used."""
+
     results: int
     moment: float
     used: usage.Usage
@@ -59,13 +61,14 @@ async def take(lab: Lab, queues: Queues, contestant: Contestant, setting: Settin
     try:
         with lab.storage(setting) as root:
             around = lab.surroundings(setting, root)
-            await _enqueue(queues, contestant, around, setting)
+            await enqueue(queues, contestant, around, setting)
             return await _run(queues, contestant, around, setting)
     finally:
         await queues.clear(contestant.queue)
 
 
-async def _enqueue(queues: Queues, contestant: Contestant, around: Surroundings, setting: Setting) -> None:
+async def enqueue(queues: Queues, contestant: Contestant, around: Surroundings, setting: Setting) -> None:
+    """Put a contestant's jobs into its queue: the small ones to warm up with, then those of the setting."""
     jobs = [(SMALL.name, f"{_DAY}_warm{number:08}.zip") for number in range(setting.warm_up)]
     jobs += [(setting.payload.name, f"{_DAY}_{number:08}.zip") for number in range(setting.queued)]
     if contestant.framework:
@@ -80,8 +83,8 @@ async def _run(queues: Queues, contestant: Contestant, around: Surroundings, set
         running(contestant, around, setting, Path(folder) / "output") as (process, output),
     ):
         started = time.monotonic()
-        first = await _reach(queues, process, output, setting.warm_up)
-        last = await _reach(queues, process, output, setting.warm_up + setting.jobs)
+        first = await reach(queues, process, output, setting.warm_up)
+        last = await reach(queues, process, output, setting.warm_up + setting.jobs)
         results = await queues.read_results(last.results)
     return {
         "start_seconds": first.moment - started,
@@ -107,20 +110,25 @@ def running(
             process.wait()
 
 
-async def _reach(queues: Queues, process: subprocess.Popen[bytes], output: Path, count: int) -> _Mark:
+async def reach(queues: Queues, process: subprocess.Popen[bytes], output: Path, count: int) -> Mark:
+    """Wait until there are so many results.
+
+    Raises:
+        SampleError: The contestant ended, or was too slow.
+    """
     deadline = time.monotonic() + _PATIENCE
     while (results := await queues.results()) < count:
         if process.poll() is not None or time.monotonic() > deadline:
             raise SampleError(f"{results} of {count} results came from {process.args!r}:\n{_end_of(output)}")
         await asyncio.sleep(_POLL)
-    return _Mark(results, time.monotonic(), usage.of_tree(process.pid))
+    return Mark(results, time.monotonic(), usage.of_tree(process.pid))
 
 
 def _end_of(output: Path) -> str:
     return output.read_text(errors="replace")[-2000:]
 
 
-def _rates(first: _Mark, last: _Mark, setting: Setting) -> Figures:
+def _rates(first: Mark, last: Mark, setting: Setting) -> Figures:
     jobs = last.results - first.results
     seconds = last.moment - first.moment
     cpu = last.used.cpu_seconds - first.used.cpu_seconds
