@@ -120,7 +120,10 @@ def _json(line: EventDict) -> bytes:
 
 
 def _console() -> _Render:
-    renderer = structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())
+    # Its default shows the variables of every frame, and a key may be among them.
+    renderer = structlog.dev.ConsoleRenderer(
+        colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
+    )
     return lambda line: str(renderer(None, "", line)).encode(errors="replace") + b"\n"
 
 
