@@ -81,7 +81,7 @@ def amqp_tls(amqp: Amqp) -> ssl.SSLContext | None:
 def block_bytes(concurrency: int) -> int:
     """The size of the steps in which each of so many downloads goes, network and storage alike.
 
-    A large file costs a quarter less CPU in steps of a mebibyte than in steps of a quarter of it; a hundred
+    A large file costs about a fifth less CPU in steps of a mebibyte than of a quarter of it; a hundred
     at once in such steps would take hundreds of mebibytes of memory.
     """
     return min(_MOST_BLOCK, max(_LEAST_BLOCK, _ALL_BLOCKS // concurrency))

@@ -66,7 +66,7 @@ async def open_channel(connection: Connection, *, confirms: bool = False) -> Asy
 async def underlay(channel: AbstractChannel) -> aiormq.Channel:
     """The channel of aiormq's below one of aio-pika's, for what happens with every job.
 
-    aio-pika's layer costs a job about as much CPU again as aiormq does.
+    Going through aio-pika's layer cost a job about a third more CPU for its messages.
     """
     return cast("aiormq.Channel", await channel.get_underlay_channel())
 

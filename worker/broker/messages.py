@@ -29,8 +29,7 @@ _BROKER_HEADERS = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-cou
 class Event:
     """An event on the wire.
 
-    aio-pika's Message checks and converts each property, which costs a job as much as the rest of its
-    publishing.
+    aio-pika's Message would check and convert each property once more.
     """
 
     body: bytes
