@@ -1,6 +1,7 @@
 """What every test may use."""
 
 import secrets
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -12,6 +13,10 @@ from devkit.queues import declared
 from tests.site import APP, DELIVERY_LIMIT, Site, collecting
 from worker.broker import Names, Topology
 from worker.simulator import Range, SimulatorOptions, open_simulator
+
+# A shell makes what it runs in the background deaf to SIGINT, and children inherit that; tests press Ctrl-C.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No test depends on speed. Everything else stays as hypothesis has it, which on CI draws the same each time.
 hypothesis.settings.register_profile(
