@@ -17,6 +17,8 @@ from devkit import programs, system
 
 TREES = Path(__file__).resolve().parent.parent / ".run" / "rabbitmq"
 _PROGRAMS = ("rabbitmq-server", "?essential")
+# Bookworm's packages still name /bin and /lib, and only /usr is covered.
+_MERGED_USR = "/usr/share/mmdebstrap/hooks/merged-usr/setup00.sh"
 _SUITE = re.compile(r"[a-z][a-z-]*")
 _COVER = 'mount --bind "$1/usr" /usr && shift && exec "$@"'
 _VERSIONS = "usr/lib/rabbitmq/lib/rabbitmq_server-*"
@@ -72,6 +74,7 @@ def _unpack(suite: str) -> Path:
     done = _run(
         tool,
         "--variant=extract",
+        f"--setup-hook={_MERGED_USR}",
         f"--include={','.join(_PROGRAMS)}",
         # The signature counts: a mirror may lag behind, and Debian's moving suites expire in a week.
         '--aptopt=Acquire::Check-Valid-Until "false"',
