@@ -68,12 +68,14 @@ class VolumeWatch:
         """Say whether a download failed since the volume is full or missing; closes the gate if so."""
         if error.code not in _CODES:
             return False
+        # It may be usable again by now, but was not when this download failed.
+        was_out = STORAGE in self._gate.reasons
         await self._look()
         if error.code is ErrorCode.STORAGE_FULL:
             # A quota, or a file larger than what is left: free space alone does not show it. The next
             # look opens the gate again and one download finds out.
             self._gate.close(STORAGE, error.message)
-        return STORAGE in self._gate.reasons
+        return was_out or STORAGE in self._gate.reasons
 
     def succeeded(self) -> None:
         """A file stored says nothing about the next one: the looks decide."""
