@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import aio_pika
-from aio_pika.abc import AbstractIncomingMessage
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from pydantic import TypeAdapter
 
@@ -108,15 +108,17 @@ class Site:
             with suppress(*CONNECTION_EXCEPTIONS):
                 async with await aio_pika.connect(self.own_url) as connection:
                     channel = await connection.channel(on_return_raises=True)
-                    for job_id, body in list(waiting.items()):
-                        self.ledger.intend(job_id)
-                        message = aio_pika.Message(body, message_id=job_id, delivery_mode=2)
-                        await channel.default_exchange.publish(message, self.names.jobs)
-                        self.ledger.publish(job_id)
-                        del waiting[job_id]
+                    await asyncio.gather(*(self._publish(channel, waiting, job_id) for job_id in waiting))
             if waiting:
                 await asyncio.sleep(_PAUSE)
         return published
+
+    async def _publish(self, channel: AbstractChannel, waiting: dict[str, bytes], job_id: str) -> None:
+        self.ledger.intend(job_id)
+        message = aio_pika.Message(waiting[job_id], message_id=job_id, delivery_mode=2)
+        await channel.default_exchange.publish(message, self.names.jobs)
+        self.ledger.publish(job_id)
+        del waiting[job_id]
 
     async def collect(self) -> None:
         """Take outcomes from the results queue, whatever happens to the broker, until cancelled."""
