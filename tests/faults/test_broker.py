@@ -81,7 +81,9 @@ async def test_a_connection_that_is_reset(site: Site, held: Held, amqp: Proxy) -
 )
 async def test_a_line_that_goes_silent(site: Site, held: Held, amqp: Proxy, seconds: float) -> None:
     """Noticed within three heartbeats; the running downloads survive and are not requested again."""
-    with site.worker(AMQP__HEARTBEAT=str(HEARTBEAT), AMQP__CONNECT_TIMEOUT="2") as worker:
+    # The held downloads are silent too, for longer than CC-FS may be by default.
+    patient = {"CCFS__IDLE_TIMEOUT": "600"}
+    with site.worker(AMQP__HEARTBEAT=str(HEARTBEAT), AMQP__CONNECT_TIMEOUT="2", **patient) as worker:
         await held.begin()
         amqp.silence()
         silent_since = datetime.now().astimezone()
