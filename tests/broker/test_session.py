@@ -206,7 +206,7 @@ async def cancel_behind_its_back(connected: Connected) -> None:
     """The broker forgets the session's consumer, and the session is not told."""
     consumer = connected.session._jobs  # noqa: SLF001 - nobody outside has the tag
     assert consumer.tag
-    await consumer.channel.basic_cancel(consumer.tag)
+    await consumer._lane.channel.basic_cancel(consumer.tag)  # noqa: SLF001
 
 
 async def test_a_healthy_session_passes_its_check(

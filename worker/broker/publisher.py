@@ -3,13 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from enum import Enum, auto
 from typing import Protocol
 
-import aiormq
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS, DeliveryError, PublishError
+from aio_pika.abc import AbstractChannel
 from pamqp.commands import Basic
 
-from worker.broker.connection import Connection, open_channel, underlay
+from worker.broker import frames
+from worker.broker.connection import Connection, open_channel
+from worker.broker.wire import Lane
 from worker.errors import NotConfirmedError, SessionLostError
 
 
@@ -27,16 +29,87 @@ class Content(Protocol):
         ...
 
 
+class _Word(Enum):
+    """What the broker says of a message."""
+
+    ACK = auto()
+    NACK = auto()
+    RETURN = auto()
+
+
+class _Confirms:
+    """What was published on a channel and not confirmed yet.
+
+    The broker counts from 1, and says `basic.return` of a message before it confirms it.
+    """
+
+    def __init__(self) -> None:
+        self._last_tag = 0
+        self._waiting: dict[int, asyncio.Future[_Word]] = {}
+        self._ids: dict[str, int] = {}
+        self._returned = frames.Assembly(frames.RETURN, self._return)
+
+    def expect(self, message_id: str) -> asyncio.Future[_Word]:
+        """Give the future of the broker's word on the message that is published next."""
+        self._last_tag += 1
+        self._ids[message_id] = self._last_tag
+        word: asyncio.Future[_Word] = asyncio.get_running_loop().create_future()
+        self._waiting[self._last_tag] = word
+        word.add_done_callback(lambda _: self._ids.pop(message_id, None))
+        return word
+
+    def take(self, kind: int, payload: bytes) -> bool:
+        """Take in a frame of the channel; see `Wire.lane`."""
+        if kind == frames.METHOD:
+            if payload.startswith(frames.ACK):
+                self._settle(frames.read_confirm(payload), _Word.ACK)
+                return True
+            if payload.startswith(frames.NACK):
+                self._settle(frames.read_confirm(payload), _Word.NACK)
+                return True
+        return self._returned.take(kind, payload)
+
+    def lose(self) -> None:
+        """Nothing more will be confirmed."""
+        waiting, self._waiting = self._waiting, {}
+        for word in waiting.values():
+            if not word.done():
+                word.set_exception(SessionLostError("the connection broke while publishing"))
+
+    def _settle(self, confirm: frames.Confirm, word: _Word) -> None:
+        if not confirm.multiple:
+            self._say(confirm.tag, word)
+            return
+        for tag in [tag for tag in self._waiting if tag <= confirm.tag]:
+            self._say(tag, word)
+
+    def _say(self, tag: int, word: _Word) -> None:
+        waiting = self._waiting.pop(tag, None)
+        # Whoever waited may have gone, or have heard that the message came back.
+        if waiting is not None and not waiting.done():
+            waiting.set_result(word)
+
+    def _return(self, _: bytes, properties: Basic.Properties, __: bytes) -> None:
+        tag = self._ids.get(properties.message_id or "")
+        waiting = None if tag is None else self._waiting.get(tag)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(_Word.RETURN)
+
+
 class Publisher:
     """Publishes mandatory and with confirms (RabbitMQ "Consumer Acknowledgements and Publisher Confirms").
 
+    Made by `publisher`.
+
     Args:
-        channel: A channel with confirms whose returns raise.
+        lane: The way to a channel with confirms, on which nobody else publishes.
+        confirms: Takes what the broker says on it.
         timeout: Seconds to wait for each confirm.
     """
 
-    def __init__(self, channel: aiormq.Channel, *, timeout: float) -> None:
-        self._channel = channel
+    def __init__(self, lane: Lane, confirms: _Confirms, *, timeout: float) -> None:
+        self._lane = lane
+        self._confirms = confirms
         self._timeout = timeout
         self._copies: dict[str, asyncio.Event] = {}
 
@@ -47,35 +120,39 @@ class Publisher:
             NotConfirmedError: No queue takes it, or the broker did not confirm it.
             SessionLostError: The channel is gone.
         """
-        if self._channel.is_closed:
+        if self._lane.is_closed:
             raise SessionLostError("the connection broke before publishing")
+        properties = message.properties
+        written = frames.publish(
+            self._lane.number,
+            exchange=name,
+            routing_key=routing_key,
+            properties=properties,
+            body=message.body,
+            frame_max=self._lane.frame_max,
+        )
+        word = self._confirms.expect(properties.message_id or "")
+        self._lane.send(written)
+        match await self._heard(word):
+            case _Word.NACK:
+                raise NotConfirmedError("the broker refused to store the message")
+            case _Word.RETURN:
+                raise NotConfirmedError(
+                    f"no queue takes {routing_key!r} from the exchange {name!r}: bind or declare one",
+                    unroutable=True,
+                )
+
+    async def _heard(self, word: asyncio.Future[_Word]) -> _Word:
         try:
-            await self._channel.basic_publish(
-                message.body,
-                exchange=name,
-                routing_key=routing_key,
-                properties=message.properties,
-                mandatory=True,
-                timeout=self._timeout,
-                # For the confirm alone: it says more than that the bytes are with the kernel.
-                wait=False,
-            )
-        except PublishError as exc:
-            raise NotConfirmedError(
-                f"no queue takes {routing_key!r} from the exchange {name!r}: bind or declare one",
-                unroutable=True,
-            ) from exc
-        except DeliveryError as exc:
-            raise NotConfirmedError(f"the broker refused to store the message ({exc})") from exc
+            async with asyncio.timeout(self._timeout):
+                return await word
         except TimeoutError as exc:
             raise NotConfirmedError(f"the broker did not confirm within {self._timeout:g} s") from exc
-        except CONNECTION_EXCEPTIONS as exc:
-            raise SessionLostError(f"the connection broke while publishing ({exc})") from exc
 
     async def to_queue(self, name: str, message: Content) -> None:
         """Publish a copy of a job into a queue; raises as `to_exchange` does."""
-        # aiormq tells by message_id which publish a returned message belongs to. Copies bear the
-        # publisher's ids, which may repeat: two at once, and the wrong one would count as confirmed.
+        # Only by its message_id can be told which publish a returned message belongs to. Copies bear
+        # the publisher's ids, which may repeat: two at once, and the wrong one would count as confirmed.
         async with self._alone(message.properties.message_id or ""):
             await self.to_exchange("", message, name)
 
@@ -92,8 +169,16 @@ class Publisher:
             settled.set()
 
 
+async def publisher(connection: Connection, channel: AbstractChannel, *, timeout: float) -> Publisher:
+    """Publish on an open channel with confirms; `timeout` are the seconds to wait for each confirm."""
+    confirms = _Confirms()
+    lane = await connection.lane(channel, confirms.take)
+    lane.channel.closing.add_done_callback(lambda _: confirms.lose())
+    return Publisher(lane, confirms, timeout=timeout)
+
+
 @asynccontextmanager
 async def open_publisher(connection: Connection, *, timeout: float) -> AsyncIterator[Publisher]:
     """Open a publisher on a channel of its own; `timeout` are the seconds to wait for each confirm."""
     async with open_channel(connection, confirms=True) as channel:
-        yield Publisher(await underlay(channel), timeout=timeout)
+        yield await publisher(connection, channel, timeout=timeout)

@@ -12,17 +12,18 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass, field
 from functools import partial
 
-import aiormq
-from aio_pika.abc import AbstractChannel, AbstractConnection
+from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from aiormq.abc import DeliveredMessage
-from pamqp.commands import Queue
+from pamqp.commands import Basic, Queue
 
-from worker.broker.connection import connection, underlay
+from worker.broker import frames
+from worker.broker.connection import Connection, connection, underlay
 from worker.broker.delivery import AmqpDelivery
 from worker.broker.lengths import queue_lengths
-from worker.broker.publisher import Publisher
-from worker.broker.topology import Topology, declare
+from worker.broker.publisher import Publisher, publisher
+from worker.broker.topology import Names, Topology, declare
+from worker.broker.wire import Lane
 from worker.errors import BrokerError
 
 _DROPPED_PREFETCH = 8
@@ -59,34 +60,42 @@ class BrokerOptions:
 Receive = Callable[[AmqpDelivery], None]
 
 
-@dataclass(slots=True)
 class _Consumer:
     """One queue's consumer, which can be stopped and started while its channel lives."""
 
-    queue: str
-    channel: aiormq.Channel
-    receive: Callable[[DeliveredMessage], None]
-    tag: str | None = None
-    delivered: int = 0
+    def __init__(self, queue: str, receive: Callable[[frames.Delivered, Lane], None]) -> None:
+        self.delivered = 0
+        self.tag: str | None = None
+        self._queue = queue
+        self._receive = receive
+        self._deliveries = frames.Assembly(frames.DELIVER, self._on_message)
+        self._lane: Lane
+
+    async def open(self, connection: Connection, channel: AbstractChannel) -> None:
+        """Take what is delivered on an open channel from now on."""
+        self._lane = await connection.lane(channel, self._deliveries.take)
 
     async def start(self) -> None:
         if self.tag is None:
-            consuming = await self.channel.basic_consume(self.queue, self._on_message)
+            consuming = await self._lane.channel.basic_consume(self._queue, _leave_to_the_lane)
             self.tag = consuming.consumer_tag
 
     async def stop(self) -> None:
         if self.tag is not None:
             tag, self.tag = self.tag, None
-            await self.channel.basic_cancel(tag)
+            await self._lane.channel.basic_cancel(tag)
 
     async def look(self) -> Queue.DeclareOk:
         """Ask how many messages and consumers the queue has."""
-        return await self.channel.queue_declare(self.queue, passive=True)
+        return await self._lane.channel.queue_declare(self._queue, passive=True)
 
-    async def _on_message(self, message: DeliveredMessage) -> None:
-        # Returns at once: aiormq cancels this task, not ours, when the channel closes.
+    def _on_message(self, method: bytes, properties: Basic.Properties, body: bytes) -> None:
         self.delivered += 1
-        self.receive(message)
+        self._receive(frames.read_delivery(method, properties, body), self._lane)
+
+
+async def _leave_to_the_lane(_: DeliveredMessage) -> None:
+    """What aiormq would call with each message, if it saw any."""
 
 
 class Session:
@@ -201,7 +210,7 @@ async def open_session(
             session.lose("left")
 
 
-def _connection(options: BrokerOptions, role: str) -> AbstractAsyncContextManager[AbstractConnection]:
+def _connection(options: BrokerOptions, role: str) -> AbstractAsyncContextManager[Connection]:
     return connection(
         options.url,
         name=f"ccfs-worker {options.host} {role}",
@@ -213,28 +222,25 @@ def _connection(options: BrokerOptions, role: str) -> AbstractAsyncContextManage
 
 async def _set_up(
     options: BrokerOptions,
-    consuming: AbstractConnection,
-    publishing: AbstractConnection,
+    consuming: Connection,
+    publishing: Connection,
     on_job: Receive,
     on_dropped: Receive,
 ) -> Session:
     timeout = options.publish_timeout
     topology = options.topology
     await declare(publishing, topology, passive=not options.declare, timeout=timeout)
-    channel = publishing.channel(publisher_confirms=True, on_return_raises=True)
+    channel = publishing.channel(publisher_confirms=True)
     await channel.initialize(timeout=timeout)
-    publisher = Publisher(await underlay(channel), timeout=timeout)
+    for_results = await publisher(publishing, channel, timeout=timeout)
 
     async def consumer(queue: str, prefetch: int, receive: Receive) -> tuple[AbstractChannel, _Consumer]:
         channel = consuming.channel(publisher_confirms=False)
         await channel.initialize(timeout=timeout)
         await channel.set_qos(prefetch_count=prefetch, timeout=timeout)
-
-        def deliver(message: DeliveredMessage) -> None:
-            if message.delivery_tag is not None:
-                receive(AmqpDelivery(message, message.delivery_tag, publisher, topology.names))
-
-        return channel, _Consumer(queue, await underlay(channel), deliver)
+        opened = _Consumer(queue, partial(_deliver, receive, for_results, topology.names))
+        await opened.open(consuming, channel)
+        return channel, opened
 
     jobs_channel, jobs = await consumer(topology.names.jobs, options.prefetch, on_job)
     dropped_channel, dropped = await consumer(topology.names.dropped, _DROPPED_PREFETCH, on_dropped)
@@ -246,6 +252,12 @@ async def _set_up(
         below = await underlay(consumer_channel)
         below.on_consumer_cancel_callbacks.add(partial(_on_cancel, session))
     return session
+
+
+def _deliver(
+    receive: Receive, publisher: Publisher, names: Names, message: frames.Delivered, lane: Lane
+) -> None:
+    receive(AmqpDelivery(message, lane, publisher, names))
 
 
 def _on_close(session: Session, _sender: object, reason: BaseException | None) -> None:

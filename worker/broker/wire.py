@@ -1,0 +1,164 @@
+"""The wire between us and RabbitMQ, where the frames of jobs go past aiormq.
+
+aiormq takes each frame through a stream, a queue and a task or two: most of what a small job cost in
+messages. It keeps all that is rare: handshake, heartbeats, opening, closing, consuming, declaring. Deliveries,
+publishes, confirms and acks go straight to and from the socket.
+
+aiormq (7.2) lets its transport be chosen (`TransportFactory`); nothing here reaches into it.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+
+import aiormq
+from aiormq.connection import TransportFactory
+from aiormq.exceptions import AMQPConnectionError
+from yarl import URL
+
+from worker.broker.frames import BODY, FRAME_HEAD, HEADER, HEARTBEAT, HEARTBEAT_FRAME, METHOD
+
+_KINDS = frozenset({METHOD, HEADER, BODY, HEARTBEAT})
+_LIFE_SIGN_INTERVAL = 1.0
+
+Take = Callable[[int, bytes], bool]
+"""Takes the type and payload of a frame, or gives False and leaves it to aiormq."""
+
+
+class Wire(asyncio.StreamReaderProtocol):
+    """A connection's protocol: sorts the frames that come in, and joins those that go out.
+
+    Args:
+        reader: What aiormq reads from.
+    """
+
+    def __init__(self, reader: asyncio.StreamReader) -> None:
+        super().__init__(reader)
+        self._takers: dict[int, Take] = {}
+        self._transport: asyncio.Transport | None = None
+        self._loop = asyncio.get_running_loop()
+        self._rest = b""
+        self._outgoing: list[bytes] = []
+        self._speaks_amqp = True
+        self._last_life_sign = self._loop.time()
+
+    def lane(self, channel: aiormq.Channel, take: Take) -> "Lane":
+        """Go past aiormq on a channel of this connection, until it is closed.
+
+        Args:
+            channel: An open channel.
+            take: Is called with each frame that comes on it; what it does not take goes to aiormq.
+        """
+        number = channel.number
+        self._takers[number] = take
+
+        def leave(_: object) -> None:
+            if self._takers.get(number) is take:
+                del self._takers[number]
+
+        channel.closing.add_done_callback(leave)
+        return Lane(self, channel)
+
+    def send(self, frames: bytes) -> None:
+        """Send whole frames, joined with all others of this turn of the loop."""
+        if not self._outgoing:
+            self._loop.call_soon(self._flush)
+        self._outgoing.append(frames)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Implements `asyncio.Protocol`."""
+        super().connection_made(transport)
+        if isinstance(transport, asyncio.Transport):
+            self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Implements `asyncio.Protocol`."""
+        if not self._speaks_amqp:
+            return super().data_received(data)
+        others = self._sort(self._rest + data if self._rest else data)
+        if others:
+            super().data_received(others)
+        elif self._loop.time() - self._last_life_sign > _LIFE_SIGN_INTERVAL:
+            # RabbitMQ sends no heartbeats while other frames flow, and aiormq does not see these.
+            self._last_life_sign = self._loop.time()
+            super().data_received(HEARTBEAT_FRAME)
+        return None
+
+    def _sort(self, data: bytes) -> bytes:
+        """Give out the whole frames; returns those that are aiormq's."""
+        others: list[bytes] = []
+        start, size = 0, len(data)
+        while size - start >= FRAME_HEAD.size:
+            kind, channel, length = FRAME_HEAD.unpack_from(data, start)
+            if kind not in _KINDS:
+                # Whatever is at the other end, aiormq says what it makes of it.
+                self._speaks_amqp, self._rest = False, b""
+                others.append(data[start:])
+                return b"".join(others)
+            payload = start + FRAME_HEAD.size
+            end = payload + length + 1
+            if end > size:
+                break
+            take = self._takers.get(channel)
+            if take is None or not take(kind, data[payload : end - 1]):
+                others.append(data[start:end])
+            start = end
+        self._rest = data[start:]
+        return b"".join(others)
+
+    def _flush(self) -> None:
+        outgoing, self._outgoing = self._outgoing, []
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(b"".join(outgoing))
+
+
+class Lane:
+    """The way past aiormq on one channel. Made by `Wire.lane`."""
+
+    def __init__(self, wire: Wire, channel: aiormq.Channel) -> None:
+        self._wire = wire
+        self.channel = channel
+        self.number = channel.number
+        self.frame_max: int = channel.connection.connection_tune.frame_max
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the channel is no longer open."""
+        return self.channel.is_closed
+
+    def send(self, frames: bytes) -> None:
+        """Send whole frames of this channel; what is sent on a closed one is lost."""
+        self._wire.send(frames)
+
+
+class WireFactory(TransportFactory):
+    """Connects one connection, and keeps its wire.
+
+    Args:
+        tls: How to verify an `amqps://` broker.
+    """
+
+    def __init__(self, tls: ssl.SSLContext | None) -> None:
+        self._tls = tls
+        self._wire: Wire | None = None
+
+    @property
+    def wire(self) -> Wire:
+        """The wire. Raises RuntimeError before the connection is open."""
+        if self._wire is None:
+            raise RuntimeError("the connection is not open yet")
+        return self._wire
+
+    async def create(self, url: URL, **_: object) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Implements `TransportFactory`."""
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader()
+        wire = Wire(reader)
+        try:
+            transport, _protocol = await loop.create_connection(
+                lambda: wire, url.host or "", url.port or 0, ssl=self._tls
+            )
+        except OSError as exc:
+            raise AMQPConnectionError(*exc.args) from exc
+        self._wire = wire
+        return reader, asyncio.StreamWriter(transport, wire, reader, loop)
