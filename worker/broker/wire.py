@@ -1,8 +1,8 @@
 """The wire between us and RabbitMQ, where the frames of jobs go past aiormq.
 
 aiormq takes each frame through a stream, a queue and a task or two: most of what a small job cost in
-messages. It keeps all that is rare: handshake, heartbeats, opening, closing, consuming, declaring. Deliveries,
-publishes, confirms and acks go straight to and from the socket.
+messages. It keeps all that is rare: handshake, heartbeats, opening, closing, consuming, declaring.
+Deliveries, publishes, confirms and acks go straight to and from the socket.
 
 aiormq (7.2) lets its transport be chosen (`TransportFactory`); nothing here reaches into it.
 """
