@@ -103,6 +103,42 @@ async def test_an_outcome_that_no_queue_takes_is_not_confirmed(
     assert caught.value.unroutable
 
 
+async def test_many_outcomes_at_once_are_each_confirmed(
+    connected: Connected, outside: AbstractChannel, names: Names
+) -> None:
+    """The broker confirms several with one frame."""
+    await put(outside, names.jobs, BODY)
+    delivery, job = await delivered(connected)
+
+    await asyncio.gather(*(delivery.publish(outcome_of(job), job) for _ in range(200)))
+
+    assert names.results_queue
+    events = [await take(outside, names.results_queue) for _ in range(200)]
+    assert len({event.message_id for event in events}) == 200
+    await delivery.ack()
+
+
+async def test_a_publish_that_waits_ends_with_its_connection(
+    rabbitmq: Broker, connected: Connected, outside: AbstractChannel, names: Names, options: BrokerOptions
+) -> None:
+    if rabbitmq.node is None:
+        pytest.skip("needs a broker whose connections we may close")
+    await put(outside, names.jobs, BODY)
+    delivery, job = await delivered(connected)
+    # An alarm: nothing that is published is read.
+    await asyncio.to_thread(rabbitmq.node.rabbitmqctl, "set_vm_memory_high_watermark", "0.000001")
+    try:
+        publishing = asyncio.create_task(delivery.publish(outcome_of(job), job))
+        await asyncio.wait((publishing,), timeout=0.5)
+        assert not publishing.done()
+        await close_connection(rabbitmq, f"ccfs-worker {options.host} publisher")
+
+        with pytest.raises(SessionLostError, match="broke while publishing"):
+            await publishing
+    finally:
+        await asyncio.to_thread(rabbitmq.node.rabbitmqctl, "set_vm_memory_high_watermark", "0.4")
+
+
 async def test_a_retry_comes_back_with_its_attempt_counted(
     connected: Connected, outside: AbstractChannel, names: Names
 ) -> None:

@@ -1,0 +1,140 @@
+"""The wire sorts whole frames, however the bytes come, and leaves to aiormq what is not taken."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
+
+import pamqp.frame
+import pytest
+from pamqp import commands as spec
+from pamqp.heartbeat import Heartbeat
+
+from worker.broker import frames
+from worker.broker.wire import Lane, Wire
+
+if TYPE_CHECKING:
+    import aiormq
+
+TAKEN, LEFT = 3, 4
+
+
+@dataclass
+class Channel:
+    """What the wire wants of aiormq's channel."""
+
+    number: int
+    closing: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    is_closed = False
+
+    @property
+    def connection(self) -> "Channel":
+        return self
+
+    @property
+    def connection_tune(self) -> spec.Connection.Tune:
+        return spec.Connection.Tune(frame_max=4096)
+
+
+class Transport(asyncio.Transport):
+    """Remembers what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[bytes] = []
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written.append(bytes(data))
+
+    def is_closing(self) -> bool:
+        return False
+
+
+@dataclass
+class Open:
+    wire: Wire
+    reader: asyncio.StreamReader
+    transport: Transport
+    taken: list[tuple[int, bytes]] = field(default_factory=list)
+
+    def take(self, kind: int, payload: bytes) -> bool:
+        """Take what begins like an ack."""
+        mine = payload.startswith(frames.ACK)
+        if mine:
+            self.taken.append((kind, payload))
+        return mine
+
+    def lane(self, channel: Channel) -> Lane:
+        return self.wire.lane(cast("aiormq.Channel", channel), self.take)
+
+    async def left(self) -> bytes:
+        """What aiormq gets to read."""
+        self.reader.feed_eof()
+        return await self.reader.read()
+
+
+@pytest.fixture
+async def opened() -> Open:
+    reader = asyncio.StreamReader()
+    opened = Open(Wire(reader), reader, Transport())
+    opened.wire.connection_made(opened.transport)
+    return opened
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 7, 20, 1000])
+async def test_frames_are_sorted_however_they_come(opened: Open, step: int) -> None:
+    opened.lane(Channel(TAKEN))
+    qos = pamqp.frame.marshal(spec.Basic.QosOk(), TAKEN)
+    heartbeat = Heartbeat().marshal()
+    data = frames.ack(TAKEN, 1) + qos + frames.ack(LEFT, 2) + frames.ack(TAKEN, 3) + heartbeat
+
+    for start in range(0, len(data), step):
+        opened.wire.data_received(data[start : start + step])
+
+    assert [frames.read_confirm(payload).tag for _, payload in opened.taken] == [1, 3]
+    assert await opened.left() == qos + frames.ack(LEFT, 2) + heartbeat
+
+
+async def test_a_closed_channel_is_left_again(opened: Open) -> None:
+    """Its number may come to another channel."""
+    channel = Channel(TAKEN)
+    opened.lane(channel)
+
+    channel.closing.set_result(None)
+    await asyncio.sleep(0)
+    opened.wire.data_received(frames.ack(TAKEN, 1))
+
+    assert not opened.taken
+    assert await opened.left() == frames.ack(TAKEN, 1)
+
+
+async def test_a_peer_that_does_not_speak_amqp_is_left_to_aiormq(opened: Open) -> None:
+    for line in (b"HTTP/1.1 400 Bad Request\r\n", b"\r\n"):
+        opened.wire.data_received(line)
+
+    assert await opened.left() == b"HTTP/1.1 400 Bad Request\r\n\r\n"
+
+
+async def test_aiormq_hears_of_life_while_only_jobs_flow(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RabbitMQ sends no heartbeats then, and aiormq would take the line for dead."""
+    opened.lane(Channel(TAKEN))
+    loop = asyncio.get_running_loop()
+    now = loop.time()
+    for seconds in (0.5, 1.5, 1.6, 3.0):
+        monkeypatch.setattr(loop, "time", lambda seconds=seconds: now + seconds)
+        opened.wire.data_received(frames.ack(TAKEN, 1))
+    monkeypatch.undo()
+
+    assert await opened.left() == Heartbeat().marshal() * 2
+
+
+async def test_what_is_sent_in_one_turn_is_written_at_once_and_in_order(opened: Open) -> None:
+    lane = opened.lane(Channel(TAKEN))
+
+    lane.send(b"one")
+    lane.send(b"two")
+    assert not opened.transport.written
+    await asyncio.sleep(0)
+
+    assert opened.transport.written == [b"onetwo"]
