@@ -62,9 +62,7 @@ def read_job(envelope: Envelope) -> Job:
     """Read a message; never raises: what cannot be read becomes the job's `defect`."""
     fields, defect = _read_fields(envelope.body)
     request, defect = (None, defect) if defect else _read_request(fields)
-    # Each by itself, so that the event of a job that is invalid as a whole still names what is right.
-    app_id = _valid(_APP_ID, fields.get("appId"))
-    bill_file_name = _valid(_BILL_FILE_NAME, fields.get("billFileName"))
+    app_id, bill_file_name = _names(request, fields)
     job_id = envelope.message_id or _derived_id(app_id, bill_file_name, envelope.body)
     return Job(
         job_id=job_id,
@@ -99,6 +97,13 @@ def _read_request(fields: dict[str, Any]) -> tuple[DownloadJob | None, str]:
         return None, "; ".join(
             _explain(error) for error in exc.errors(include_input=False, include_url=False)
         )
+
+
+def _names(request: DownloadJob | None, fields: dict[str, Any]) -> tuple[str | None, str | None]:
+    if request is not None:
+        return request.app_id, request.bill_file_name
+    # Each by itself, so that the event of a job that is invalid as a whole still names what is right.
+    return _valid(_APP_ID, fields.get("appId")), _valid(_BILL_FILE_NAME, fields.get("billFileName"))
 
 
 def _explain(error: ErrorDetails) -> str:
