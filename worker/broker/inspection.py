@@ -184,7 +184,10 @@ async def _may_publish(connection: Connection, exchange: str, timeout: float) ->
             await transaction.select(timeout=timeout)
             target = await channel.get_exchange(exchange, ensure=False)
             await target.publish(Message(b""), "ccfs-worker.check", mandatory=False)
-            await transaction.rollback(timeout=timeout)
+            async with asyncio.timeout(timeout):
+                # A timeout of aiormq's (7.2) would hand the frame over a turn of the loop later: behind the
+                # answer to a refusal that comes meanwhile, on a channel that is then no longer open.
+                await transaction.rollback()
     except ChannelAccessRefused:
         wanted = exchange or "amq.default"
         return wrong(name, "refused", f"grant the login the write permission on the exchange {wanted}")
