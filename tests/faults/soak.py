@@ -51,6 +51,8 @@ OPEN_JOBS = 400
 KILL_EVERY = (2.0, 8.0)
 RESTART_EVERY = 60.0
 SETTLE_WITHIN = 300.0
+_MINUTE = 60
+"""Samples of memory in a minute."""
 MEMORY_MAY_GROW = 1.1
 """A share: what the allocator takes and gives back is no growth."""
 
@@ -117,11 +119,15 @@ async def restart(node: PrivateRabbitMQ, tally: Tally) -> None:
 
 
 async def watch(spared: WorkerProcess, tally: Tally) -> None:
-    """Sample the spared worker's memory."""
+    """Sample the spared worker's memory, and tell each minute how high it was."""
     while True:
         await asyncio.sleep(1)
         tally.memory.append(spared.memory())
         tally.highest = max(tally.highest, spared.peak_memory())
+        minutes, seconds = divmod(len(tally.memory), _MINUTE)
+        if not seconds:
+            highest = max(tally.memory[-_MINUTE:])
+            print(f"minute {minutes}: the spared worker had {highest / 2**20:.0f} MiB at most", flush=True)
 
 
 @asynccontextmanager
@@ -189,7 +195,8 @@ async def _awaited(work: Awaitable[None]) -> None:
 
 def report(counts: Counts, tally: Tally, seconds: float) -> bool:
     """Print what counts; gives whether all is well."""
-    early, late = _minute(tally.memory, 2), _minute(tally.memory, len(tally.memory) // 60)
+    last = len(tally.memory) // _MINUTE
+    early, late = _minute(tally.memory, 2), _minute(tally.memory, last)
     print(
         f"lost={counts.lost} duplicated={counts.duplicated} unexpected={counts.unexpected} "
         f"partial={counts.partial}"
@@ -199,16 +206,17 @@ def report(counts: Counts, tally: Tally, seconds: float) -> bool:
         f"{counts.published / seconds:.0f} jobs/s, {tally.kills} workers killed, "
         f"{tally.restarts} broker restarts, {seconds / 60:.1f} minutes"
     )
+    print(f"highest memory of a worker: {tally.highest / 2**20:.0f} MiB")
     print(
-        f"memory of a worker: {tally.highest / 2**20:.0f} MiB at most; of the spared one "
-        f"{early / 2**20:.0f} MiB in the second minute, {late / 2**20:.0f} MiB in the last"
+        f"memory: minute 2: {early / 2**20:.0f} MiB, minute {last}: {late / 2**20:.0f} MiB "
+        f"(median of the spared worker; it may grow by {MEMORY_MAY_GROW - 1:.0%})"
     )
     return counts.sound and late <= early * MEMORY_MAY_GROW
 
 
 def _minute(samples: list[int], number: int) -> float:
     """The median of a minute's samples, counted from 1; of all when the run was shorter."""
-    return median(samples[(number - 1) * 60 : number * 60] or samples)
+    return median(samples[(number - 1) * _MINUTE : number * _MINUTE] or samples)
 
 
 def main() -> None:
