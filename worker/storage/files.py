@@ -124,8 +124,8 @@ class Storage:
 
     def _put(self, path: PurePosixPath, part: str, chunks: Sequence[bytes]) -> tuple[Content, float]:
         content = read_content(chunks)
-        self._refuse_without_space(self._tree.free_bytes(), content.size)
-        return content, self._tree.put(path, part, chunks)
+        admit = partial(self._refuse_without_space, size=content.size)
+        return content, self._tree.put(path, part, chunks, admit)
 
     async def _store_by_blocks(
         self, path: PurePosixPath, part: PurePosixPath, blocks: AsyncIterator[Sequence[bytes]]

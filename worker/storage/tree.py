@@ -1,8 +1,9 @@
 """The directory tree under the storage root. Everything here blocks.
 
-Each call walks from the root anew, one directory descriptor at a time, and follows no link below the
-root: whatever is planted in the tree, nothing outside it is created, read or replaced (openat(2)). It
-also finds the volume as it is now, not as it was when the worker started.
+Each call goes down from the root anew and follows no link below it: whatever is planted in the tree, nothing
+outside of it is created, read or replaced. It also finds the volume as it is now, not as it was when the
+worker started. That takes one call (openat2(2)) where all is as usual. Where it is not, the walk tells why:
+one directory descriptor at a time (openat(2)), making what is missing.
 """
 
 import errno
@@ -11,7 +12,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -23,6 +24,7 @@ from worker.outcome import StoredFile
 from worker.paths import is_part
 from worker.storage.content import write_all
 from worker.storage.faults import storage_errors
+from worker.storage.openat2 import open_unlinked
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -53,7 +55,8 @@ class Tree:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._is_mounted = root.exists() and _is_mount_point(root)
+        self._volume = _volume_of(root) if root.exists() else None
+        """The device that is mounted at the root, as last seen; None when the root is no mount point."""
 
     def free_bytes(self) -> int:
         """Bytes that unprivileged writers may still use on the root's volume.
@@ -62,29 +65,29 @@ class Tree:
             JobError: STORAGE_ERROR when nobody may write there, however many are free.
         """
         with self._directory(PurePosixPath()) as directory:
-            volume = os.fstatvfs(directory)
-        if volume.f_flag & os.ST_RDONLY:
-            # As Linux leaves a volume whose disk has failed.
-            raise JobError(ErrorCode.STORAGE_ERROR, f"storage: the volume at {self._root} is read-only")
-        return volume.f_bavail * volume.f_frsize
+            return self._free_bytes(directory)
 
     def create(self, path: PurePosixPath, flags: int) -> int:
         """Open a new file, making its directories; fits `open` as an opener for the modes `x`."""
         with self._directory(path.parent, make=True) as directory:
             return os.open(path.name, flags | os.O_NOFOLLOW, _FILE_MODE, dir_fd=directory)
 
-    def put(self, path: PurePosixPath, part: str, chunks: Sequence[bytes]) -> float:
+    def put(
+        self, path: PurePosixPath, part: str, chunks: Sequence[bytes], admit: Callable[[int], None]
+    ) -> float:
         """Put a whole file in place of what has its name; on any failure nothing of it remains.
 
         Args:
             path: Where it goes.
             part: The name that it has until it is durable.
             chunks: Its bytes.
+            admit: Is told before anything is written how many bytes are free; may raise.
 
         Returns:
             How many seconds it took to make them durable.
         """
         with self._directory(path.parent, make=True) as directory:
+            admit(self._free_bytes(directory))
             try:
                 seconds = _write_durably(part, chunks, directory)
                 os.replace(part, path.name, src_dir_fd=directory, dst_dir_fd=directory)
@@ -119,6 +122,8 @@ class Tree:
 
     def inspect(self, path: PurePosixPath, stop: threading.Event) -> StoredFile | None:
         """Give a file if it is there, whole and sound, and make sure that it is durable."""
+        if self._is_absent(path):
+            return None
         try:
             with self._directory(path.parent) as directory:
                 with _open_to_read(path.name, directory) as file:
@@ -157,38 +162,90 @@ class Tree:
             return [path / entry.name for entry in entries if _may_be_ours(entry)]
         return []
 
+    def _free_bytes(self, directory: int) -> int:
+        volume = os.fstatvfs(directory)
+        if volume.f_flag & os.ST_RDONLY:
+            # As Linux leaves a volume whose disk has failed.
+            raise JobError(ErrorCode.STORAGE_ERROR, f"storage: the volume at {self._root} is read-only")
+        return volume.f_bavail * volume.f_frsize
+
+    def _is_absent(self, path: PurePosixPath) -> bool:
+        """Whether nothing has that path, as for almost every job; when in doubt, no."""
+        try:
+            os.close(open_unlinked(f"{self._root}/{path}", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC))
+        except FileNotFoundError:
+            with storage_errors(self._root):
+                device = self._root.stat().st_dev
+            return self._volume in {None, device}
+        except OSError:
+            pass
+        return False
+
     @contextmanager
     def _directory(self, path: PurePosixPath, *, make: bool = False) -> Iterator[int]:
         """Hold a descriptor of a directory under the root."""
+        directory = self._reach(path)
+        if directory is None:
+            directory = self._walk(path, make=make)
+        try:
+            yield directory
+        finally:
+            os.close(directory)
+
+    def _reach(self, path: PurePosixPath) -> int | None:
+        """Open a directory at once; None when it takes the walk to get there or to tell what is wrong."""
+        try:
+            directory = open_unlinked(f"{self._root}/{path}", _DIRECTORY)
+        except OSError:
+            return None
+        if self._volume is None or os.fstat(directory).st_dev == self._volume:
+            return directory
+        os.close(directory)
+        return None
+
+    def _walk(self, path: PurePosixPath, *, make: bool) -> int:
         directory = self._open_root()
         try:
             for name in path.parts:
                 parent, directory = directory, _enter(name, directory, make=make)
                 os.close(parent)
-            yield directory
-        finally:
+        except BaseException:
             os.close(directory)
+            raise
+        return directory
 
     def _open_root(self) -> int:
         with storage_errors(self._root):
             root = os.open(self._root, _DIRECTORY)
-        if self._is_mounted and not _is_mounted_at(root):
+        try:
+            self._look_for_volume(root)
+        except BaseException:
             os.close(root)
-            # Files written now would land on the disk below and be out of sight once the volume is back.
-            raise JobError(ErrorCode.STORAGE_ERROR, f"storage: the volume is not mounted at {self._root}")
+            raise
         return root
 
+    def _look_for_volume(self, root: int) -> None:
+        if self._volume is None:
+            return
+        volume = _volume_at(root)
+        if volume is None:
+            # Files written now would land on the disk below and be out of sight once the volume is back.
+            raise JobError(ErrorCode.STORAGE_ERROR, f"storage: the volume is not mounted at {self._root}")
+        self._volume = volume
 
-def _is_mount_point(path: Path) -> bool:
+
+def _volume_of(path: Path) -> int | None:
     directory = os.open(path, _DIRECTORY)
     try:
-        return _is_mounted_at(directory)
+        return _volume_at(directory)
     finally:
         os.close(directory)
 
 
-def _is_mounted_at(directory: int) -> bool:
-    return os.fstat(directory).st_dev != os.stat("..", dir_fd=directory).st_dev
+def _volume_at(directory: int) -> int | None:
+    """The device that is mounted at a directory; None when it lies on that of the directory above."""
+    device = os.fstat(directory).st_dev
+    return None if os.stat("..", dir_fd=directory).st_dev == device else device
 
 
 def _make_directory(name: str, parent: int) -> None:
