@@ -13,8 +13,24 @@ from pathlib import Path
 import pytest
 
 _NUMBERS = {
-    "x86_64": {"writev": 20, "close": 3, "fsync": 74, "openat": 257, "mkdirat": 258, "renameat": 264},
-    "aarch64": {"writev": 66, "close": 57, "fsync": 82, "openat": 56, "mkdirat": 34, "renameat": 38},
+    "x86_64": {
+        "writev": 20,
+        "close": 3,
+        "fsync": 74,
+        "openat": 257,
+        "mkdirat": 258,
+        "renameat": 264,
+        "openat2": 437,
+    },
+    "aarch64": {
+        "writev": 66,
+        "close": 57,
+        "fsync": 82,
+        "openat": 56,
+        "mkdirat": 34,
+        "renameat": 38,
+        "openat2": 437,
+    },
 }.get(platform.machine(), {})
 _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS, _SECCOMP_MODE_FILTER = 22, 38, 2
 _LOAD, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06

@@ -6,6 +6,7 @@ import os
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,26 @@ async def test_errors_at_the_beginning_are_seen(
 
     assert (await failure(failing, stream(FILE))).code is code
     assert names_in(root) == []
+
+
+@pytest.mark.parametrize("error", [errno.ENOSYS, errno.EPERM], ids=["an old kernel", "a sandbox"])
+async def test_a_kernel_that_cannot_rule_out_links_at_once_is_enough(
+    failing: Storage, root: Path, thread: ThreadPoolExecutor, error: int
+) -> None:
+    fail(thread, "openat2", error)
+
+    assert await failing.find(PATH) is None
+    stored = await failing.store(PATH, stream(FILE), announced_bytes=None)
+
+    assert (root / PATH).read_bytes() == FILE
+    assert await failing.find(PATH) == replace(stored, reused=True)
+
+
+async def test_what_is_missing_takes_one_call_to_see(failing: Storage, thread: ThreadPoolExecutor) -> None:
+    """Almost every job asks for a file that is not there, and each call costs."""
+    fail(thread, "openat", errno.EIO)
+
+    assert await failing.find(PATH) is None
 
 
 async def test_a_file_whose_rename_fails_is_not_there(

@@ -1,9 +1,11 @@
 """Links planted in the tree never lead out of the root: nothing there is made, read, replaced or removed."""
 
+import errno
 import os
 import random
 import time
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from schemas import DownloadJob, ErrorCode
 from tests.adapters.samples import JOB, PATH, make_zip, stream
+from tests.adapters.syscalls import fail
 from worker.errors import JobError
 from worker.paths import final_path
 from worker.storage import Storage
@@ -22,6 +25,15 @@ LARGE = make_zip(random.Random(1).randbytes(BLOCK_BYTES))
 """More than a block: its temporary file is there before all of it has come."""
 SECRET = make_zip(b"what lies outside")
 UNIQUE = "0123456789abcdef" * 2
+
+
+@pytest.fixture(params=["openat2", "no openat2"])
+def storage(request: pytest.FixtureRequest, root: Path) -> Iterator[Storage]:
+    """A storage where the kernel proves that there is no link, and one where it is too old for that."""
+    with ThreadPoolExecutor(1) as thread:
+        if request.param == "no openat2":
+            fail(thread, "openat2", errno.ENOSYS)
+        yield Storage(root, thread, max_file_bytes=64 * 1024**2, min_free_bytes=0)
 
 
 @pytest.fixture
