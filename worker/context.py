@@ -1,15 +1,14 @@
 """What goes with a task without being handed on: its trace, the fields of its log lines, its progress."""
 
-import secrets
 from collections.abc import Mapping
 from contextvars import ContextVar
 from types import MappingProxyType
 
 from worker.progress import Progress
 from worker.spans import TraceSpan, Untraced
-from worker.trace import continue_trace
+from worker.trace import continue_trace, random_hex
 
-_OUTSIDE = Untraced(continue_trace(None, secrets.token_hex))
+_OUTSIDE = Untraced(continue_trace(None, random_hex))
 
 SPAN: ContextVar[TraceSpan] = ContextVar("span", default=_OUTSIDE)
 """The part of a trace that the current task is in; it inherits that of the task that started it."""

@@ -112,6 +112,6 @@ class Downloader:
 
 
 def _note_answer(stream: Stream, seconds: float) -> None:
-    log.info("job.answered", announced_bytes=stream.announced_bytes, seconds=round(seconds, 3))
+    log.debug("job.answered", announced_bytes=stream.announced_bytes, seconds=round(seconds, 3))
     progress = PROGRESS.get()
     progress.announced_bytes, progress.answer_seconds = stream.announced_bytes, seconds

@@ -84,7 +84,7 @@ class Downloads:
     async def file(self, request: DownloadJob, is_wanted: Callable[[], bool]) -> StoredFile:
         """Give a job's file, from the download that is running for it or a new one.
 
-        The download goes on when the caller is cancelled.
+        The download goes on when the caller is cancelled. A new one notes its way in the caller's `PROGRESS`.
 
         Args:
             request: What is asked for.
@@ -100,7 +100,8 @@ class Downloads:
             if running is None:
                 running = self._start(request, is_wanted)
             else:
-                log.info("job.joined", reason="its file is under way already")
+                PROGRESS.get().joined = True
+                log.debug("job.joined")
             try:
                 return await asyncio.shield(running.task)
             except SessionLostError:
@@ -127,7 +128,8 @@ class Downloads:
             await asyncio.wait(tasks)
 
     def _start(self, request: DownloadJob, is_wanted: Callable[[], bool]) -> _Running:
-        progress = Progress()
+        progress = PROGRESS.get()
+        progress.joined = False
         task = asyncio.create_task(self._run(request, is_wanted, progress))
         self._running[request] = running = _Running(task, progress)
         task.add_done_callback(lambda task: self._end(request, task))
@@ -142,26 +144,32 @@ class Downloads:
     async def _run(
         self, request: DownloadJob, is_wanted: Callable[[], bool], progress: Progress
     ) -> StoredFile:
-        PROGRESS.set(progress)
+        clock = asyncio.get_running_loop().time
+        asked = clock()
         async with self._pace.place(request.app_id):
             if not is_wanted():
                 raise SessionLostError("the connection was lost before the download began")
             if reasons := self._gate.reasons:
                 raise HeldBackError(f"intake is paused: {'; '.join(reasons.values())}")
-            progress.has_begun = True
+            began = clock()
+            progress.wait_seconds = began - asked
+            log.debug("job.started")
             try:
-                return await self._attempt(request)
+                file = await self._attempt(request, began)
             finally:
+                progress.download_seconds = clock() - began
                 self._report(progress)
+            if not file.reused:
+                self._take_note(request, file.size_bytes, progress.download_seconds)
+            return file
 
-    async def _attempt(self, request: DownloadJob) -> StoredFile:
-        log.info("job.started")
-        began = asyncio.get_running_loop().time()
+    async def _attempt(self, request: DownloadJob, began: float) -> StoredFile:
         try:
-            file = await self._fetch(request)
+            return await self._fetch(request)
         except JobError as error:
             self._pace.failed(request.app_id, error, began)
             if await self._is_outage(error):
+                log.warning("job.outage", **error.told)
                 self._pace.collapse()
                 raise HeldBackError(error.message) from error
             raise
@@ -170,9 +178,6 @@ class Downloads:
             raise JobError(
                 ErrorCode.INTERNAL_ERROR, f"a defect of the worker: {type(exc).__name__}; see its log"
             ) from exc
-        if not file.reused:
-            self._take_note(request, file, asyncio.get_running_loop().time() - began)
-        return file
 
     async def _is_outage(self, error: JobError) -> bool:
         return any([await watch.failed(error) for watch in self._watches])
@@ -183,8 +188,8 @@ class Downloads:
         if progress.sync_seconds is not None:
             self._observer.synced(progress.sync_seconds)
 
-    def _take_note(self, request: DownloadJob, file: StoredFile, seconds: float) -> None:
+    def _take_note(self, request: DownloadJob, size_bytes: int, seconds: float) -> None:
         self._pace.succeeded(request.app_id)
         for watch in self._watches:
             watch.succeeded()
-        self._observer.downloaded(file.size_bytes, seconds)
+        self._observer.downloaded(size_bytes, seconds)

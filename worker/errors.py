@@ -43,6 +43,13 @@ class JobError(Exception):
         self.http_status = http_status
         self.retry_after = retry_after
 
+    @property
+    def told(self) -> dict[str, object]:
+        """What the log says of it: CC-FS's own words only where there were some."""
+        answer = {"result_code": self.result_code, "http_status": self.http_status}
+        said = {name: value for name, value in answer.items() if value is not None}
+        return {"code": self.code, "reason": self.message, **said}
+
 
 class HeldBackError(Exception):
     """The job cannot be tried now, through no fault of its own: it goes back to the broker, uncounted."""

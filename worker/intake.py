@@ -13,11 +13,12 @@ from typing import NamedTuple, Protocol
 import structlog
 
 from schemas import ErrorCode, Outcome
-from worker.context import LOG_FIELDS, SPAN
+from worker.context import LOG_FIELDS, PROGRESS, SPAN
 from worker.downloads import Downloads
 from worker.errors import HeldBackError, JobError, NotConfirmedError, SessionLostError
 from worker.job import Envelope, Job, read_job
 from worker.outcome import Span, StoredFile, completed, failed
+from worker.progress import Progress
 from worker.retry import Retry, RetryPolicy, backoff
 from worker.spans import NoTracer, Tracer, TraceSpan
 
@@ -136,6 +137,7 @@ class InHand(NamedTuple):
 class _End(NamedTuple):
     ending: Ending
     code: str = ""
+    file: StoredFile | None = None
 
 
 class Intake:
@@ -231,7 +233,7 @@ class Intake:
         end = await self._see_through(way, delivery, job)
         seconds = asyncio.get_running_loop().time() - started
         if end.ending in _SETTLED:
-            log.info("job.settled", ending=end.ending, code=end.code, seconds=round(seconds, 3))
+            _tell_settled(end, seconds, waited, redelivered=delivery.redelivered)
         span.end(end.ending, end.code)
         self._observer.job_ended(end.ending, end.code, seconds, waited)
 
@@ -241,9 +243,9 @@ class Intake:
         try:
             if self._draining:
                 return await _give_back(delivery)
-            log.info(
-                "job.received", app_id=job.app_id, file=job.bill_file_name, redelivered=delivery.redelivered
-            )
+            log.debug("job.received")
+            if delivery.redelivered:
+                log.info("job.redelivered")
             return await way(delivery, job)
         except SessionLostError as exc:
             log.warning("job.delivery_lost", reason=str(exc))
@@ -263,14 +265,14 @@ class Intake:
         try:
             file = await self._file_of(job, delivery)
         except HeldBackError as exc:
-            log.info("job.deferred", reason=str(exc))
+            log.debug("job.deferred", reason=str(exc))
             await self._send_around(delivery, job, self._policy.defer(job.attempt))
             return _End(Ending.DEFERRED)
         except JobError as error:
             return await self._after_failure(delivery, job, error, started_at)
-        log.info("job.stored", path=file.path, size_bytes=file.size_bytes, reused=file.reused)
+        log.debug("job.stored", path=file.path)
         await self._conclude(delivery, job, completed(job, file, self._span(started_at)))
-        return _End(Ending.COMPLETED)
+        return _End(Ending.COMPLETED, file=file)
 
     async def _bury(self, delivery: Delivery, job: Job) -> _End:
         """The way of a message that the broker gave up on."""
@@ -291,13 +293,13 @@ class Intake:
         retry = self._policy.decide(error, job.attempt)
         if retry is None:
             return await self._give_up(delivery, job, error, started_at)
-        log.warning("job.retried", **_told(error), delay=retry.delay, next_attempt=retry.attempt)
+        log.warning("job.retried", **error.told, delay=retry.delay, next_attempt=retry.attempt)
         await self._send_around(delivery, job, retry)
         self._observer.retried(error.code, retry.delay)
         return _End(Ending.RETRIED, error.code)
 
     async def _give_up(self, delivery: Delivery, job: Job, error: JobError, started_at: datetime) -> _End:
-        log.error("job.failed", **_told(error))
+        log.error("job.failed", **error.told)
         if error.code in _PARKED:
             await self._insist(delivery, lambda: delivery.park(error, job))
             self._observer.parked(error.code)
@@ -310,7 +312,7 @@ class Intake:
 
     async def _conclude(self, delivery: Delivery, job: Job, outcome: Outcome) -> None:
         await self._insist(delivery, lambda: delivery.publish(outcome, job))
-        log.info("job.published", status=outcome.status)
+        log.debug("job.published", status=outcome.status)
         await delivery.ack()
 
     async def _insist(self, delivery: Delivery, send: Callable[[], Awaitable[None]]) -> None:
@@ -345,24 +347,53 @@ def _waited(delivery: Delivery, job: Job, taken_in: datetime) -> float | None:
 
 
 def _enter(job: Job, span: TraceSpan) -> None:
-    """Give the current task, and all that it starts, its place in the job's trace and its log fields."""
+    """Give the current task, and all that it starts, its place in the trace, its log fields and progress."""
     SPAN.set(span)
+    PROGRESS.set(Progress())
     place = span.context
     LOG_FIELDS.set(
         {
             "job_id": job.job_id,
             "attempt": job.attempt,
+            "app_id": job.app_id,
+            "file": job.bill_file_name,
             "trace_id": place.trace_id,
             "span_id": place.span_id,
         }
     )
 
 
-def _told(error: JobError) -> dict[str, object]:
-    """What the log says of a failure: CC-FS's own words only where there were some."""
-    answer = {"result_code": error.result_code, "http_status": error.http_status}
-    said = {name: value for name, value in answer.items() if value is not None}
-    return {"code": error.code, "reason": error.message, **said}
+def _tell_settled(end: _End, seconds: float, queued: float | None, *, redelivered: bool) -> None:
+    """Write the one line that tells all of a job whose delivery is settled; what is not known is left out."""
+    progress = PROGRESS.get()
+    log.info(
+        "job.settled",
+        ending=end.ending,
+        code=end.code,
+        **_file_told(end.file, progress),
+        redelivered=redelivered,
+        joined=progress.joined,
+        seconds=round(seconds, 3),
+        **_rounded(
+            queue_seconds=queued,
+            wait_seconds=progress.wait_seconds,
+            download_seconds=progress.download_seconds,
+            answer_seconds=progress.answer_seconds,
+            sync_seconds=progress.sync_seconds,
+        ),
+    )
+
+
+def _file_told(file: StoredFile | None, progress: Progress) -> dict[str, object]:
+    if file is not None:
+        return {"path": file.path, "size_bytes": file.size_bytes, "reused": file.reused}
+    if progress.answer_seconds is not None:
+        return {"announced_bytes": progress.announced_bytes, "received_bytes": progress.received_bytes}
+    return {}
+
+
+def _rounded(**seconds: float | None) -> dict[str, float]:
+    return {name: round(value, 3) for name, value in seconds.items() if value is not None}
 
 
 async def _give_back(delivery: Delivery) -> _End:

@@ -1,4 +1,4 @@
-"""How far a download has come: noted on its way, shown while it runs, counted when it is over."""
+"""How far a download has come: noted on its way, shown while it runs, counted and told when it is over."""
 
 from dataclasses import dataclass
 
@@ -8,15 +8,24 @@ class Progress:
     """One download as it goes.
 
     Attributes:
-        has_begun: False while it waits for its place.
+        joined: True when there is none: the job waits for the file that another one's download brings.
+        wait_seconds: How long it waited for its place; None while it waits.
         announced_bytes: The file's size, once CC-FS has announced it.
         received_bytes: What has come of it, in steps of a mebibyte.
         answer_seconds: From the request to the first bytes of the file, once they came.
         sync_seconds: How long the storage took to make it durable, once it is.
+        download_seconds: How long it ran in all, once it is over.
     """
 
-    has_begun: bool = False
+    joined: bool = False
+    wait_seconds: float | None = None
     announced_bytes: int | None = None
     received_bytes: int = 0
     answer_seconds: float | None = None
     sync_seconds: float | None = None
+    download_seconds: float | None = None
+
+    @property
+    def has_begun(self) -> bool:
+        """False while it waits for its place."""
+        return self.wait_seconds is not None

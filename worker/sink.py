@@ -2,9 +2,11 @@
 
 import os
 import select
+import stat
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 _MOST_WAITING = 16 * 1024 * 1024
 _ATOMIC = select.PIPE_BUF
@@ -23,10 +25,10 @@ class Sink:
     """
 
     def __init__(self, descriptor: int, on_dropped: Callable[[int], None]) -> None:
-        self._descriptor = descriptor
+        self._descriptor, self._may_block = _unblocked(descriptor)
         self._on_dropped = on_dropped
         self._poll = select.poll()
-        self._poll.register(descriptor, select.POLLOUT)
+        self._poll.register(self._descriptor, select.POLLOUT)
         self._lock = threading.Lock()
         self._idle = threading.Event()
         self._idle.set()
@@ -47,8 +49,11 @@ class Sink:
 
     def _write_now(self, line: bytes) -> bytes:
         """Write as much as goes without waiting; gives the rest."""
-        while line and self._poll.poll(0):
-            line = self._write_some(line)
+        while line and (not self._may_block or self._poll.poll(0)):
+            rest = self._write_some(line)
+            if len(rest) == len(line):
+                break
+            line = rest
         return line
 
     def _write_some(self, line: bytes) -> bytes:
@@ -87,3 +92,18 @@ class Sink:
             line = self._waiting.popleft()
             self._waiting_bytes -= len(line)
             return line
+
+
+def _unblocked(descriptor: int) -> tuple[int, bool]:
+    """Give a descriptor for the same file, and whether a write to it may block unless it is polled before.
+
+    Each call that asks the system gives up the interpreter's lock, and the poll costs as much as the write.
+    """
+    kind = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(kind):
+        return descriptor, False
+    if stat.S_ISFIFO(kind):
+        # Opened anew: O_NONBLOCK on the one that we were given would hold for all who share it (open(2)).
+        with suppress(OSError):
+            return os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK), False
+    return descriptor, True

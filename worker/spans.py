@@ -3,13 +3,12 @@
 `worker.tracing` listens, where OpenTelemetry is installed and switched on.
 """
 
-import secrets
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import PurePosixPath
 from typing import Protocol
 
 from worker.job import Job
-from worker.trace import TraceContext, continue_trace
+from worker.trace import TraceContext, continue_trace, random_hex
 
 _NOTHING: AbstractContextManager[None] = nullcontext()
 
@@ -74,4 +73,4 @@ class NoTracer:
 
     def begin(self, job: Job) -> TraceSpan:
         """Continue the job's trace, or begin an unsampled one."""
-        return Untraced(continue_trace(job.traceparent, secrets.token_hex))
+        return Untraced(continue_trace(job.traceparent, random_hex))

@@ -1,5 +1,6 @@
 """W3C Trace Context: the `traceparent` header of a job continued into its outcome."""
 
+import random
 import re
 from collections.abc import Callable
 from typing import NamedTuple
@@ -24,6 +25,14 @@ class TraceContext(NamedTuple):
     def traceparent(self) -> str:
         """The header that whoever continues it reads."""
         return f"00-{self.trace_id}-{self.span_id}-{self.flags}"
+
+
+def random_hex(size: int) -> str:
+    """Draw so many random bytes, as lower-case hex.
+
+    Without a system call, since ids are no secret: OpenTelemetry's RandomIdGenerator draws them so, too.
+    """
+    return f"{random.getrandbits(8 * size):0{2 * size}x}"
 
 
 def continue_trace(traceparent: str | None, random_hex: Callable[[int], str]) -> TraceContext:

@@ -71,7 +71,7 @@ async def test_a_connection_that_is_reset(site: Site, held: Held, amqp: Proxy) -
         await held.begin()
         amqp.reset()
         await worker.logged("broker.connected", count=2)
-        await worker.logged("job.received", count=JOBS, redelivered=True)
+        await worker.logged("job.redelivered", count=JOBS)
         held.let_go()
         await check_all_done_once(site)
 
@@ -91,7 +91,7 @@ async def test_a_line_that_goes_silent(site: Site, held: Held, amqp: Proxy, seco
         await asyncio.sleep(seconds - (when(noticed) - silent_since).total_seconds())
         amqp.cut()
         amqp.speak()
-        await worker.logged("job.received", count=JOBS, redelivered=True)
+        await worker.logged("job.redelivered", count=JOBS)
         held.let_go()
         await check_all_done_once(site)
 
@@ -173,7 +173,7 @@ async def test_a_job_longer_than_the_consumer_timeout(site: Site) -> None:
     with site.worker() as worker:
         (job_id,) = await site.publish(bill(1))
         await stuck.reached.wait()
-        await worker.logged("job.received", redelivered=True)
+        await worker.logged("job.redelivered")
         stuck.release.set()
         counts = await site.settled()
 

@@ -74,6 +74,7 @@ async def test_a_disk_that_fills_up_while_writing(site: Site, volume: Path) -> N
     ballast.write_bytes(bytes(6 * MIB))
     with site.worker(STORAGE__CHECK_INTERVAL="0.1") as worker:
         (job_id,) = await site.publish(bill(1))
+        await worker.logged("job.outage", code="STORAGE_FULL")
         await worker.logged("job.deferred", count=2)
         assert site.leftovers() == []
         ballast.unlink()

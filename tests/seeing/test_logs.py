@@ -7,9 +7,10 @@ from typing import Any
 
 import aio_pika
 
+from schemas import DownloadCompleted
 from tests.amqp import outside_channel
-from tests.site import Site, bill
-from worker.simulator.faults import Status
+from tests.site import APP, Site, bill
+from worker.simulator.faults import Hold, ShortBody, Status
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SCRIPT = """
@@ -49,16 +50,74 @@ async def test_one_grep_of_its_id_tells_the_story_of_a_job(site: Site) -> None:
         await worker.logged("job.settled", job_id="m1", ending="completed")
         story = [json.loads(line) for line in worker.log_file.read_text().splitlines() if '"m1"' in line]
 
-    assert [line["event"].removeprefix("job.") for line in story] == [
-        *("received", "started", "retried", "settled"),
-        *("received", "started", "answered", "stored", "published", "settled"),
-    ]
-    assert [line["attempt"] for line in story] == [1] * 4 + [2] * 6
-    assert {line["trace_id"] for line in story} == {TRACE}
-    assert story[0]["file"] == bill(1)
-    assert (story[2]["code"], story[2]["http_status"]) == ("UPSTREAM_ERROR", 500)
+    assert [line["event"] for line in story] == ["job.retried", "job.settled", "job.settled"]
+    assert [line["attempt"] for line in story] == [1, 1, 2]
+    assert {(line["trace_id"], line["app_id"], line["file"]) for line in story} == {(TRACE, APP, bill(1))}
+    retried, _, settled = story
+    assert (retried["code"], retried["http_status"]) == ("UPSTREAM_ERROR", 500)
     (event,) = site.messages["m1"]
-    assert event.headers["traceparent"] == f"00-{TRACE}-{story[-1]['span_id']}-01"
+    assert event.headers["traceparent"] == f"00-{TRACE}-{settled['span_id']}-01"
+
+
+async def test_the_line_of_a_job_tells_what_became_of_it_and_where_its_time_went(site: Site) -> None:
+    with site.worker(LOG__LEVEL="INFO") as worker:
+        (job_id,) = await site.publish(bill(1))
+        await site.settled()
+        line = await worker.logged("job.settled", job_id=job_id)
+
+    (outcome,) = site.ledger.outcomes[job_id]
+    assert isinstance(outcome, DownloadCompleted)
+    assert {name: line[name] for name in ("ending", "code", "reused", "redelivered", "joined")} == {
+        "ending": "completed",
+        "code": "",
+        "reused": False,
+        "redelivered": False,
+        "joined": False,
+    }
+    assert (line["path"], line["size_bytes"]) == (outcome.path, outcome.size_bytes)
+    assert line["answer_seconds"] + line["sync_seconds"] <= line["download_seconds"] + 0.002
+    assert line["wait_seconds"] + line["download_seconds"] <= line["seconds"] + 0.002
+
+
+async def test_the_line_of_a_job_that_failed_tells_how_far_it_came(site: Site) -> None:
+    site.simulator.plan = lambda _: ShortBody()
+    with site.worker(LOG__LEVEL="INFO", RETRY__DELAYS="[]") as worker:
+        (job_id,) = await site.publish(bill(1))
+        await site.settled()
+        line = await worker.logged("job.settled", job_id=job_id)
+
+    assert (line["level"], line["ending"], line["code"]) == ("info", "failed", "TRUNCATED")
+    assert line["received_bytes"] <= line["announced_bytes"]
+    assert "path" not in line
+
+
+async def test_the_line_of_a_job_that_joined_a_download_has_no_times_of_one(site: Site) -> None:
+    stuck = Hold()
+    site.simulator.plan = lambda _: stuck
+    with site.worker() as worker:
+        await site.publish_raw([("first", site.body(bill(1)))])
+        await stuck.reached.wait()
+        await site.publish_raw([("second", site.body(bill(1)))])
+        await worker.logged("job.joined", job_id="second")
+        stuck.release.set()
+        await site.settled()
+        first, second = [await worker.logged("job.settled", job_id=name) for name in ("first", "second")]
+
+    assert (first["joined"], second["joined"]) == (False, True)
+    assert first["path"] == second["path"]
+    assert "download_seconds" in first
+    assert "download_seconds" not in second
+
+
+async def test_at_debug_each_step_has_its_line(site: Site) -> None:
+    with site.worker(LOG__LEVEL="DEBUG") as worker:
+        (job_id,) = await site.publish(bill(1))
+        await site.settled()
+        await worker.logged("job.settled", job_id=job_id)
+        story = [json.loads(line) for line in worker.log_file.read_text().splitlines() if job_id in line]
+
+    steps = ("received", "started", "answered", "stored", "published", "settled")
+    assert [line["event"] for line in story] == [f"job.{step}" for step in steps]
 
 
 def test_a_storm_of_warnings_is_a_burst_and_a_count() -> None:
@@ -77,8 +136,8 @@ asyncio.run(storm())
     assert (last["event"], last["of"], last["count"]) == ("log.suppressed", "job.retried", 80)
 
 
-def test_the_lines_that_tell_a_jobs_way_are_never_kept_back() -> None:
-    assert len(lines('[log.info("job.received") for _ in range(100)]')) == 100
+def test_the_lines_that_tell_of_a_job_are_never_kept_back() -> None:
+    assert len(lines('[log.info("job.settled") for _ in range(100)]')) == 100
 
 
 def test_a_line_has_time_level_event_and_fields() -> None:
@@ -122,7 +181,7 @@ import logging, structlog
 from worker import logs
 log = structlog.stdlib.get_logger("worker.download")
 logs.silence()
-log.info("job.answered"); log.error("job.failed"); logging.getLogger("aiohttp").error("hello")
+log.info("job.settled"); log.error("job.failed"); logging.getLogger("aiohttp").error("hello")
 logs.configure(level="INFO", json=True)
 log.info("worker.started")
 """

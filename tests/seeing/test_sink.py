@@ -1,9 +1,11 @@
-"""Writing log lines to a pipe whose reader comes late, or never."""
+"""Writing log lines to a pipe or a socket whose reader comes late, or never, and to a file."""
 
 import os
 import select
+import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -18,8 +20,8 @@ def unexpected(dropped: int) -> None:
 
 
 class Pipe:
-    def __init__(self) -> None:
-        self.reading, self.writing = os.pipe()
+    def __init__(self, reading: int, writing: int) -> None:
+        self.reading, self.writing = reading, writing
 
     def read(self, size: int) -> bytes:
         """Read exactly so much; blocks until it has come."""
@@ -29,11 +31,14 @@ class Pipe:
         return read
 
 
-@pytest.fixture
-def pipe() -> Iterator[Pipe]:
-    made = Pipe()
-    yield made
-    for descriptor in (made.reading, made.writing):
+@pytest.fixture(params=["pipe", "socket"])
+def pipe(request: pytest.FixtureRequest) -> Iterator[Pipe]:
+    """What container runtimes give a worker for its output, and what systemd does."""
+    made = (
+        os.pipe() if request.param == "pipe" else tuple(end.detach() for end in reversed(socket.socketpair()))
+    )
+    yield Pipe(*made)
+    for descriptor in made:
         os.close(descriptor)
 
 
@@ -41,6 +46,18 @@ def test_a_line_is_in_the_pipe_when_write_returns(pipe: Pipe) -> None:
     """So a process that is killed right after it loses nothing."""
     Sink(pipe.writing, unexpected).write(b"hello\n")
     assert os.read(pipe.reading, 100) == b"hello\n"
+
+
+def test_a_line_is_in_the_file_when_write_returns(tmp_path: Path) -> None:
+    log = tmp_path / "worker.log"
+    with log.open("wb") as file:
+        Sink(file.fileno(), unexpected).write(LONG)
+        assert log.read_bytes() == LONG
+
+
+def test_whoever_shares_the_descriptor_may_still_count_on_it_to_block(pipe: Pipe) -> None:
+    Sink(pipe.writing, unexpected).write(b"hello\n")
+    assert os.get_blocking(pipe.writing)
 
 
 def test_nobody_waits_for_a_reader_and_nothing_is_lost_or_mixed_up(pipe: Pipe) -> None:
