@@ -6,6 +6,7 @@ connection, or a second message for the same file, joins the running one instead
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 import structlog
@@ -84,7 +85,7 @@ class Downloads:
     async def file(self, request: DownloadJob, is_wanted: Callable[[], bool]) -> StoredFile:
         """Give a job's file, from the download that is running for it or a new one.
 
-        The download goes on when the caller is cancelled. A new one notes its way in the caller's `PROGRESS`.
+        The download goes on when the caller is cancelled. Its progress is the caller's `PROGRESS`, too.
 
         Args:
             request: What is asked for.
@@ -96,18 +97,19 @@ class Downloads:
             SessionLostError: It was not begun, since nobody wanted it any more.
         """
         while True:
-            running = self._running.get(request)
-            if running is None:
-                running = self._start(request, is_wanted)
-            else:
-                PROGRESS.get().joined = True
+            joined = self._running.get(request)
+            if joined is not None:
                 log.debug("job.joined")
+            running = joined or self._start(request, is_wanted)
             try:
                 return await asyncio.shield(running.task)
             except SessionLostError:
                 # Given up before it began, since whoever asked for it first was lost.
                 if not is_wanted():
                     raise
+            finally:
+                if joined is not None:
+                    PROGRESS.set(replace(joined.progress, joined=True))
 
     @property
     def in_flight(self) -> int:
@@ -128,8 +130,8 @@ class Downloads:
             await asyncio.wait(tasks)
 
     def _start(self, request: DownloadJob, is_wanted: Callable[[], bool]) -> _Running:
-        progress = PROGRESS.get()
-        progress.joined = False
+        progress = Progress()
+        PROGRESS.set(progress)
         task = asyncio.create_task(self._run(request, is_wanted, progress))
         self._running[request] = running = _Running(task, progress)
         task.add_done_callback(lambda task: self._end(request, task))

@@ -1,6 +1,6 @@
 """Structured logs on standard output: a constant event name, and fields.
 
-Lines of a job carry its `job_id`, `trace_id` and `span_id` (`worker.context`), so that one grep tells its
+Lines of a job carry its `job_id`, file and place in the trace (`worker.context`), so that one grep tells its
 story. A storm of like warnings is kept to a burst and a count of the rest; lines of level INFO, of which each
 attempt has one, are never kept back. The libraries' own lines go the same way.
 """

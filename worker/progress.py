@@ -8,7 +8,7 @@ class Progress:
     """One download as it goes.
 
     Attributes:
-        joined: True when there is none: the job waits for the file that another one's download brings.
+        joined: True for a job that came to the download which another message had begun.
         wait_seconds: How long it waited for its place; None while it waits.
         announced_bytes: The file's size, once CC-FS has announced it.
         received_bytes: What has come of it, in steps of a mebibyte.
