@@ -6,7 +6,7 @@ from worker.storage import content
 class _NoDigest:
     """Stands where a digest is asked for."""
 
-    def update(self, data: bytes) -> None:
+    def update(self, data: bytes | memoryview) -> None:
         """Take nothing in."""
 
     def hexdigest(self) -> str:
@@ -26,7 +26,7 @@ class _NoHashlib:
 class _NoWalk:
     """Stands where a zip is walked through, and takes every file for a sound one."""
 
-    def feed(self, block: bytes) -> None:
+    def feed(self, block: bytes | memoryview) -> None:
         """Take nothing in."""
 
     def proves_sound(self) -> bool:

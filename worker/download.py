@@ -1,7 +1,7 @@
 """One attempt at one file: from the request to a verified file on storage, within one deadline."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import PurePosixPath
 from typing import Protocol
@@ -11,6 +11,7 @@ import structlog
 from schemas import DownloadJob, ErrorCode
 from worker.context import PROGRESS, SPAN
 from worker.errors import JobError
+from worker.incoming import Incoming
 from worker.outcome import StoredFile
 from worker.paths import final_path
 
@@ -38,6 +39,10 @@ class Stream(Protocol):
         """The bytes as they come."""
         ...
 
+    def take_over(self) -> Incoming | None:
+        """Give the bytes by the faster way, instead of `chunks`, if there is one."""
+        ...
+
 
 class Source(Protocol):
     """Where files come from."""
@@ -55,7 +60,12 @@ class Store(Protocol):
         ...
 
     async def store(
-        self, path: PurePosixPath, chunks: AsyncIterator[bytes], *, announced_bytes: int | None
+        self,
+        path: PurePosixPath,
+        chunks: AsyncIterator[bytes],
+        *,
+        announced_bytes: int | None,
+        take_over: Callable[[], Incoming | None],
     ) -> StoredFile:
         """Write a stream, whole and verified or not at all."""
         ...
@@ -107,7 +117,10 @@ class Downloader:
                 _note_answer(stream, clock() - began)
                 with SPAN.get().write(path):
                     return await self._store.store(
-                        path, stream.chunks, announced_bytes=stream.announced_bytes
+                        path,
+                        stream.chunks,
+                        announced_bytes=stream.announced_bytes,
+                        take_over=stream.take_over,
                     )
 
 

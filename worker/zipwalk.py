@@ -61,8 +61,8 @@ class ZipWalk:
         self._steps: _Steps | None = self._walk()
         next(self._steps)
 
-    def feed(self, block: bytes) -> None:
-        """Take in the next bytes."""
+    def feed(self, block: bytes | memoryview) -> None:
+        """Take in the next bytes; keeps none of the block."""
         if self._steps is None:
             return
         self._rest = memoryview(block)

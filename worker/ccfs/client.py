@@ -3,9 +3,10 @@
 import asyncio
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import ExitStack, aclosing, asynccontextmanager, closing
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 import aiohttp
 from aiolimiter import AsyncLimiter
@@ -17,7 +18,9 @@ from worker.ccfs.body import Body
 from worker.ccfs.faults import after_headers, before_headers
 from worker.ccfs.pool import Connector, Reuse, reuse_tracing
 from worker.ccfs.request import DOWNLOAD_PATH, host_and_port, signed_headers, signing_request
+from worker.ccfs.takeover import take_over
 from worker.errors import JobError
+from worker.incoming import Incoming
 
 MAX_ERROR_BODY = 64 * 1024
 """Bytes that are read of a body that is no file; CC-FS's own errors have a few hundred."""
@@ -34,10 +37,13 @@ class FileStream:
     Attributes:
         announced_bytes: Its size by Content-Length; None when the server did not say.
         chunks: Its bytes as they come. Raises JobError TRUNCATED, TIMEOUT.
+        take_over: Gives the same bytes to be received by threads, as long as none was taken from `chunks`;
+            None where that cannot be.
     """
 
     announced_bytes: int | None
     chunks: AsyncIterator[bytes]
+    take_over: Callable[[], Incoming | None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +141,10 @@ class CcfsClient:
             head = await body.head(HEAD_BYTES) if response.status == HTTP_OK else b""
             if not is_file(response.status, head):
                 raise await self._refusal(response, head, body)
-            async with aclosing(_chunks(head, body)) as chunks:
-                yield FileStream(response.content_length, chunks)
+            with ExitStack() as taken_over:
+                async with aclosing(_chunks(head, body)) as chunks:
+                    take = partial(self._take_over, taken_over, response, head)
+                    yield FileStream(response.content_length, chunks, take)
         except JobError as error:
             # Whatever came after it, this is how CC-FS answered.
             error.http_status = response.status
@@ -156,6 +164,13 @@ class CcfsClient:
                 response = await self._http.get(self._url, allow_redirects=False, trace_request_ctx=Reuse())
         response.close()
         return Answer(response.status, read_date(response.headers.get("Date", "")))
+
+    def _take_over(
+        self, taken_over: ExitStack, response: aiohttp.ClientResponse, head: bytes
+    ) -> Incoming | None:
+        if takeover := take_over(response, head, self._idle_timeout):
+            taken_over.enter_context(closing(takeover))
+        return takeover
 
     async def _ask(self, job: DownloadJob, secret_key: str) -> aiohttp.ClientResponse:
         """Send the request until it went out on a connection that was alive.

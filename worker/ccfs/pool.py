@@ -7,6 +7,8 @@ from weakref import WeakSet
 
 import aiohttp
 
+from worker.ccfs.takeover import OpenTls
+
 if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler
     from aiohttp.connector import Connection
@@ -26,6 +28,8 @@ class Connector(aiohttp.TCPConnector):
     def __init__(self, tls: ssl.SSLContext | None) -> None:
         # Their number is not bounded here: the worker's concurrency is the bound.
         super().__init__(limit=0, ssl=tls or True)
+        if tls is not None:
+            tls.sslobject_class = OpenTls
         self._known: WeakSet[ResponseHandler] = WeakSet()
 
     async def connect(

@@ -12,6 +12,8 @@ from worker.zipwalk import ZipWalk
 _MOST_CHUNKS = os.sysconf("SC_IOV_MAX")
 """What one writev(2) takes."""
 
+Bytes = bytes | memoryview
+
 
 class Content:
     """A file's bytes on their way to it: counted, hashed, and checked as a zip.
@@ -35,7 +37,7 @@ class Content:
         """Whether they proved to be a sound zip; if not, the file has to be judged as a whole."""
         return self._walk.proves_sound()
 
-    def take(self, chunks: Sequence[bytes]) -> None:
+    def take(self, chunks: Sequence[Bytes]) -> None:
         """Take in the next ones; blocks for about a millisecond a MiB."""
         for chunk in chunks:
             self.size += len(chunk)
@@ -56,14 +58,14 @@ def read_content(chunks: Sequence[bytes]) -> Content:
     return content
 
 
-def write_all(descriptor: int, chunks: Sequence[bytes]) -> None:
+def write_all(descriptor: int, chunks: Sequence[Bytes]) -> None:
     """Write chunks to a file, all of them."""
-    rest: Sequence[bytes | memoryview] = chunks
+    rest = chunks
     while rest:
         rest = _after(os.writev(descriptor, rest[:_MOST_CHUNKS]), rest)
 
 
-def _after(written: int, chunks: Sequence[bytes | memoryview]) -> Sequence[bytes | memoryview]:
+def _after(written: int, chunks: Sequence[Bytes]) -> Sequence[Bytes]:
     """What is left of chunks: a write may take less than it is given, as on a volume that is all but full."""
     for number, chunk in enumerate(chunks):
         if written < len(chunk):

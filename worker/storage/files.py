@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from functools import partial
@@ -18,9 +18,10 @@ from schemas import ErrorCode
 from worker.archive import CorruptArchiveError
 from worker.context import PROGRESS
 from worker.errors import JobError
+from worker.incoming import Incoming
 from worker.outcome import StoredFile
 from worker.paths import part_name
-from worker.storage.content import Content, read_content, write_all
+from worker.storage.content import Bytes, Content, read_content, write_all
 from worker.storage.faults import storage_errors
 from worker.storage.threads import outlast, run, run_stoppable, to_the_end
 from worker.storage.tree import Identity, Tree, identity_of
@@ -28,6 +29,8 @@ from worker.storage.tree import Identity, Tree, identity_of
 BLOCK_BYTES = 1024 * 1024
 
 _T = TypeVar("_T")
+_Fill = Callable[[int], Awaitable[Content]]
+"""Writes a file by its descriptor."""
 
 
 class Storage:
@@ -68,22 +71,31 @@ class Storage:
             return await run_stoppable(self._executor, partial(self._tree.inspect, path))
 
     async def store(
-        self, path: PurePosixPath, chunks: AsyncIterator[bytes], *, announced_bytes: int | None
+        self,
+        path: PurePosixPath,
+        chunks: AsyncIterator[bytes],
+        *,
+        announced_bytes: int | None,
+        take_over: Callable[[], Incoming | None] = lambda: None,
     ) -> StoredFile:
         """Write a stream to that relative path; on any failure nothing of it remains.
 
+        Args:
+            path: Where to.
+            chunks: The stream.
+            announced_bytes: How long it will be, if that is known.
+            take_over: Gives a large stream in a way that takes less CPU; None when `chunks` is the only one.
+
         Raises:
-            JobError: TOO_LARGE, CORRUPT_ARCHIVE, STORAGE_FULL, STORAGE_ERROR, or whatever `chunks` raises.
+            JobError: TOO_LARGE, CORRUPT_ARCHIVE, STORAGE_FULL, STORAGE_ERROR, or whatever the stream raises.
         """
-        self._refuse_over_limit(announced_bytes or 0)
+        announced = announced_bytes or 0
+        self._refuse_over_limit(announced)
         part = path.with_name(part_name(path.name, uuid.uuid4().hex))
-        async with aclosing(_blocks(chunks, self._block_bytes)) as blocks:
-            first: Sequence[bytes] = await anext(blocks, ())
-            if _size(first) < self._block_bytes:
-                content = await self._store_at_once(path, part, first)
-            else:
-                self._refuse_without_space(await self.free_bytes(), announced_bytes or 0)
-                content = await self._store_by_blocks(path, part, _chain(first, blocks))
+        if announced >= BLOCK_BYTES and (incoming := take_over()) is not None:
+            content = await self._store_large(path, part, announced, partial(self._drain, incoming))
+        else:
+            content = await self._store_chunks(path, part, announced, chunks)
         return StoredFile(path=str(path), size_bytes=content.size, sha256=content.sha256, reused=False)
 
     async def free_bytes(self) -> int:
@@ -110,6 +122,15 @@ class Storage:
                 ErrorCode.TOO_LARGE, f"the file has {size} bytes or more; the limit is {self._max_file_bytes}"
             )
 
+    async def _store_chunks(
+        self, path: PurePosixPath, part: PurePosixPath, announced: int, chunks: AsyncIterator[bytes]
+    ) -> Content:
+        async with aclosing(_blocks(chunks, self._block_bytes)) as blocks:
+            first: Sequence[bytes] = await anext(blocks, ())
+            if _size(first) < self._block_bytes:
+                return await self._store_at_once(path, part, first)
+            return await self._store_large(path, part, announced, partial(self._pour, _chain(first, blocks)))
+
     async def _store_at_once(
         self, path: PurePosixPath, part: PurePosixPath, chunks: Sequence[bytes]
     ) -> Content:
@@ -127,12 +148,13 @@ class Storage:
         admit = partial(self._refuse_without_space, size=content.size)
         return content, self._tree.put(path, part, chunks, admit)
 
-    async def _store_by_blocks(
-        self, path: PurePosixPath, part: PurePosixPath, blocks: AsyncIterator[Sequence[bytes]]
+    async def _store_large(
+        self, path: PurePosixPath, part: PurePosixPath, announced: int, fill: _Fill
     ) -> Content:
+        self._refuse_without_space(await self.free_bytes(), announced)
         try:
             with storage_errors(path), _corruption():
-                content, identity = await self._write(part, blocks)
+                content, identity = await self._write(part, fill)
                 if not content.is_proven:
                     await run_stoppable(self._executor, partial(self._tree.check, part))
                 await run(self._executor, partial(self._tree.rename, part, path.name, identity))
@@ -149,11 +171,9 @@ class Storage:
                 f"and {self._min_free_bytes} stay free",
             )
 
-    async def _write(
-        self, part: PurePosixPath, blocks: AsyncIterator[Sequence[bytes]]
-    ) -> tuple[Content, Identity]:
+    async def _write(self, part: PurePosixPath, fill: _Fill) -> tuple[Content, Identity]:
         async with self._created(part) as file:
-            content = await self._pour(file.fileno(), blocks)
+            content = await fill(file.fileno())
             began = time.monotonic()
             await run(self._executor, partial(os.fsync, file.fileno()))
             PROGRESS.get().sync_seconds = time.monotonic() - began
@@ -179,7 +199,21 @@ class Storage:
     def _opener(self, path: str, flags: int) -> int:
         return self._tree.create(PurePosixPath(path), flags)
 
-    async def _pour(self, descriptor: int, blocks: AsyncIterator[Sequence[bytes]]) -> Content:
+    async def _drain(self, incoming: Incoming, descriptor: int) -> Content:
+        """Receive, write, hash and check each block on one thread, in turns with the other downloads."""
+        content = Content()
+        progress = PROGRESS.get()
+
+        def use(block: memoryview) -> None:
+            _take_in(descriptor, content, (block,))
+            progress.received_bytes = content.size
+
+        while not incoming.is_whole:
+            await incoming.wait()
+            await run_stoppable(self._executor, partial(incoming.receive, use))
+        return content
+
+    async def _pour(self, blocks: AsyncIterator[Sequence[bytes]], descriptor: int) -> Content:
         """Write, hash and check each block on a thread while the next one comes in from the network."""
         content = Content()
         progress = PROGRESS.get()
@@ -207,7 +241,7 @@ class Storage:
             await run(self._executor, partial(self._tree.remove, part))
 
 
-def _take_in(descriptor: int, content: Content, block: Sequence[bytes]) -> None:
+def _take_in(descriptor: int, content: Content, block: Sequence[Bytes]) -> None:
     write_all(descriptor, block)
     content.take(block)
 
