@@ -1,6 +1,7 @@
 """A server that a test scripts byte by byte, since what it must show no HTTP library would send."""
 
 import asyncio
+import os
 import socket
 import ssl
 import struct
@@ -67,6 +68,10 @@ class Peer:
         with suppress(OSError):
             while await self._reader.read(65536):
                 pass
+
+    def send_below_tls(self, data: bytes) -> None:
+        """Put bytes on the wire that are no TLS."""
+        os.write(self._writer.get_extra_info("socket").fileno(), data)
 
     def reset(self) -> None:
         """Cut the connection with a TCP reset."""

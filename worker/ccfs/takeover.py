@@ -28,6 +28,8 @@ from worker.errors import JobError
 
 _BLOCK_BYTES = 256 * 1024
 """What is received before it is used: it should fit into a core's cache."""
+_SEALED_BYTES = 64 * 1024
+"""What is received before it is decrypted; the buffer of each TLS grows to about its size."""
 _TURN_BYTES = 8 * 1024 * 1024
 """After so many bytes a thread goes back to the others that wait for one."""
 _PATIENCE_MS = 5
@@ -71,6 +73,8 @@ class Takeover:
         self._first = first
         self._left = self._size = size
         self._idle_timeout = idle_timeout
+        # At first there may be some in the buffer of the TLS.
+        self._is_dry = False
         self._poll = select.poll()
         self._poll.register(connection, select.POLLIN)
 
@@ -85,7 +89,7 @@ class Takeover:
         Raises:
             JobError: TIMEOUT.
         """
-        if self._first or self._is_readable(0):
+        if not self._is_dry:
             return
         loop = asyncio.get_running_loop()
         readable = loop.create_future()
@@ -110,13 +114,13 @@ class Takeover:
         if self._first:
             self._hand_on(memoryview(self._first), use)
             self._first = b""
+        self._is_dry = False
         end = max(0, self._left - _TURN_BYTES)
-        block = _memory("block")
-        while self._left > end and not stop.is_set():
+        block = _memory("block", _BLOCK_BYTES)
+        while self._left > end and not self._is_dry and not stop.is_set():
             size = self._fill(block[: self._left])
-            if not size:
-                break
             self._hand_on(block[:size], use)
+            self._is_dry = not size
 
     def close(self) -> None:
         """Hang up."""
@@ -125,9 +129,6 @@ class Takeover:
     def _hand_on(self, block: memoryview, use: Callable[[memoryview], object]) -> None:
         use(block)
         self._left -= len(block)
-
-    def _is_readable(self, milliseconds: int) -> bool:
-        return bool(self._poll.poll(milliseconds))
 
     def _fill(self, block: memoryview) -> int:
         """Receive up to a block; gives its size, 0 when nothing comes for a while."""
@@ -140,12 +141,12 @@ class Takeover:
         try:
             return self._some(block)
         except BlockingIOError:
-            return self._some(block) if self._is_readable(_PATIENCE_MS) else 0
+            return self._some(block) if self._poll.poll(_PATIENCE_MS) else 0
 
     def _decrypt(self, tls: OpenTls, block: memoryview) -> int:
         """Fill a block, record by record: a read gives one, of 16 KiB at most (RFC 8446, section 5.1)."""
         filled = 0
-        sealed = _memory("sealed")
+        sealed = _memory("sealed", _SEALED_BYTES)
         while filled < len(block):
             try:
                 size = cast("int", tls.read(len(block) - filled, block[filled:]))
@@ -211,10 +212,10 @@ def _resolve(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-def _memory(name: str) -> memoryview:
-    """A thread's own memory, of a block's size; used anew for each body, so that it stays in the cache."""
+def _memory(name: str, size: int) -> memoryview:
+    """A thread's own memory; used anew for each body, so that it stays in the cache."""
     memory: memoryview | None = getattr(_local, name, None)
     if memory is None:
-        memory = memoryview(bytearray(_BLOCK_BYTES))
+        memory = memoryview(bytearray(size))
         setattr(_local, name, memory)
     return memory
