@@ -28,8 +28,9 @@ async def take(channel: AbstractChannel, queue: str) -> AbstractIncomingMessage:
         if taken.done():
             await message.nack(requeue=True)
             return
-        await message.ack()
+        # Before anything is awaited: the next message may be here already.
         taken.set_result(message)
+        await message.ack()
 
     held = await channel.get_queue(queue)
     tag = await held.consume(settle)

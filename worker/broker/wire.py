@@ -20,6 +20,9 @@ from worker.broker.frames import BODY, FRAME_HEAD, HEADER, HEARTBEAT, HEARTBEAT_
 
 _KINDS = frozenset({METHOD, HEADER, BODY, HEARTBEAT})
 _LIFE_SIGN_INTERVAL = 1.0
+_WRITE_INTERVAL = 0.002
+"""Seconds between two writes of a busy connection: to write is what a small job's messages cost most, here
+and in the broker, which also makes durable at once what comes at once."""
 
 Take = Callable[[int, bytes], bool]
 """Takes the type and payload of a frame, or gives False and leaves it to aiormq."""
@@ -39,6 +42,7 @@ class Wire(asyncio.StreamReaderProtocol):
         self._loop = asyncio.get_running_loop()
         self._rest = b""
         self._outgoing: list[bytes] = []
+        self._last_write = float("-inf")
         self._speaks_amqp = True
         self._last_life_sign = self._loop.time()
 
@@ -60,10 +64,17 @@ class Wire(asyncio.StreamReaderProtocol):
         return Lane(self, channel)
 
     def send(self, frames: bytes) -> None:
-        """Send whole frames, joined with all others of this turn of the loop."""
+        """Send whole frames: on an idle connection at once, otherwise joined with what else comes soon."""
         if not self._outgoing:
-            self._loop.call_soon(self._flush)
+            self._loop.call_at(self._last_write + _WRITE_INTERVAL, self.flush)
         self._outgoing.append(frames)
+
+    def flush(self) -> None:
+        """Write what waits to be sent."""
+        outgoing, self._outgoing = self._outgoing, []
+        if outgoing and self._transport is not None and not self._transport.is_closing():
+            self._last_write = self._loop.time()
+            self._transport.write(b"".join(outgoing))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Implements `asyncio.Protocol`."""
@@ -106,10 +117,18 @@ class Wire(asyncio.StreamReaderProtocol):
         self._rest = data[start:]
         return b"".join(others)
 
-    def _flush(self) -> None:
-        outgoing, self._outgoing = self._outgoing, []
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(b"".join(outgoing))
+
+class _Writer(asyncio.StreamWriter):
+    """What aiormq writes to: what it closes, it closes behind all that was sent before."""
+
+    def __init__(self, transport: asyncio.Transport, wire: Wire, reader: asyncio.StreamReader) -> None:
+        super().__init__(transport, wire, reader, asyncio.get_running_loop())
+        self._wire = wire
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Implements `asyncio.StreamWriter`."""
+        self._wire.flush()
+        super().write(data)
 
 
 class Lane:
@@ -161,4 +180,4 @@ class WireFactory(TransportFactory):
         except OSError as exc:
             raise AMQPConnectionError(*exc.args) from exc
         self._wire = wire
-        return reader, asyncio.StreamWriter(transport, wire, reader, loop)
+        return reader, _Writer(transport, wire, reader)

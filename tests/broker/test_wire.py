@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING, cast
 import pamqp.frame
 import pytest
 from pamqp import commands as spec
+from pamqp.commands import Basic
 from pamqp.heartbeat import Heartbeat
 
-from worker.broker import frames
+from devkit.broker import Broker
+from tests.amqp import outside_channel, take
+from worker.broker import frames, wire
+from worker.broker.connection import connection, open_channel
 from worker.broker.wire import Lane, Wire
 
 if TYPE_CHECKING:
@@ -40,10 +44,10 @@ class Transport(asyncio.Transport):
 
     def __init__(self) -> None:
         super().__init__()
-        self.written: list[bytes] = []
+        self.written: asyncio.Queue[bytes] = asyncio.Queue()
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.written.append(bytes(data))
+        self.written.put_nowait(bytes(data))
 
     def is_closing(self) -> bool:
         return False
@@ -129,12 +133,45 @@ async def test_aiormq_hears_of_life_while_only_jobs_flow(
     assert await opened.left() == Heartbeat().marshal() * 2
 
 
-async def test_what_is_sent_in_one_turn_is_written_at_once_and_in_order(opened: Open) -> None:
+async def test_what_is_sent_together_is_written_at_once_and_in_order(opened: Open) -> None:
     lane = opened.lane(Channel(TAKEN))
 
     lane.send(b"one")
     lane.send(b"two")
-    assert not opened.transport.written
-    await asyncio.sleep(0)
 
-    assert opened.transport.written == [b"onetwo"]
+    assert await opened.transport.written.get() == b"onetwo"
+    lane.send(b"three")
+    assert await opened.transport.written.get() == b"three"
+    assert opened.transport.written.empty()
+
+
+async def test_aiormq_closes_behind_all_that_was_sent(
+    rabbitmq: Broker, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits for its turn when a connection is closed still gets through."""
+    monkeypatch.setattr(wire, "_WRITE_INTERVAL", 3600)
+    queue = f"{prefix}.sent"
+    async with (
+        connection(rabbitmq.url, name="test", heartbeat=10, timeout=10, tls=None) as opened,
+        open_channel(opened) as channel,
+    ):
+        lane = await opened.lane(channel, lambda *_: False)
+        for _ in range(2):
+            await channel.declare_queue(queue)
+            lane.send(publish_to(queue, lane))
+
+    async with outside_channel(rabbitmq.url) as outside:
+        for _ in range(2):
+            assert (await take(outside, queue)).body == b"sent"
+        await outside.queue_delete(queue)
+
+
+def publish_to(queue: str, lane: Lane) -> bytes:
+    return frames.publish(
+        lane.number,
+        exchange="",
+        routing_key=queue,
+        properties=Basic.Properties(),
+        body=b"sent",
+        frame_max=lane.frame_max,
+    )
