@@ -10,6 +10,7 @@ from worker import signing
 
 DOWNLOAD_PATH = "/CCFS/resource/ccfs/downloadBillFile"
 CONTENT_TYPE = "application/json; charset=UTF-8"
+_COMPACT = json.JSONEncoder(separators=(",", ":"))
 
 
 def host_and_port(base_url: str) -> str:
@@ -21,7 +22,7 @@ def host_and_port(base_url: str) -> str:
 def request_body(job: DownloadJob) -> bytes:
     """The request's JSON, serialised once: these bytes are signed and these bytes are sent."""
     fields = {"request": {"version": "2.0"}, "msgBody": {"billFileName": job.bill_file_name}}
-    return json.dumps(fields, separators=(",", ":")).encode()
+    return _COMPACT.encode(fields).encode()
 
 
 def signing_request(job: DownloadJob, host: str) -> signing.Request:
