@@ -5,7 +5,6 @@ import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -27,7 +26,7 @@ from worker.pace import Pace
 from worker.settings import Settings, SettingsError, unknown_variables
 from worker.signals import drain_on_signal
 from worker.spans import Tracer
-from worker.storage import Storage
+from worker.storage import Storage, Threads
 from worker.supervisor import Supervisor
 from worker.upstream import UpstreamWatch
 from worker.volume import VolumeWatch
@@ -90,9 +89,7 @@ async def run(settings: Settings) -> None:
     around = look_around(settings)
     async with AsyncExitStack() as stack:
         draining = stack.enter_context(drain_on_signal())
-        executor = stack.enter_context(
-            ThreadPoolExecutor(min(_MAX_THREADS, settings.concurrency + 2), thread_name_prefix="storage")
-        )
+        executor = stack.enter_context(Threads(min(_MAX_THREADS, settings.concurrency + 2)))
         storage = wiring.shared_storage(settings.storage, executor, concurrency=settings.concurrency)
         client = await stack.enter_async_context(
             wiring.ccfs_client(settings.ccfs, around.ccfs_tls, concurrency=settings.concurrency)

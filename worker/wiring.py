@@ -4,7 +4,6 @@ import os
 import socket
 import ssl
 from collections.abc import Iterator
-from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +14,7 @@ from worker.ccfs import CcfsClient, open_client
 from worker.retry import RetryPolicy
 from worker.settings import Amqp, Ccfs, Credentials, Retry, Settings, SettingsError, Storage
 from worker.storage import Storage as SharedStorage
+from worker.storage import Threads
 from worker.tls import client_context
 
 _LEAST_BLOCK, _MOST_BLOCK, _ALL_BLOCKS = 64 * 1024, 1024 * 1024, 8 * 1024 * 1024
@@ -103,7 +103,7 @@ def ccfs_client(
     )
 
 
-def shared_storage(storage: Storage, executor: Executor, *, concurrency: int = 1) -> SharedStorage:
+def shared_storage(storage: Storage, executor: Threads, *, concurrency: int = 1) -> SharedStorage:
     """The storage for so many downloads at once, its calls running on `executor`."""
     return SharedStorage(
         storage.root,

@@ -1,7 +1,6 @@
 """What tests of the adapters share: a client of CC-FS, and a storage."""
 
 from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 from tests.adapters.authority import Authority
 from tests.adapters.samples import NOW, OpenClient
 from worker.ccfs import CcfsClient, open_client
-from worker.storage import Storage
+from worker.storage import Storage, Threads
 
 
 @pytest.fixture(scope="session")
@@ -40,11 +39,11 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def executor() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(2) as threads:
+def executor() -> Iterator[Threads]:
+    with Threads(2) as threads:
         yield threads
 
 
 @pytest.fixture
-def storage(root: Path, executor: ThreadPoolExecutor) -> Storage:
+def storage(root: Path, executor: Threads) -> Storage:
     return Storage(root, executor, max_file_bytes=64 * 1024**2, min_free_bytes=0)

@@ -6,7 +6,6 @@ import os
 import stat
 import time
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -16,7 +15,7 @@ from tests.adapters.memory import track_peak
 from tests.adapters.samples import PATH, make_zip, stream
 from worker.errors import JobError
 from worker.outcome import StoredFile
-from worker.storage import Storage
+from worker.storage import Storage, Threads
 
 MIB = 1024**2
 FILE = make_zip(os.urandom(3 * MIB), b"a,b\n1,2\n")
@@ -91,7 +90,7 @@ async def test_files_and_directories_have_the_modes_that_the_umask_leaves(
     assert modes == [0o640, 0o750, 0o750]
 
 
-async def test_the_root_may_be_a_link(root: Path, executor: ThreadPoolExecutor, tmp_path: Path) -> None:
+async def test_the_root_may_be_a_link(root: Path, executor: Threads, tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(root)
     storage = Storage(link, executor, max_file_bytes=64 * MIB, min_free_bytes=0)
@@ -156,7 +155,7 @@ async def test_a_damaged_stream_leaves_a_good_file_alone(storage: Storage, root:
     assert everything_in(root) == [str(PATH)]
 
 
-async def test_a_file_announced_over_the_limit_is_not_begun(root: Path, executor: ThreadPoolExecutor) -> None:
+async def test_a_file_announced_over_the_limit_is_not_begun(root: Path, executor: Threads) -> None:
     storage = Storage(root, executor, max_file_bytes=1000, min_free_bytes=0)
 
     with pytest.raises(JobError) as caught:
@@ -168,7 +167,7 @@ async def test_a_file_announced_over_the_limit_is_not_begun(root: Path, executor
 
 @pytest.mark.parametrize("announced", [None, 900])
 async def test_a_file_that_grows_over_the_limit_is_cut_off(
-    root: Path, executor: ThreadPoolExecutor, announced: int | None
+    root: Path, executor: Threads, announced: int | None
 ) -> None:
     storage = Storage(root, executor, max_file_bytes=2 * MIB, min_free_bytes=0)
     given = 0
@@ -187,7 +186,7 @@ async def test_a_file_that_grows_over_the_limit_is_cut_off(
     assert everything_in(root) == []
 
 
-async def test_a_file_as_large_as_the_limit_is_stored(root: Path, executor: ThreadPoolExecutor) -> None:
+async def test_a_file_as_large_as_the_limit_is_stored(root: Path, executor: Threads) -> None:
     storage = Storage(root, executor, max_file_bytes=len(FILE), min_free_bytes=0)
 
     stored = await storage.store(PATH, stream(FILE), announced_bytes=len(FILE))
@@ -269,7 +268,7 @@ async def test_two_at_once_leave_one_right_file(storage: Storage, root: Path) ->
     assert everything_in(root) == [str(PATH)]
 
 
-async def test_a_large_file_takes_little_memory(root: Path, executor: ThreadPoolExecutor) -> None:
+async def test_a_large_file_takes_little_memory(root: Path, executor: Threads) -> None:
     storage = Storage(root, executor, max_file_bytes=1024 * MIB, min_free_bytes=0)
     block = b"\0" * 65536
     head = make_zip(method=0)
@@ -295,7 +294,7 @@ async def test_free_space_is_that_of_the_volume(storage: Storage, root: Path) ->
     assert abs(free - volume.f_bavail * volume.f_frsize) < 1024 * MIB
 
 
-async def test_what_is_to_stay_free_stays_free(root: Path, executor: ThreadPoolExecutor) -> None:
+async def test_what_is_to_stay_free_stays_free(root: Path, executor: Threads) -> None:
     volume = os.statvfs(root)
     free = volume.f_bavail * volume.f_frsize
     storage = Storage(root, executor, max_file_bytes=2 * free, min_free_bytes=free // 2)

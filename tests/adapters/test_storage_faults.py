@@ -5,7 +5,6 @@ import errno
 import os
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from schemas import ErrorCode
 from tests.adapters.samples import PATH, make_zip, stream
 from tests.adapters.syscalls import descriptor_of, fail
 from worker.errors import JobError
-from worker.storage import Storage
+from worker.storage import Storage, Threads
 
 MIB = 1024**2
 FILE = make_zip(os.urandom(3 * MIB))
@@ -32,14 +31,14 @@ CODES = {
 
 
 @pytest.fixture
-def thread() -> Iterator[ThreadPoolExecutor]:
+def thread() -> Iterator[Threads]:
     """One thread, in which system calls can be made to fail."""
-    with ThreadPoolExecutor(1) as executor:
+    with Threads(1) as executor:
         yield executor
 
 
 @pytest.fixture
-def failing(root: Path, thread: ThreadPoolExecutor) -> Storage:
+def failing(root: Path, thread: Threads) -> Storage:
     """A storage that works in that thread."""
     return Storage(root, thread, max_file_bytes=64 * MIB, min_free_bytes=0)
 
@@ -70,7 +69,7 @@ async def failure(storage: Storage, chunks: AsyncIterator[bytes]) -> JobError:
 @pytest.mark.parametrize(("error", "code"), CODES.items(), ids=map(errno.errorcode.get, CODES))
 @pytest.mark.parametrize("call", ["writev", "fsync", "close"])
 async def test_errors_are_seen_however_late_the_file_system_tells(
-    failing: Storage, root: Path, thread: ThreadPoolExecutor, call: str, error: int, code: ErrorCode
+    failing: Storage, root: Path, thread: Threads, call: str, error: int, code: ErrorCode
 ) -> None:
     """NFS and quotas may tell only at fsync or close that what was written is not there."""
     broken: list[int] = []
@@ -95,7 +94,7 @@ async def test_errors_are_seen_however_late_the_file_system_tells(
 @pytest.mark.parametrize(("error", "code"), CODES.items(), ids=map(errno.errorcode.get, CODES))
 @pytest.mark.parametrize("call", ["openat", "mkdirat"])
 async def test_errors_at_the_beginning_are_seen(
-    failing: Storage, root: Path, thread: ThreadPoolExecutor, call: str, error: int, code: ErrorCode
+    failing: Storage, root: Path, thread: Threads, call: str, error: int, code: ErrorCode
 ) -> None:
     fail(thread, call, error)
 
@@ -105,7 +104,7 @@ async def test_errors_at_the_beginning_are_seen(
 
 @pytest.mark.parametrize("error", [errno.ENOSYS, errno.EPERM], ids=["an old kernel", "a sandbox"])
 async def test_a_kernel_that_cannot_rule_out_links_at_once_is_enough(
-    failing: Storage, root: Path, thread: ThreadPoolExecutor, error: int
+    failing: Storage, root: Path, thread: Threads, error: int
 ) -> None:
     fail(thread, "openat2", error)
 
@@ -116,16 +115,14 @@ async def test_a_kernel_that_cannot_rule_out_links_at_once_is_enough(
     assert await failing.find(PATH) == replace(stored, reused=True)
 
 
-async def test_what_is_missing_takes_one_call_to_see(failing: Storage, thread: ThreadPoolExecutor) -> None:
+async def test_what_is_missing_takes_one_call_to_see(failing: Storage, thread: Threads) -> None:
     """Almost every job asks for a file that is not there, and each call costs."""
     fail(thread, "openat", errno.EIO)
 
     assert await failing.find(PATH) is None
 
 
-async def test_a_file_whose_rename_fails_is_not_there(
-    failing: Storage, root: Path, thread: ThreadPoolExecutor
-) -> None:
+async def test_a_file_whose_rename_fails_is_not_there(failing: Storage, root: Path, thread: Threads) -> None:
     caught = await failure(failing, and_then(lambda: fail(thread, "renameat", errno.EIO)))
 
     assert caught.code is ErrorCode.STORAGE_ERROR
@@ -133,7 +130,7 @@ async def test_a_file_whose_rename_fails_is_not_there(
 
 
 async def test_a_name_that_may_not_last_is_no_success(
-    failing: Storage, storage: Storage, thread: ThreadPoolExecutor
+    failing: Storage, storage: Storage, thread: Threads
 ) -> None:
     """When the directory cannot be flushed the job is tried again, finds its file, and flushes it then."""
 
@@ -150,7 +147,7 @@ async def test_a_name_that_may_not_last_is_no_success(
 
 @pytest.mark.parametrize("call", ["openat", "fsync"])
 async def test_a_file_that_cannot_be_vouched_for_is_not_found(
-    failing: Storage, thread: ThreadPoolExecutor, call: str
+    failing: Storage, thread: Threads, call: str
 ) -> None:
     """Nor is it missing: to download it again would change nothing."""
     await failing.store(PATH, stream(FILE), announced_bytes=None)
@@ -162,7 +159,7 @@ async def test_a_file_that_cannot_be_vouched_for_is_not_found(
     assert caught.value.code is ErrorCode.STORAGE_ERROR
 
 
-async def test_the_first_failure_is_the_one_that_counts(failing: Storage, thread: ThreadPoolExecutor) -> None:
+async def test_the_first_failure_is_the_one_that_counts(failing: Storage, thread: Threads) -> None:
     """A cut connection stays one, even if the temporary file cannot be closed or removed afterwards."""
     held: list[int] = []
 
@@ -179,7 +176,7 @@ async def test_the_first_failure_is_the_one_that_counts(failing: Storage, thread
 
 
 async def test_a_cancelled_transfer_stays_cancelled_when_the_disk_fails_too(
-    failing: Storage, thread: ThreadPoolExecutor
+    failing: Storage, thread: Threads
 ) -> None:
     arrived = asyncio.Event()
 
@@ -274,7 +271,7 @@ def unmount(volume: Path) -> None:
     subprocess.run(["umount", "--lazy", volume], check=True)
 
 
-async def test_a_disk_that_fills_up_on_the_way_is_full(volume: Path, executor: ThreadPoolExecutor) -> None:
+async def test_a_disk_that_fills_up_on_the_way_is_full(volume: Path, executor: Threads) -> None:
     storage = Storage(volume, executor, max_file_bytes=64 * MIB, min_free_bytes=0)
 
     caught = await failure(storage, stream(*[os.urandom(MIB) for _ in range(10)]))
@@ -283,9 +280,7 @@ async def test_a_disk_that_fills_up_on_the_way_is_full(volume: Path, executor: T
     assert names_in(volume) == []
 
 
-async def test_a_disk_without_room_for_the_announced_size_is_full(
-    volume: Path, executor: ThreadPoolExecutor
-) -> None:
+async def test_a_disk_without_room_for_the_announced_size_is_full(volume: Path, executor: Threads) -> None:
     """It is seen before the first byte is written."""
     storage = Storage(volume, executor, max_file_bytes=64 * MIB, min_free_bytes=6 * MIB)
 
@@ -295,9 +290,7 @@ async def test_a_disk_without_room_for_the_announced_size_is_full(
     assert list(volume.iterdir()) == []
 
 
-async def test_a_full_disk_takes_files_again_once_there_is_room(
-    volume: Path, executor: ThreadPoolExecutor
-) -> None:
+async def test_a_full_disk_takes_files_again_once_there_is_room(volume: Path, executor: Threads) -> None:
     storage = Storage(volume, executor, max_file_bytes=64 * MIB, min_free_bytes=0)
     (volume / "ballast").write_bytes(b"\0" * (7 * MIB))
 
@@ -309,7 +302,7 @@ async def test_a_full_disk_takes_files_again_once_there_is_room(
     assert (volume / PATH).read_bytes() == FILE
 
 
-async def test_a_read_only_disk_is_an_error(volume: Path, executor: ThreadPoolExecutor) -> None:
+async def test_a_read_only_disk_is_an_error(volume: Path, executor: Threads) -> None:
     storage = Storage(volume, executor, max_file_bytes=64 * MIB, min_free_bytes=0)
     mount("-o", "remount,ro", volume)
 
@@ -320,7 +313,7 @@ async def test_a_read_only_disk_is_an_error(volume: Path, executor: ThreadPoolEx
 
 
 async def test_nothing_is_written_below_a_mount_point_whose_volume_is_gone(
-    volume: Path, executor: ThreadPoolExecutor
+    volume: Path, executor: Threads
 ) -> None:
     """Files there would be out of sight as soon as the volume is back."""
     storage = Storage(volume, executor, max_file_bytes=64 * MIB, min_free_bytes=0)
@@ -337,9 +330,7 @@ async def test_nothing_is_written_below_a_mount_point_whose_volume_is_gone(
     assert list(volume.iterdir()) == []
 
 
-async def test_a_volume_that_goes_in_mid_transfer_makes_no_file(
-    volume: Path, executor: ThreadPoolExecutor
-) -> None:
+async def test_a_volume_that_goes_in_mid_transfer_makes_no_file(volume: Path, executor: Threads) -> None:
     storage = Storage(volume, executor, max_file_bytes=64 * MIB, min_free_bytes=0)
 
     caught = await failure(storage, in_two_parts(lambda: unmount(volume)))
@@ -348,7 +339,7 @@ async def test_a_volume_that_goes_in_mid_transfer_makes_no_file(
     assert list(volume.iterdir()) == []
 
 
-async def test_a_volume_that_comes_again_is_used_again(volume: Path, executor: ThreadPoolExecutor) -> None:
+async def test_a_volume_that_comes_again_is_used_again(volume: Path, executor: Threads) -> None:
     storage = Storage(volume, executor, max_file_bytes=64 * MIB, min_free_bytes=0)
     unmount(volume)
     await failure(storage, stream(FILE))

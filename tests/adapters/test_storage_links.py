@@ -5,7 +5,6 @@ import os
 import random
 import time
 from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from tests.adapters.samples import JOB, PATH, make_zip, stream
 from tests.adapters.syscalls import fail
 from worker.errors import JobError
 from worker.paths import final_path
-from worker.storage import Storage
+from worker.storage import Storage, Threads
 from worker.storage.files import BLOCK_BYTES
 
 FILE = make_zip(b"the call records")
@@ -30,7 +29,7 @@ UNIQUE = "0123456789abcdef" * 2
 @pytest.fixture(params=["openat2", "no openat2"])
 def storage(request: pytest.FixtureRequest, root: Path) -> Iterator[Storage]:
     """A storage where the kernel proves that there is no link, and one where it is too old for that."""
-    with ThreadPoolExecutor(1) as thread:
+    with Threads(1) as thread:
         if request.param == "no openat2":
             fail(thread, "openat2", errno.ENOSYS)
         yield Storage(root, thread, max_file_bytes=64 * 1024**2, min_free_bytes=0)

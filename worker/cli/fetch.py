@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +20,7 @@ from worker.credentials import KeyDirectory
 from worker.download import Downloader
 from worker.outcome import StoredFile
 from worker.settings import FetchSettings, SettingsError, load_part
+from worker.storage import Threads
 
 _THREADS = 4
 
@@ -77,7 +77,7 @@ async def _fetch(settings: FetchSettings, job: DownloadJob) -> StoredFile:
     tls = wiring.ccfs_tls(settings.ccfs)
     columns = DownloadColumn(binary_units=True), TransferSpeedColumn()
     bar = output.progress(job.bill_file_name, None, *columns)
-    with ThreadPoolExecutor(_THREADS) as executor, bar:
+    with Threads(_THREADS) as executor, bar:
         async with wiring.ccfs_client(settings.ccfs, tls) as client:
             downloader = Downloader(
                 keys=KeyDirectory(settings.credentials.dir),

@@ -6,5 +6,6 @@ since only that makes the new name durable (fsync(2)).
 """
 
 from worker.storage.files import Storage
+from worker.storage.threads import Threads
 
-__all__ = ["Storage"]
+__all__ = ["Storage", "Threads"]

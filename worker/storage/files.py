@@ -5,9 +5,9 @@ import os
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from concurrent.futures import Executor
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from functools import partial
+from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
@@ -23,7 +23,7 @@ from worker.outcome import StoredFile
 from worker.paths import part_name
 from worker.storage.content import Bytes, Content, read_content, write_all
 from worker.storage.faults import storage_errors
-from worker.storage.threads import outlast, run, run_stoppable, to_the_end
+from worker.storage.threads import Threads, outlast, run, run_stoppable, to_the_end
 from worker.storage.tree import Identity, Tree, identity_of
 
 BLOCK_BYTES = 1024 * 1024
@@ -48,7 +48,7 @@ class Storage:
     def __init__(
         self,
         root: Path,
-        executor: Executor,
+        executor: Threads,
         *,
         max_file_bytes: int,
         min_free_bytes: int,
@@ -60,6 +60,9 @@ class Storage:
         self._max_file_bytes = max_file_bytes
         self._min_free_bytes = min_free_bytes
         self._block_bytes = block_bytes
+        # Temporary names need not be secret: a file is made only where none is, and no link is followed.
+        self._unique = uuid.uuid4().hex
+        self._attempts = count(1)
 
     async def find(self, path: PurePosixPath) -> StoredFile | None:
         """Give the file of that relative path if it is there, whole and sound; None otherwise.
@@ -91,7 +94,7 @@ class Storage:
         """
         announced = announced_bytes or 0
         self._refuse_over_limit(announced)
-        part = path.with_name(part_name(path.name, uuid.uuid4().hex))
+        part = path.with_name(part_name(path.name, f"{self._unique}x{next(self._attempts)}"))
         if announced >= BLOCK_BYTES and (incoming := take_over()) is not None:
             content = await self._store_large(path, part, announced, partial(self._drain, incoming))
         else:

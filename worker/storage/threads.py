@@ -5,23 +5,115 @@ A descriptor that is closed under a running write could already belong to anothe
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from contextlib import suppress
-from typing import TypeVar
+from functools import partial
+from queue import SimpleQueue
+from typing import Any, ParamSpec, TypeVar
 
 _T = TypeVar("_T")
+_P = ParamSpec("_P")
 
 
-async def run(executor: Executor, call: Callable[[], _T]) -> _T:
+class Threads(Executor):
+    """Threads that give their results back to the event loop in batches.
+
+    ThreadPoolExecutor makes two futures for a call, with locks of their own, and wakes the loop for each: as
+    much work as many a call on a fast disk. Here a result waits beside others until the loop comes by.
+
+    Args:
+        number: How many threads; they start at once.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._results: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
+        self._is_loop_told = False
+        # Daemons: should nobody shut them down, they keep no process from its end.
+        self._threads = [
+            threading.Thread(target=self._work, name="storage", daemon=True) for _ in range(number)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def start(self, call: Callable[[], _T]) -> asyncio.Future[_T]:
+        """Have a call run by a thread; all that is started must be of one event loop."""
+        future = asyncio.get_running_loop().create_future()
+        self._calls.put(partial(self._run, future, call))
+        return future
+
+    def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
+        """Have a call run by a thread, for libraries that want an executor."""
+        future: Future[_T] = Future()
+        self._calls.put(partial(_run_for_all, future, partial(fn, *args, **kwargs)))
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002 - the interface of Executor
+        """Let the threads end once all is done that was asked for."""
+        for _ in self._threads:
+            self._calls.put(None)
+        if wait:
+            for thread in self._threads:
+                thread.join()
+
+    def _work(self) -> None:
+        while (call := self._calls.get()) is not None:
+            call()
+            # A file's bytes may hang on it; the next call may be long in coming.
+            del call
+
+    def _run(self, future: asyncio.Future[Any], call: Callable[[], Any]) -> None:
+        self._results.append((future, *_outcome(call)))
+        # In this order: the loop takes the mark away before it takes results, so none is left lying.
+        if not self._is_loop_told:
+            self._is_loop_told = True
+            self._tell(future.get_loop())
+
+    def _tell(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            loop.call_soon_threadsafe(self._deliver)
+        except RuntimeError:
+            # It is closed: nobody waits any more.
+            self._is_loop_told = False
+
+    def _deliver(self) -> None:
+        self._is_loop_told = False
+        while self._results:
+            future, result, error = self._results.popleft()
+            if not future.cancelled():
+                _settle(future, result, error)
+
+
+def _outcome(call: Callable[[], _T]) -> tuple[_T | None, BaseException | None]:
+    try:
+        return call(), None
+    except BaseException as exc:  # noqa: BLE001 - whoever waits gets to see it
+        return None, exc
+
+
+def _run_for_all(future: Future[Any], call: Callable[[], Any]) -> None:
+    if future.set_running_or_notify_cancel():
+        _settle(future, *_outcome(call))
+
+
+def _settle(future: asyncio.Future[Any] | Future[Any], result: object, error: BaseException | None) -> None:
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)
+
+
+async def run(threads: Threads, call: Callable[[], _T]) -> _T:
     """Run a call on a thread; a cancellation comes after its end."""
-    return await to_the_end(asyncio.get_running_loop().run_in_executor(executor, call))
+    return await to_the_end(threads.start(call))
 
 
-async def run_stoppable(executor: Executor, call: Callable[[threading.Event], _T]) -> _T:
+async def run_stoppable(threads: Threads, call: Callable[[threading.Event], _T]) -> _T:
     """Run a long call on a thread; the event that it is given is set when we are cancelled."""
     stop = threading.Event()
-    future = asyncio.get_running_loop().run_in_executor(executor, call, stop)
+    future = threads.start(partial(call, stop))
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:

@@ -1,0 +1,100 @@
+"""Threads give every result back to whoever asked for it, and outlive whatever a call does."""
+
+import asyncio
+import sys
+import threading
+import weakref
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+
+from worker.storage import Threads
+from worker.storage.threads import run
+
+
+@pytest.fixture
+def threads() -> Iterator[Threads]:
+    with Threads(3) as threads:
+        yield threads
+
+
+async def test_each_caller_gets_its_own_result(threads: Threads) -> None:
+    """However many ask at once, and in whatever order they are done."""
+    numbers = await asyncio.gather(*(run(threads, partial(int, number)) for number in range(2000)))
+
+    assert numbers == [*range(2000)]
+
+
+async def test_an_error_goes_to_its_caller_and_the_thread_goes_on() -> None:
+    with Threads(1) as thread:
+        with pytest.raises(SystemExit):
+            await run(thread, sys.exit)
+
+        assert await run(thread, lambda: 1) == 1
+
+
+async def test_as_many_calls_run_at_once_as_there_are_threads(threads: Threads) -> None:
+    barrier = threading.Barrier(3)
+
+    numbers = await asyncio.gather(*(run(threads, lambda: barrier.wait(60)) for _ in range(3)))
+
+    assert sorted(numbers) == [0, 1, 2]
+
+
+async def test_a_call_that_nobody_waits_for_any_more_harms_nobody(threads: Threads) -> None:
+    release = threading.Event()
+    forgotten = threads.start(release.wait)
+    forgotten.cancel()
+    release.set()
+
+    assert await run(threads, lambda: 1) == 1
+
+
+async def test_libraries_use_them_as_an_executor(threads: Threads) -> None:
+    loop = asyncio.get_running_loop()
+
+    assert await loop.run_in_executor(threads, int, "7") == 7
+    with pytest.raises(ValueError, match="seven"):
+        await loop.run_in_executor(threads, int, "seven")
+
+
+def test_a_call_that_outlasts_its_loop_leaves_the_threads_usable() -> None:
+    release = threading.Event()
+
+    async def leave(thread: Threads) -> None:
+        thread.start(release.wait)
+
+    async def use(thread: Threads) -> int:
+        return await run(thread, lambda: 1)
+
+    with Threads(1) as thread:
+        asyncio.run(leave(thread))
+        release.set()
+
+        assert asyncio.run(use(thread)) == 1
+
+
+async def test_at_the_end_what_was_asked_for_is_done() -> None:
+    done: list[int] = []
+    with Threads(2) as threads:
+        for number in range(100):
+            threads.submit(done.append, number)
+
+    assert sorted(done) == [*range(100)]
+
+
+async def test_an_idle_thread_keeps_nothing_of_its_last_call() -> None:
+    """A megabyte for each of them would count."""
+
+    class Large:
+        def use(self) -> None: ...
+
+    freed = threading.Event()
+    with Threads(1) as thread:
+        large = Large()
+        weakref.finalize(large, freed.set)
+        await run(thread, large.use)
+        del large
+
+        assert freed.wait(60)
