@@ -195,8 +195,7 @@ async def _awaited(work: Awaitable[None]) -> None:
 
 def report(counts: Counts, tally: Tally, seconds: float) -> bool:
     """Print what counts; gives whether all is well."""
-    last = len(tally.memory) // _MINUTE
-    early, late = _minute(tally.memory, 2), _minute(tally.memory, last)
+    early, late = median(tally.memory[_MINUTE : 2 * _MINUTE] or tally.memory), median(tally.memory[-_MINUTE:])
     print(
         f"lost={counts.lost} duplicated={counts.duplicated} unexpected={counts.unexpected} "
         f"partial={counts.partial}"
@@ -208,15 +207,10 @@ def report(counts: Counts, tally: Tally, seconds: float) -> bool:
     )
     print(f"highest memory of a worker: {tally.highest / 2**20:.0f} MiB")
     print(
-        f"memory: minute 2: {early / 2**20:.0f} MiB, minute {last}: {late / 2**20:.0f} MiB "
+        f"memory: minute 2: {early / 2**20:.0f} MiB, last minute: {late / 2**20:.0f} MiB "
         f"(median of the spared worker; it may grow by {MEMORY_MAY_GROW - 1:.0%})"
     )
     return counts.sound and late <= early * MEMORY_MAY_GROW
-
-
-def _minute(samples: list[int], number: int) -> float:
-    """The median of a minute's samples, counted from 1; of all when the run was shorter."""
-    return median(samples[(number - 1) * _MINUTE : number * _MINUTE] or samples)
 
 
 def main() -> None:
