@@ -17,6 +17,7 @@ import select
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Self, cast
 
@@ -30,8 +31,8 @@ _BLOCK_BYTES = 256 * 1024
 """What is received before it is used: it should fit into a core's cache."""
 _SEALED_BYTES = 64 * 1024
 """What is received before it is decrypted; the buffer of each TLS grows to about its size."""
-_TURN_BYTES = 8 * 1024 * 1024
-"""After so many bytes a thread goes back to the others that wait for one."""
+_TURN_SECONDS = 0.02
+"""After that long a thread goes back to the others that wait for one, even where bytes trickle in."""
 _PATIENCE_MS = 5
 """How long a thread waits for bytes itself: a hop by the event loop takes a tenth of it."""
 
@@ -115,12 +116,13 @@ class Takeover:
             self._hand_on(memoryview(self._first), use)
             self._first = b""
         self._is_dry = False
-        end = max(0, self._left - _TURN_BYTES)
+        end = time.monotonic() + _TURN_SECONDS
         block = _memory("block", _BLOCK_BYTES)
-        while self._left > end and not self._is_dry and not stop.is_set():
-            size = self._fill(block[: self._left])
-            self._hand_on(block[:size], use)
-            self._is_dry = not size
+        while self._left and not (self._is_dry or stop.is_set() or time.monotonic() > end):
+            if size := self._fill(block[: self._left]):
+                self._hand_on(block[:size], use)
+            else:
+                self._is_dry = True
 
     def close(self) -> None:
         """Hang up."""

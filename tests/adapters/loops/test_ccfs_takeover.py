@@ -3,6 +3,7 @@
 import asyncio
 import os
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -209,7 +210,7 @@ async def test_a_thread_is_given_back_though_bytes_keep_coming(client_of: Open) 
     async with client_of(answering(response(FILE))) as client, client.open(JOB, KEY) as file:
         incoming = file.take_over()
         assert incoming is not None
-        await asyncio.to_thread(incoming.receive, lambda _: None, threading.Event())
+        await asyncio.to_thread(incoming.receive, lambda _: time.sleep(0.03), threading.Event())
         assert not incoming.is_whole
 
 
