@@ -82,7 +82,8 @@ async def open_client(  # noqa: PLR0913 - most of them are settings, each with a
         tls: How to verify the server; None takes the system's authorities.
         host_header: The Host that CC-FS shall see, where a proxy makes it differ from `base_url`.
         max_requests_per_second: Bound on the requests of this client over time; None for none.
-        read_buffer: Bytes that each download may have read ahead of whoever takes them.
+        read_buffer: Bytes that each download may have read ahead of whoever takes them, or,
+            of a large one, that a thread receives before it uses them.
     """
     async with aiohttp.ClientSession(
         connector=Connector(tls),
@@ -102,13 +103,14 @@ async def open_client(  # noqa: PLR0913 - most of them are settings, each with a
             limiter=_limiter(max_requests_per_second) if max_requests_per_second else None,
             connect_timeout=connect_timeout,
             idle_timeout=idle_timeout,
+            read_buffer=read_buffer,
         )
 
 
 class CcfsClient:
     """Asks CC-FS for files. Made by `open_client`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - they come from `open_client`
         self,
         http: aiohttp.ClientSession,
         url: URL,
@@ -118,6 +120,7 @@ class CcfsClient:
         limiter: AsyncLimiter | None,
         connect_timeout: float,
         idle_timeout: float,
+        read_buffer: int,
     ) -> None:
         self._http = http
         self._url = url
@@ -126,6 +129,7 @@ class CcfsClient:
         self._limiter = limiter
         self._headers_timeout = connect_timeout + idle_timeout
         self._idle_timeout = idle_timeout
+        self._read_buffer = read_buffer
 
     @asynccontextmanager
     async def open(self, job: DownloadJob, secret_key: str) -> AsyncIterator[FileStream]:
@@ -168,7 +172,9 @@ class CcfsClient:
     def _take_over(
         self, taken_over: ExitStack, response: aiohttp.ClientResponse, head: bytes
     ) -> Incoming | None:
-        if takeover := take_over(response, head, self._idle_timeout):
+        if takeover := take_over(
+            response, head, idle_timeout=self._idle_timeout, block_bytes=self._read_buffer
+        ):
             taken_over.enter_context(closing(takeover))
         return takeover
 

@@ -27,8 +27,7 @@ from schemas import ErrorCode
 from worker.ccfs.faults import after_headers
 from worker.errors import JobError
 
-_BLOCK_BYTES = 256 * 1024
-"""What is received before it is used: it should fit into a core's cache."""
+_LEAST_BLOCK = 256 * 1024
 _SEALED_BYTES = 64 * 1024
 """What is received before it is decrypted; the buffer of each TLS grows to about its size."""
 _TURN_SECONDS = 0.02
@@ -64,16 +63,25 @@ class Takeover:
         first: What was received of the body already.
         size: The bytes of the whole body.
         idle_timeout: Seconds that may pass without a byte.
+        block_bytes: What is received before it is used; each thread keeps that much memory.
     """
 
     def __init__(
-        self, connection: socket.socket, tls: OpenTls | None, first: bytes, size: int, idle_timeout: float
+        self,
+        connection: socket.socket,
+        tls: OpenTls | None,
+        *,
+        first: bytes,
+        size: int,
+        idle_timeout: float,
+        block_bytes: int,
     ) -> None:
         self._connection = connection
         self._tls = tls
         self._first = first
         self._left = self._size = size
         self._idle_timeout = idle_timeout
+        self._block_bytes = max(_LEAST_BLOCK, block_bytes)
         # At first there may be some in the buffer of the TLS.
         self._is_dry = False
         self._poll = select.poll()
@@ -117,7 +125,7 @@ class Takeover:
             self._first = b""
         self._is_dry = False
         end = time.monotonic() + _TURN_SECONDS
-        block = _memory("block", _BLOCK_BYTES)
+        block = _memory("block", self._block_bytes)
         while self._left and not (self._is_dry or stop.is_set() or time.monotonic() > end):
             if size := self._fill(block[: self._left]):
                 self._hand_on(block[:size], use)
@@ -180,13 +188,16 @@ class Takeover:
         )
 
 
-def take_over(response: aiohttp.ClientResponse, head: bytes, idle_timeout: float) -> Takeover | None:
+def take_over(
+    response: aiohttp.ClientResponse, head: bytes, *, idle_timeout: float, block_bytes: int
+) -> Takeover | None:
     """Take an answer's connection away from aiohttp, which is left with a closed one.
 
     Args:
         response: An answer whose headers were read.
         head: What was read of its body.
         idle_timeout: Seconds that may pass without a byte.
+        block_bytes: What is received before it is used.
 
     Returns:
         None when its body has to be read on aiohttp's way: its length is not known, it is in chunks, it is
@@ -206,7 +217,9 @@ def take_over(response: aiohttp.ClientResponse, head: bytes, idle_timeout: float
             first += piece
     transport.abort()
     connection.setblocking(False)
-    return Takeover(connection, tls, first, size, idle_timeout)
+    return Takeover(
+        connection, tls, first=first, size=size, idle_timeout=idle_timeout, block_bytes=block_bytes
+    )
 
 
 def _resolve(future: asyncio.Future[None]) -> None:
