@@ -52,7 +52,15 @@ class JobError(Exception):
 
 
 class HeldBackError(Exception):
-    """The job cannot be tried now, through no fault of its own: it goes back to the broker, uncounted."""
+    """The job cannot be tried now, through no fault of its own: it goes back to the broker, uncounted.
+
+    Attributes:
+        wait: Seconds until its turn may come; None when nobody can tell.
+    """
+
+    def __init__(self, message: str, *, wait: float | None = None) -> None:
+        super().__init__(message)
+        self.wait = wait
 
 
 class BrokerError(Exception):

@@ -266,7 +266,7 @@ class Intake:
             file = await self._file_of(job, delivery)
         except HeldBackError as exc:
             log.debug("job.deferred", reason=str(exc))
-            await self._send_around(delivery, job, self._policy.defer(job.attempt))
+            await self._send_around(delivery, job, self._policy.defer(job.attempt, exc.wait))
             return _End(Ending.DEFERRED)
         except JobError as error:
             return await self._after_failure(delivery, job, error, started_at)

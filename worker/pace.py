@@ -16,6 +16,16 @@ from worker.errors import HeldBackError, JobError
 _WAITING_SHARE = 4
 """One place in so many may be held by jobs that wait for their account's turn; the others go back to the
 broker, so that what stands behind them in the queue is seen."""
+_AHEAD = 2
+"""Jobs that come back for each place that comes free: with fewer, places would stay free."""
+_LONGEST_WAIT = 60.0
+"""Seconds: other workers may have places for the job sooner than we, and ours may come free faster."""
+_LEAST_GAP = 0.002
+"""Seconds between two that come back: handling one costs about a quarter of that."""
+_FIRST_HELD = 0.25
+"""Seconds that a download counts as holding its place before any was done."""
+_SMOOTHING = 8
+"""The latest download counts for one in so many of how long they hold their places."""
 
 
 class Window:
@@ -62,6 +72,31 @@ class Window:
             self._size = 1.0
 
 
+class Returns:
+    """Tells jobs of one account that have no place when to come back: one after the other.
+
+    All at once they would find the places taken again, be sent back again, and leave the places free until
+    they return: for nothing but work, the more the longer the queue.
+    """
+
+    def __init__(self) -> None:
+        self._last = float("-inf")
+
+    def wait(self, gap: float, now: float) -> float:
+        """Seconds until the next one shall come back.
+
+        Args:
+            gap: Seconds after the one before it.
+            now: The time.
+        """
+        self._last = min(max(now, self._last) + gap, now + _LONGEST_WAIT)
+        return self._last - now
+
+    def are_over(self, now: float) -> bool:
+        """Whether the last one has come back."""
+        return self._last <= now
+
+
 class Pace:
     """Gives each download its place.
 
@@ -82,6 +117,8 @@ class Pace:
         self._clock = clock
         self._window = Window(concurrency)
         self._app_windows: dict[str, Window] = {}
+        self._returns: dict[str, Returns] = {}
+        self._held = _FIRST_HELD
         self._running: Counter[str] = Counter()
         self._waiting: dict[asyncio.Future[None], str] = {}
 
@@ -101,8 +138,10 @@ class Pace:
             self._running[app_id] += 1
         else:
             await self._wait(app_id)
+        began = self._clock()
         try:
             yield
+            self._held += (self._clock() - began - self._held) / _SMOOTHING
         finally:
             self._leave(app_id)
 
@@ -142,8 +181,20 @@ class Pace:
         return self._running.total() < self._window.limit and self._has_share(app_id)
 
     def _has_share(self, app_id: str) -> bool:
+        return self._running[app_id] < self._share(app_id)
+
+    def _share(self, app_id: str) -> int:
         window = self._app_windows.get(app_id)
-        return self._running[app_id] < (self._per_app if window is None else window.limit)
+        return self._per_app if window is None else window.limit
+
+    def _until_return(self, app_id: str) -> float:
+        """Seconds after which a job of the account, sent back now, shall come again."""
+        now = self._clock()
+        if app_id not in self._returns:
+            self._returns = {name: late for name, late in self._returns.items() if not late.are_over(now)}
+            self._returns[app_id] = Returns()
+        gap = max(_LEAST_GAP, self._held / self._share(app_id) / _AHEAD)
+        return self._returns[app_id].wait(gap, now)
 
     def _leave(self, app_id: str) -> None:
         self._running[app_id] -= 1
@@ -154,7 +205,7 @@ class Pace:
     async def _wait(self, app_id: str) -> None:
         """Wait until `_wake` has given us a place."""
         if not self._has_share(app_id) and len(self._waiting) >= self._most_waiting:
-            raise HeldBackError("the account has its share of the downloads")
+            raise HeldBackError("the account has its share of the downloads", wait=self._until_return(app_id))
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[turn] = app_id
         try:

@@ -40,10 +40,18 @@ RULES: Mapping[ErrorCode, Rule] = {
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """The job waits `delay` seconds in the broker and comes back as attempt number `attempt`."""
+    """The job waits `delay` seconds in the broker and comes back as attempt number `attempt`.
+
+    Attributes:
+        delay: A tier.
+        attempt: Counted from 1.
+        early: Seconds after which it need not wait in its tier any longer, unless something before it
+            does; None when there is no such moment.
+    """
 
     delay: float
     attempt: int
+    early: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,9 +84,17 @@ class RetryPolicy:
         wait = self._wait(attempt + 1 if rule is Rule.SLOWER else attempt)
         return Retry(self._at_least(max(wait, error.retry_after or 0)), attempt + 1)
 
-    def defer(self, attempt: int) -> Retry:
-        """Send a job back through the shortest wait without counting an attempt."""
-        return Retry(self.tiers[0], attempt)
+    def defer(self, attempt: int, wait: float | None = None) -> Retry:
+        """Send a job back without counting an attempt.
+
+        Args:
+            attempt: The attempt that it came as.
+            wait: Seconds until its turn may come, which it spends in the shortest tier that has them; None
+                is the shortest tier's whole wait.
+        """
+        if wait is None:
+            return Retry(self.tiers[0], attempt)
+        return Retry(self._at_least(wait), attempt, early=wait)
 
     def _attempts(self, rule: Rule) -> int:
         attempts = len(self.delays) + 1

@@ -35,6 +35,15 @@ async def test_a_backlog_of_one_account_does_not_hold_up_another(site: Site) -> 
     assert (counts.completed, counts.sound) == (BACKLOG + 1, True)
 
 
+async def test_a_backlog_sent_back_returns_as_places_come_free(site: Site) -> None:
+    """None of it waits out the shortest tier, which is longer here than the test's patience."""
+    with site.worker(CONCURRENCY="8", CONCURRENCY_PER_APP="2", RETRY__DELAYS="[600]"):
+        await site.publish(*(bill(number) for number in range(100)))
+        counts = await site.settled()
+
+    assert (counts.completed, counts.sound) == (100, True)
+
+
 async def test_a_flow_control_storm_of_one_account_does_not_hold_up_another(site: Site) -> None:
     """While CC-FS refuses one account everything, the jobs of another are done one after the other."""
     site.add_key(QUIET, "secret")

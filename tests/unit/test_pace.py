@@ -142,6 +142,37 @@ async def test_only_a_quarter_of_the_places_is_held_by_those_who_wait_for_their_
     await third.let_go()
 
 
+async def waits(paced: Pace, app_id: str, count: int) -> list[float]:
+    """After how many seconds so many jobs without a place shall come back."""
+    sent_back = []
+    for _ in range(count):
+        with pytest.raises(HeldBackError) as caught:
+            async with paced.place(app_id):
+                pass
+        sent_back.append(caught.value.wait or 0.0)
+    return sent_back
+
+
+async def test_jobs_sent_back_return_one_after_the_other_twice_as_fast_as_places_come_free() -> None:
+    """Each account's by themselves, and nobody is sent away for longer than a minute."""
+    now = 0.0
+    paced = Pace(concurrency=8, per_app=2, patience=60, clock=lambda: now)
+    for _ in range(100):
+        async with paced.place("hog"):
+            now += 8.0
+    held = [*await hold(paced, "hog", 2), *await hold(paced, "other", 2), *await hold(paced, "hog", 2)]
+
+    assert await waits(paced, "hog", 3) == pytest.approx([2, 4, 6], rel=1e-3)
+    assert await waits(paced, "other", 2) == pytest.approx([2, 4], rel=1e-3)
+    now += 4.0
+    assert await waits(paced, "hog", 1) == pytest.approx([4], rel=1e-3)
+    assert max(await waits(paced, "hog", 100)) == 60
+    now += 61.0
+    assert await waits(paced, "hog", 1) == pytest.approx([2], rel=1e-3)
+    for holder in held:
+        await holder.let_go()
+
+
 async def test_an_answer_of_ccfs_slows_its_account_only() -> None:
     paced = pace(concurrency=8, per_app=8)
 

@@ -51,7 +51,7 @@ class AmqpDelivery:
     async def retry(self, retry: Retry, job: Job) -> None:
         """Put a copy into the tier of that wait."""
         self._check_alive()
-        copy = messages.retry_copy(self._incoming(), job, retry.attempt)
+        copy = messages.retry_copy(self._incoming(), job, retry)
         await self._to_queue(self._names.tier(retry.delay), copy)
 
     async def park(self, error: JobError, job: Job) -> None:

@@ -14,6 +14,7 @@ from schemas import DownloadJob, Outcome
 from worker.context import SPAN
 from worker.errors import JobError
 from worker.job import ATTEMPT_HEADER, TRACE_HEADERS, Envelope, Job
+from worker.retry import Retry
 
 APP_ID = "ccfs-worker"
 DEAD_REASON = "x-dead-reason"
@@ -77,9 +78,11 @@ def _unique_id() -> str:
     return str(uuid.UUID(int=random.getrandbits(128), version=4))
 
 
-def retry_copy(message: AbstractIncomingMessage, job: Job, attempt: int) -> Message:
-    """A fresh copy of a job message that counts as attempt number `attempt`."""
-    return _copy(message, job, {ATTEMPT_HEADER: attempt})
+def retry_copy(message: AbstractIncomingMessage, job: Job, retry: Retry) -> Message:
+    """A fresh copy of a job message for the tier in which it waits for that attempt."""
+    copy = _copy(message, job, {ATTEMPT_HEADER: retry.attempt})
+    copy.expiration = retry.early
+    return copy
 
 
 def parked_copy(message: AbstractIncomingMessage, job: Job, error: JobError) -> Message:
