@@ -2,27 +2,40 @@
 
 import os
 import stat
+import time
+from collections.abc import Callable
 from pathlib import Path
+
+from pydantic import SecretStr
 
 from schemas import ErrorCode
 from worker.errors import JobError
 
 MAX_KEY_BYTES = 4096
+_RECENT = 1.0
+"""Seconds for which a key is kept in memory."""
 
 # Not to block on a pipe that somebody put in a key's place.
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class KeyDirectory:
-    """Reads keys by appId, each time anew: a key that was rotated counts from the next request on.
+    """Reads keys by appId.
 
-    Nothing is kept, so no mark of change can be missed (a file's times have the grain of the kernel's
-    clock) and no key stays in memory longer than its request. The files are tiny and lie on a local or
-    memory file system (a mounted Secret): to read one takes less than a hop to a thread.
+    No marks of change are compared, which can be missed (a file's times have the grain of the kernel's
+    clock): a key is simply read again once it is a second old. The files are tiny and lie on a local or
+    memory file system (a mounted Secret), yet each of the four calls lets other threads in: for every job
+    anew, they would take the event loop about as long as the whole request.
+
+    Args:
+        directory: Holds one file for each account.
+        clock: Gives the time in seconds, monotonic.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._directory = directory
+        self._clock = clock
+        self._recent: dict[str, tuple[float, SecretStr]] = {}
 
     def names(self) -> list[str]:
         """Name the files that may be keys; hidden ones are none, such as those of a Kubernetes mount.
@@ -32,8 +45,15 @@ class KeyDirectory:
         """
         return sorted(path.name for path in self._directory.iterdir() if not path.name.startswith("."))
 
+    def recent(self, app_id: str) -> str:
+        """Give the secret key of an account as it was not longer than a second ago. Raises as `read`."""
+        kept = self._recent.get(app_id)
+        if kept is not None and self._clock() - kept[0] < _RECENT:
+            return kept[1].get_secret_value()
+        return self.read(app_id)
+
     def read(self, app_id: str) -> str:
-        """Give the secret key of an account.
+        """Give the secret key of an account as it is now.
 
         Args:
             app_id: A valid appId: its character set keeps the file inside the directory.
@@ -43,8 +63,11 @@ class KeyDirectory:
                 existing file cannot be read.
         """
         path = self._directory / app_id
+        now = self._clock()
+        self._recent = {name: kept for name, kept in self._recent.items() if now - kept[0] < _RECENT}
+        self._recent.pop(app_id, None)
         try:
-            return _secret(_content(path))
+            secret = _secret(_content(path))
         except FileNotFoundError as exc:
             if not self._directory.is_dir():
                 raise _unreadable(app_id, exc) from exc
@@ -53,6 +76,8 @@ class KeyDirectory:
             raise _unreadable(app_id, exc) from exc
         except ValueError as exc:
             raise _unknown(app_id, str(exc)) from None
+        self._recent[app_id] = now, SecretStr(secret)
+        return secret
 
 
 def _content(path: Path) -> bytes:

@@ -21,6 +21,10 @@ log = structlog.stdlib.get_logger(__name__)
 class Keys(Protocol):
     """Where the secret keys of the accounts are read."""
 
+    def recent(self, app_id: str) -> str:
+        """Give an account's key as it was a moment ago."""
+        ...
+
     def read(self, app_id: str) -> str:
         """Give an account's key as it is now."""
         ...
@@ -102,7 +106,7 @@ class Downloader:
 
     async def _download(self, job: DownloadJob, path: PurePosixPath) -> StoredFile:
         try:
-            return await self._transfer(job, path, self._keys.read(job.app_id))
+            return await self._transfer(job, path, self._keys.recent(job.app_id))
         except JobError as error:
             if error.code is not ErrorCode.UNAUTHORIZED:
                 raise

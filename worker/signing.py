@@ -110,4 +110,5 @@ def _encode_bytes(octets: bytes) -> str:
 
 
 def _hmac_hex(key: str, message: str) -> str:
-    return hmac.digest(key.encode(), message.encode(), hashlib.sha256).hex()
+    # hmac.digest would let other threads in, for longer than it takes.
+    return hmac.new(key.encode(), message.encode(), hashlib.sha256).hexdigest()

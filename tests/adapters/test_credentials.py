@@ -65,6 +65,39 @@ def test_each_account_has_its_own(keys: KeyDirectory, tmp_path: Path) -> None:
     assert [keys.read("app1"), keys.read("app2")] == ["one", "two"]
 
 
+def test_a_key_is_read_again_once_it_is_a_second_old(tmp_path: Path) -> None:
+    now = 1000.0
+    keys = KeyDirectory(tmp_path, lambda: now)
+    (tmp_path / "app1").write_text("first-key")
+    assert keys.recent("app1") == "first-key"
+    (tmp_path / "app1").write_text("other-key")
+
+    assert keys.recent("app1") == "first-key"
+    now += 1
+    assert keys.recent("app1") == "other-key"
+
+
+def test_a_key_that_was_read_is_the_recent_one(keys: KeyDirectory, tmp_path: Path) -> None:
+    """As after a 401: the next request must not be signed with the old one again."""
+    (tmp_path / "app1").write_text("first-key")
+    keys.recent("app1")
+    (tmp_path / "app1").write_text("other-key")
+
+    keys.read("app1")
+
+    assert keys.recent("app1") == "other-key"
+
+
+def test_a_key_that_is_gone_is_not_kept(keys: KeyDirectory, tmp_path: Path) -> None:
+    (tmp_path / "app1").write_text("first-key")
+    keys.recent("app1")
+    (tmp_path / "app1").unlink()
+
+    assert failure(keys).code is ErrorCode.UNKNOWN_APP
+    with pytest.raises(JobError):
+        keys.recent("app1")
+
+
 def test_a_key_written_anew_counts_at_once(keys: KeyDirectory, tmp_path: Path) -> None:
     """Even one of the same size at the same time: nothing about the file tells that it changed."""
     file = tmp_path / "app1"

@@ -1,7 +1,8 @@
 """The body of an answer as it comes in."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from functools import partial
 
 import aiohttp
 
@@ -32,9 +33,7 @@ class Body:
         Raises:
             JobError: TIMEOUT, TRUNCATED.
         """
-        with after_headers():
-            async with asyncio.timeout(self._idle_timeout):
-                return await self._content.read(most)
+        return await self._awaited(partial(self._content.read, most))
 
     async def head(self, size: int) -> bytes:
         """Read so many bytes, or fewer if the body has no more. Raises as `read`."""
@@ -45,13 +44,16 @@ class Body:
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """Give the rest as it comes. Raises as `read`."""
-        while True:
-            with after_headers():
-                async with asyncio.timeout(self._idle_timeout):
-                    chunk = await self._content.readany()
-            if not chunk:
-                return
+        while chunk := await self._awaited(self._content.readany):
             yield chunk
+
+    async def _awaited(self, read: Callable[[], Awaitable[bytes]]) -> bytes:
+        with after_headers():
+            if self._content.is_eof():
+                # All has come, as most small files have: a timer would cost more than the read.
+                return await read()
+            async with asyncio.timeout(self._idle_timeout):
+                return await read()
 
 
 def _end_with_connection(response: aiohttp.ClientResponse) -> None:

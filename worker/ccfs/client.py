@@ -16,7 +16,7 @@ from schemas import DownloadJob
 from worker.ccfs.answers import HEAD_BYTES, HTTP_OK, NotAFile, is_file, read_date, refusal
 from worker.ccfs.body import Body
 from worker.ccfs.faults import after_headers, before_headers
-from worker.ccfs.pool import Connector, Reuse, reuse_tracing
+from worker.ccfs.pool import Connector, is_reused
 from worker.ccfs.request import DOWNLOAD_PATH, host_and_port, signed_headers, signing_request
 from worker.ccfs.takeover import take_over
 from worker.errors import JobError
@@ -93,7 +93,6 @@ async def open_client(  # noqa: PLR0913 - most of them are settings, each with a
         cookie_jar=aiohttp.DummyCookieJar(),
         read_bufsize=read_buffer,
         headers={"User-Agent": "ccfs-worker"},
-        trace_configs=[reuse_tracing()],
     ) as http:
         yield CcfsClient(
             http,
@@ -165,7 +164,7 @@ class CcfsClient:
         """
         with before_headers():
             async with asyncio.timeout(self._headers_timeout):
-                response = await self._http.get(self._url, allow_redirects=False, trace_request_ctx=Reuse())
+                response = await self._http.get(self._url, allow_redirects=False)
         response.close()
         return Answer(response.status, read_date(response.headers.get("Date", "")))
 
@@ -186,22 +185,19 @@ class CcfsClient:
         while True:
             if self._limiter is not None:
                 await self._limiter.acquire()
-            reuse = Reuse()
             try:
-                return await self._send(job, secret_key, reuse)
+                return await self._send(job, secret_key)
             except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
-                if not reuse.happened:
+                if not is_reused():
                     raise
 
-    async def _send(self, job: DownloadJob, secret_key: str, reuse: Reuse) -> aiohttp.ClientResponse:
+    async def _send(self, job: DownloadJob, secret_key: str) -> aiohttp.ClientResponse:
         request = signing_request(job, self._host)
         headers = signed_headers(request, app_id=job.app_id, secret_key=secret_key, now=self._clock())
         # Headers that trickle in would keep the idle timeout from striking.
         async with asyncio.timeout(self._headers_timeout):
             # No redirects: one would carry the signed headers elsewhere and turn the POST into a GET.
-            return await self._http.post(
-                self._url, data=request.body, headers=headers, allow_redirects=False, trace_request_ctx=reuse
-            )
+            return await self._http.post(self._url, data=request.body, headers=headers, allow_redirects=False)
 
     async def _refusal(self, response: aiohttp.ClientResponse, head: bytes, body: Body) -> JobError:
         answer = NotAFile(

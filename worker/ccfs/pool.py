@@ -1,7 +1,7 @@
 """Connections kept between requests, and the two hazards of that."""
 
 import ssl
-from types import SimpleNamespace
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler
     from aiohttp.connector import Connection
     from aiohttp.tracing import Trace
+
+
+_is_reused: ContextVar[bool] = ContextVar("is_reused", default=False)
 
 
 class Connector(aiohttp.TCPConnector):
@@ -36,6 +39,7 @@ class Connector(aiohttp.TCPConnector):
         self, req: aiohttp.ClientRequest, traces: "list[Trace]", timeout: aiohttp.ClientTimeout
     ) -> "Connection":
         """Give a connection from the pool, or a new one."""
+        _is_reused.set(False)
         while True:
             connection = await super().connect(req, traces, timeout)
             protocol = connection.protocol
@@ -43,26 +47,15 @@ class Connector(aiohttp.TCPConnector):
                 break
             connection.close()
         if protocol is not None:
+            _is_reused.set(protocol in self._known)
             self._known.add(protocol)
         return connection
 
 
-class Reuse(SimpleNamespace):
-    """Whether a request went out on a connection that had served another before.
+def is_reused() -> bool:
+    """Whether the last request of the current task went out on a connection that had served another before.
 
     Such a connection may have been closed by the server just then (RFC 9112, section 9.3.1); its failure
     says nothing about the server.
     """
-
-    happened: bool = False
-
-
-def reuse_tracing() -> aiohttp.TraceConfig:
-    """Make a session note in each request's `trace_request_ctx`, a Reuse, what became of it."""
-
-    async def note(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
-        context.trace_request_ctx.happened = True
-
-    config = aiohttp.TraceConfig()
-    config.on_connection_reuseconn.append(note)
-    return config
+    return _is_reused.get()
