@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import (
@@ -50,12 +51,18 @@ def bill_date(bill_file_name: str) -> str:
     return bill_file_name[_DATE]
 
 
-def _calendar_date(bill_file_name: str) -> str:
-    date = bill_date(bill_file_name)
+@lru_cache(maxsize=1024)
+def _is_calendar_date(date: str) -> bool:
     try:
         datetime(int(date[:4]), int(date[4:6]), int(date[6:]), tzinfo=UTC)
     except ValueError:
-        raise PydanticCustomError("calendar_date", "the name must begin with a real calendar date") from None
+        return False
+    return True
+
+
+def _calendar_date(bill_file_name: str) -> str:
+    if not _is_calendar_date(bill_date(bill_file_name)):
+        raise PydanticCustomError("calendar_date", "the name must begin with a real calendar date")
     return bill_file_name
 
 
