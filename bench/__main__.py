@@ -77,9 +77,9 @@ async def _measure(chosen: Sequence[Experiment], rounds: int, on_table: Callable
     with open_lab() as lab:
         async with open_queues(lab.amqp_url) as queues:
             command = f"python -m bench {' '.join(sys.argv[1:])}"
-            results = Results(command=command, machine=machine.describe(lab.rabbitmq_version))
+            results = Results(machine=machine.describe(lab.rabbitmq_version))
             for experiment in chosen:
-                table = results.tables[experiment.key] = Table(experiment.title, experiment.headline)
+                table = results.tables[experiment.key] = Table(experiment.title, experiment.headline, command)
                 await _take_turns(lab, queues, experiment, table, rounds)
                 on_table(results)
             return results

@@ -36,13 +36,14 @@ def write(results: Results) -> None:
 def _lines(results: Results) -> Iterator[str]:
     yield "# Report of the benchmark"
     yield ""
-    yield f"Written by `{results.command}`; every figure is a median, with minimum and maximum beside it."
+    yield "Every figure is a median, with minimum and maximum beside it; below each table stands the command."
     yield "How the figures come about and what follows from them is in [performance](../performance.md)."
     yield from ("", "| machine | |", "| --- | --- |")
     yield from (f"| {name} | {value} |" for name, value in results.machine.items())
     yield from ("", "## Goals", "", *_goals(results))
     for key, table in results.tables.items():
-        yield from ("", f"## {table.title}", "", *_rows(table), "", f"![{table.title}]({key}.png)")
+        yield from ("", f"## {table.title}", "", *_rows(table), "", f"`{table.command}`")
+        yield from ("", f"![{table.title}]({key}.png)")
 
 
 def _goals(results: Results) -> Iterator[str]:

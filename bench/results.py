@@ -15,11 +15,13 @@ class Table:
     Attributes:
         title: Its heading.
         headline: The figure that its plot shows.
+        command: What was typed to measure it.
         rows: For each entrant the samples of each figure.
     """
 
     title: str
     headline: str
+    command: str
     rows: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
     def add(self, entrant: str, figures: Mapping[str, float]) -> None:
@@ -38,12 +40,10 @@ class Results:
     """A run.
 
     Attributes:
-        command: What was typed.
         machine: Names and values that describe the machine and the versions.
         tables: The experiments by key.
     """
 
-    command: str
     machine: dict[str, str]
     tables: dict[str, Table] = field(default_factory=dict)
 
