@@ -75,6 +75,7 @@ class Contestant:
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
 
     def enqueue(self, jobs: Jobs, around: Surroundings, setting: Setting) -> None:

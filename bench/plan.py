@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from bench import curl, files, lone, sample
-from bench.contestants import FASTSTREAM, OBVIOUS, OURS, PEERS, Contestant
+from bench.contestants import CELERY, DRAMATIQ, FASTSTREAM, OBVIOUS, OURS, PEERS, Contestant
 from bench.lab import Lab
 from bench.payload import HUGE, LARGE, MEDIUM, SMALL
 from bench.queues import Queues
@@ -62,6 +62,8 @@ class Sizes:
         shallow: Jobs in a queue that is not deep.
         deep: Jobs in a deep queue.
         rounds: Samples of each entrant.
+        whole: Also what takes long and changes the picture little: small files over TLS, the slower peers on
+            large files, the limits of the file systems and of curl.
     """
 
     small: int
@@ -71,15 +73,17 @@ class Sizes:
     shallow: int
     deep: int
     rounds: int
+    whole: bool
 
 
-QUICK = Sizes(small=1500, medium=60, large=2, lone=200, shallow=1000, deep=50_000, rounds=5)
-FULL = Sizes(small=5000, medium=300, large=6, lone=500, shallow=1000, deep=50_000, rounds=5)
+QUICK = Sizes(small=800, medium=60, large=2, lone=200, shallow=1000, deep=50_000, rounds=5, whole=False)
+FULL = Sizes(small=5000, medium=300, large=6, lone=500, shallow=1000, deep=50_000, rounds=5, whole=True)
 
 
 def experiments(sizes: Sizes) -> Sequence[Experiment]:
     """Everything that a run measures, in the order of the report."""
-    return (*_small(sizes), *_bulk(sizes), *_growth(sizes), *_limits(sizes))
+    limits = _limits(sizes) if sizes.whole else ()
+    return (*_small(sizes), *_bulk(sizes), *_growth(sizes), _lone(sizes), *limits)
 
 
 def headline_ratios(sizes: Sizes) -> Sequence[Experiment]:
@@ -91,11 +95,14 @@ def headline_ratios(sizes: Sizes) -> Sequence[Experiment]:
 def _small(sizes: Sizes) -> Sequence[Experiment]:
     setting = Setting(payload=SMALL, jobs=sizes.small)
     on_disk = replace(setting, volume=Volume.DISK)
+    over_tls = replace(setting, tls=True)
     return (
         Experiment("S-ram", "S: 20 KiB, RAM file system, plain HTTP", _workers(setting, BARE, OURS, *PEERS)),
         Experiment("S-disk", "S: 20 KiB, disk, plain HTTP", _workers(on_disk, OURS, OBVIOUS, FASTSTREAM)),
-        Experiment(
-            "S-tls", "S: 20 KiB, RAM file system, TLS", _workers(replace(setting, tls=True), OURS, OBVIOUS)
+        *(
+            (Experiment("S-tls", "S: 20 KiB, RAM file system, TLS", _workers(over_tls, OURS, OBVIOUS)),)
+            if sizes.whole
+            else ()
         ),
     )
 
@@ -107,6 +114,8 @@ def _bulk(sizes: Sizes) -> Sequence[Experiment]:
     unhashed = replace(large, hashing=False)
     large_tls = replace(large, tls=True, volume=Volume.DISK)
     stream = Setting(payload=HUGE, jobs=1, concurrency=1, hashing=False)
+    # Those whose threads receive by themselves are the quickest with large files.
+    peers = PEERS if sizes.whole else (CELERY, DRAMATIQ)
     return tuple(
         Experiment(key, title, entrants, "mb_per_second")
         for key, title, entrants in (
@@ -116,11 +125,11 @@ def _bulk(sizes: Sizes) -> Sequence[Experiment]:
                 "M: 4 MiB, RAM file system, TLS; curl neither hashes nor syncs",
                 (*_workers(medium_tls, OURS), _curl(CURL_PARALLEL, curl.parallel, medium_tls)),
             ),
-            ("L-ram", "L: 512 MiB, RAM file system, plain HTTP, hashing", _workers(large, OURS, *PEERS)),
+            ("L-ram", "L: 512 MiB, RAM file system, plain HTTP, hashing", _workers(large, OURS, *peers)),
             (
                 "L-unhashed",
                 "L: 512 MiB, RAM file system, plain HTTP, hashing off for all",
-                (_curl(CURL_PARALLEL, curl.parallel, unhashed), *_workers(unhashed, OURS, *PEERS)),
+                (_curl(CURL_PARALLEL, curl.parallel, unhashed), *_workers(unhashed, OURS, *peers)),
             ),
             (
                 "L-tls-disk",
@@ -171,20 +180,23 @@ def _growth(sizes: Sizes) -> Sequence[Experiment]:
     )
 
 
-def _limits(sizes: Sizes) -> Sequence[Experiment]:
+def _lone(sizes: Sizes) -> Experiment:
     alone = Setting(payload=SMALL, jobs=sizes.lone, concurrency=1)
+    return Experiment(
+        "lone",
+        "One job of 20 KiB on an idle worker, and its parts measured alone",
+        (
+            Entrant("a job", lambda lab, queues: lone.job(lab, queues, alone)),
+            Entrant("its parts", lambda lab, queues: lone.parts(lab, queues, alone)),
+        ),
+        "p50_ms",
+    )
+
+
+def _limits(sizes: Sizes) -> Sequence[Experiment]:
     written = Setting(payload=SMALL, jobs=sizes.small, concurrency=8)
     large = Setting(payload=LARGE, jobs=sizes.large, concurrency=2, volume=Volume.DISK)
     return (
-        Experiment(
-            "lone",
-            "One job of 20 KiB on an idle worker, and its parts measured alone",
-            (
-                Entrant("a job", lambda lab, queues: lone.job(lab, queues, alone)),
-                Entrant("its parts", lambda lab, queues: lone.parts(lab, queues, alone)),
-            ),
-            "p50_ms",
-        ),
         Experiment(
             "files",
             "Files of 20 KiB made durable from eight threads",

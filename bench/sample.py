@@ -7,6 +7,8 @@ take CPU from a machine of few cores.
 
 import asyncio
 import json
+import os
+import signal
 import subprocess
 import tempfile
 import time
@@ -28,7 +30,6 @@ from bench.setting import Setting
 
 _POLL = 0.01
 _PATIENCE = 240.0
-_STOP_PATIENCE = 20.0
 LARGE_BYTES = 1024 * MIB
 """From this total on, memory is touched before a sample."""
 _DAY = "20260131"
@@ -102,12 +103,9 @@ def running(
     try:
         yield process, output
     finally:
-        process.terminate()
-        try:
-            process.wait(_STOP_PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        # All of its processes, and at once: what it holds is cleared away, and some take seconds to stop.
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 async def reach(queues: Queues, process: subprocess.Popen[bytes], output: Path, count: int) -> Mark:
