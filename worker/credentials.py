@@ -47,13 +47,17 @@ class KeyDirectory:
 
     def recent(self, app_id: str) -> str:
         """Give the secret key of an account as it was not longer than a second ago. Raises as `read`."""
+        now = self._clock()
+        self._recent = {name: kept for name, kept in self._recent.items() if now - kept[0] < _RECENT}
         kept = self._recent.get(app_id)
-        if kept is not None and self._clock() - kept[0] < _RECENT:
+        if kept is not None:
             return kept[1].get_secret_value()
-        return self.read(app_id)
+        secret = self.read(app_id)
+        self._recent[app_id] = now, SecretStr(secret)
+        return secret
 
     def read(self, app_id: str) -> str:
-        """Give the secret key of an account as it is now.
+        """Give the secret key of an account as it is now, and keep none: the one before was refused.
 
         Args:
             app_id: A valid appId: its character set keeps the file inside the directory.
@@ -63,11 +67,9 @@ class KeyDirectory:
                 existing file cannot be read.
         """
         path = self._directory / app_id
-        now = self._clock()
-        self._recent = {name: kept for name, kept in self._recent.items() if now - kept[0] < _RECENT}
         self._recent.pop(app_id, None)
         try:
-            secret = _secret(_content(path))
+            return _secret(_content(path))
         except FileNotFoundError as exc:
             if not self._directory.is_dir():
                 raise _unreadable(app_id, exc) from exc
@@ -76,8 +78,6 @@ class KeyDirectory:
             raise _unreadable(app_id, exc) from exc
         except ValueError as exc:
             raise _unknown(app_id, str(exc)) from None
-        self._recent[app_id] = now, SecretStr(secret)
-        return secret
 
 
 def _content(path: Path) -> bytes:
