@@ -11,7 +11,7 @@ class Progress:
         joined: True for a job that came to the download which another message had begun.
         wait_seconds: How long it waited for its place; None while it waits.
         announced_bytes: The file's size, once CC-FS has announced it.
-        received_bytes: What has come of it, in steps of a mebibyte at most.
+        received_bytes: What has come of it.
         answer_seconds: From the request to the first bytes of the file, once they came.
         sync_seconds: How long the storage took to make it durable, once it is.
         download_seconds: How long it ran in all, once it is over.

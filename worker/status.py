@@ -130,7 +130,7 @@ class JobInHand(_Part):
     """How long it has been in hand."""
     step: Step
     received_bytes: int
-    """In steps of a mebibyte."""
+    """What has come of its file."""
     announced_bytes: int | None
     """Null before CC-FS has answered, or when it did not say."""
     problem: str

@@ -55,6 +55,8 @@ async def test_a_disk_that_is_full(site: Site, volume: Path) -> None:
     ballast = volume / "ballast"
     ballast.write_bytes(bytes(VOLUME - MIB))
     with site.worker(STORAGE__MIN_FREE_BYTES=str(2 * MIB), STORAGE__CHECK_INTERVAL="0.1") as worker:
+        # Before that it is not ready either, since it only starts.
+        await worker.logged("intake.paused")
         checks = await worker.readiness(503)
         assert "bytes are free" in checks["intake"]["detail"]
         job_ids = await site.publish(*(bill(number) for number in range(10)))
