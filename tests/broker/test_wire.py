@@ -103,8 +103,10 @@ async def test_a_closed_channel_is_left_again(opened: Open) -> None:
     channel = Channel(TAKEN)
     opened.lane(channel)
 
+    left: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    channel.closing.add_done_callback(lambda _: left.set_result(None))
     channel.closing.set_result(None)
-    await asyncio.sleep(0)
+    await left
     opened.wire.data_received(frames.ack(TAKEN, 1))
 
     assert not opened.taken

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from enum import Enum, auto
+from itertools import takewhile
 from typing import Protocol
 
 from aio_pika.abc import AbstractChannel
@@ -80,7 +81,8 @@ class _Confirms:
         if not confirm.multiple:
             self._say(confirm.tag, word)
             return
-        for tag in [tag for tag in self._waiting if tag <= confirm.tag]:
+        # Tags rise in the order of publishing, as the dictionary keeps it.
+        for tag in list(takewhile(lambda tag: tag <= confirm.tag, self._waiting)):
             self._say(tag, word)
 
     def _say(self, tag: int, word: _Word) -> None:

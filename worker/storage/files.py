@@ -41,8 +41,8 @@ class Storage:
         executor: Threads of our own; the loop's default ones also resolve names.
         max_file_bytes: Larger files are refused.
         min_free_bytes: What stays free on the volume after a file of announced size.
-        block_bytes: What comes from the network is gathered to this size before it crosses to a thread: a
-            hop costs about as much as writing 64 KiB.
+        block_bytes: What the event loop receives is gathered to this size before it crosses to a thread: a
+            hop costs about as much as writing 64 KiB. Large files of known size are received by threads.
     """
 
     def __init__(

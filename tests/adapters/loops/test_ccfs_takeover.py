@@ -74,6 +74,7 @@ def sending(*pieces: bytes, then: Callable[[Peer], Awaitable[None] | None] | Non
         await peer.request()
         for piece in pieces:
             await peer.send(piece)
+            # Nothing depends on it: pieces that come together are another case that has to go well.
             await asyncio.sleep(0.02)
         if then is not None and (last := then(peer)) is not None:
             await last
@@ -90,7 +91,10 @@ async def test_a_file_arrives_whole(client_of: Open) -> None:
 
 @pytest.mark.parametrize("seconds", [0.0, 0.3])
 async def test_what_aiohttp_had_read_ahead_is_not_lost(client_of: Open, seconds: float) -> None:
-    """Whether it had stopped by then, with some of the TLS not decrypted, or was in the middle of it."""
+    """Whether it had stopped by then, with some of the TLS not decrypted, or was in the middle of it.
+
+    The wait makes the former likely; the file arrives either way.
+    """
     async with client_of(answering(response(FILE))) as client:
         assert await receive_all(client, first=partial(asyncio.sleep, seconds)) == FILE
 
@@ -101,6 +105,7 @@ async def test_the_end_of_a_file_may_have_been_read_ahead(client_of: Open) -> No
     script = sending(response(body), then=Peer.until_hung_up)
     async with client_of(script, idle_timeout=5) as client, client.open(JOB, KEY) as file:
         content = bytearray()
+        # Time to read ahead; whether all of it was used decides which way is taken below.
         await asyncio.sleep(0.3)
         incoming = file.take_over()
         if incoming is None:
@@ -210,6 +215,7 @@ async def test_a_thread_is_given_back_though_bytes_keep_coming(client_of: Open) 
     async with client_of(answering(response(FILE))) as client, client.open(JOB, KEY) as file:
         incoming = file.take_over()
         assert incoming is not None
+        # Using one block takes longer than a turn.
         await asyncio.to_thread(incoming.receive, lambda _: time.sleep(0.03), threading.Event())
         assert not incoming.is_whole
 
