@@ -1,23 +1,20 @@
 """A site whose broker is the test module's own to break, with a proxy on the way to it."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Iterator
 from urllib.parse import urlsplit
 
 import pytest
 
-from devkit import server
 from devkit.rabbitmq import PrivateRabbitMQ
+from tests.faults.node import own_node
 from tests.faults.proxy import Proxy, open_proxy
 
 
 @pytest.fixture(scope="module")
 def node() -> Iterator[PrivateRabbitMQ]:
-    """A RabbitMQ node that the module's tests may stop, kill and starve."""
-    if "AMQP" in os.environ and server.find() is None:
-        pytest.skip("needs a RabbitMQ server on this machine")
-    with PrivateRabbitMQ() as running:
+    """A node for the module's tests."""
+    with own_node() as running:
         yield running
 
 

@@ -1,7 +1,7 @@
 """A broker that goes away, keeps silent or gives no more room: downloads go on, and nothing is lost."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
 
 import pytest
@@ -9,6 +9,7 @@ import pytest
 from devkit.rabbitmq import PrivateRabbitMQ
 from devkit.worker_process import Line
 from schemas import DownloadCompleted
+from tests.faults.node import own_node
 from tests.faults.proxy import Proxy
 from tests.site import Site, bill
 from worker.simulator.faults import Hold
@@ -34,6 +35,13 @@ class Held:
     def let_go(self) -> None:
         for hold in self._holds:
             hold.release.set()
+
+
+@pytest.fixture
+def node() -> Iterator[PrivateRabbitMQ]:
+    """A node for each test: one of 3.10 that was killed now and then recovers, but declares no new queue."""
+    with own_node() as running:
+        yield running
 
 
 @pytest.fixture

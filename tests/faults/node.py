@@ -1,0 +1,19 @@
+"""A broker that tests may break."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from devkit import server
+from devkit.rabbitmq import PrivateRabbitMQ
+
+
+@contextmanager
+def own_node() -> Iterator[PrivateRabbitMQ]:
+    """A RabbitMQ node that tests may stop, kill and starve."""
+    if "AMQP" in os.environ and server.find() is None:
+        pytest.skip("needs a RabbitMQ server on this machine")
+    with PrivateRabbitMQ() as running:
+        yield running
