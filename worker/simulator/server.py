@@ -141,7 +141,11 @@ class Simulator:
         )
         with self._downloading(asked.app_id):
             await asyncio.sleep(self._options.latency.draw(self._random))
-            return await send(answer, wire)
+            try:
+                return await send(answer, wire)
+            except ConnectionError:
+                # Whoever asked has left: aiohttp would log that as a defect of ours, with a traceback.
+                return web.Response()
 
     def _admit(self, raw: RawRequest, received_at: datetime) -> ReceivedRequest:
         options = self._options
