@@ -1,12 +1,15 @@
 """What the simulator plans, remembers and survives."""
 
 import asyncio
+import socket
+import struct
 from pathlib import Path
 
 import aiohttp
 import pytest
+from yarl import URL
 
-from tests.simulator.calls import NAME, Answer, body_of, post, signed
+from tests.simulator.calls import NAME, PATH, Answer, body_of, post, signed
 from worker.simulator import (
     AnsweredRequest,
     Fault,
@@ -189,6 +192,32 @@ async def test_a_client_that_leaves_in_mid_body_frees_its_place(
 
         while not (await ask(http, simulator, OTHER)).body.startswith(b"PK"):
             pass
+
+
+async def test_a_client_that_leaves_before_its_answer_is_no_defect(
+    keys: Path, http: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = SimulatorOptions(keys=keys, plain=True, downloads_per_app=1)
+    async with open_simulator(options) as simulator:
+        client = socket.create_connection((options.host, URL(simulator.url).port or 0))
+
+        def leave(request: ReceivedRequest) -> Fault | None:
+            if request.bill_file_name == NAME:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                client.close()
+                return faults.Chunked()
+            return None
+
+        simulator.plan = leave
+        body = body_of(NAME)
+        headers = [f"{name}: {value}" for name, value in signed(simulator, body).items()]
+        client.sendall("\r\n".join([f"POST {PATH} HTTP/1.1", *headers, "", ""]).encode() + body)
+
+        while not (await ask(http, simulator, OTHER)).body.startswith(b"PK"):
+            pass
+
+    assert NAME in {request.bill_file_name for request in simulator.requests}
+    assert not caplog.records
 
 
 async def test_the_certificate_is_kept_with_its_state(keys: Path, tmp_path: Path) -> None:
