@@ -39,7 +39,7 @@ class Held:
 
 @pytest.fixture
 def node() -> Iterator[PrivateRabbitMQ]:
-    """A node for each test: one of 3.10 that was killed now and then recovers, but declares no new queue."""
+    """A node for each test: one of 3.10 was seen to declare no new queue any more once it was restarted."""
     with own_node() as running:
         yield running
 
