@@ -2,12 +2,12 @@
 
 import asyncio
 import os
-import socket
 import ssl
-import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+
+from tests.sockets import reset_on_close
 
 Script = Callable[["Peer"], Awaitable[None]]
 
@@ -75,8 +75,7 @@ class Peer:
 
     def reset(self) -> None:
         """Cut the connection with a TCP reset."""
-        sock: socket.socket = self._writer.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        reset_on_close(self._writer.get_extra_info("socket"))
         self._writer.transport.abort()
 
 

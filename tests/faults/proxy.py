@@ -1,13 +1,12 @@
 """A TCP proxy whose lines can be cut, reset, silenced and slowed."""
 
 import asyncio
-import socket
-import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+from tests.sockets import reset_on_close
+
 _CHUNK = 64 * 1024
-_RESET = struct.pack("ii", 1, 0)
 
 
 class Proxy:
@@ -49,8 +48,7 @@ class Proxy:
     def reset(self) -> None:
         """Reset every line (RST)."""
         for line in list(self._lines):
-            connected: socket.socket = line.get_extra_info("socket")
-            connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            reset_on_close(line.get_extra_info("socket"))
             line.transport.abort()
 
     def silence(self, line: int | None = None) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-import struct
 from pathlib import Path
 
 import aiohttp
@@ -10,6 +9,7 @@ import pytest
 from yarl import URL
 
 from tests.simulator.calls import NAME, PATH, Answer, body_of, post, signed
+from tests.sockets import reset_on_close
 from worker.simulator import (
     AnsweredRequest,
     Fault,
@@ -203,7 +203,7 @@ async def test_a_client_that_leaves_before_its_answer_is_no_defect(
 
         def leave(request: ReceivedRequest) -> Fault | None:
             if request.bill_file_name == NAME:
-                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                reset_on_close(client)
                 client.close()
                 return faults.Chunked()
             return None
