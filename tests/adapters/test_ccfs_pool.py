@@ -1,7 +1,9 @@
 """Connections are kept between requests, and never at a job's expense."""
 
 import asyncio
+import gc
 
+import aiohttp
 import pytest
 
 from schemas import ErrorCode
@@ -21,6 +23,29 @@ async def test_a_connection_serves_many_requests(client_for: OpenClient) -> None
             assert await read_all(client) == FILE
 
     assert (len(server.requests), server.connections) == (5, 1)
+
+
+async def test_a_connection_keeps_nothing_of_what_it_served(client_for: OpenClient) -> None:
+    """A healthy CC-FS keeps one open for days, and millions of answers."""
+    in_two_chunks = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(FILE), FILE)
+
+    async def serve(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await peer.send(in_two_chunks)
+            # Rounds of the loop in which the headers are read before the body is complete.
+            for _ in range(5):
+                await asyncio.sleep(0)
+            await peer.send(b"0\r\n\r\n")
+
+    async with serving(serve) as server, client_for(server.base_url) as client:
+        for _ in range(100):
+            assert await read_all(client) == FILE
+        gc.collect()
+        bodies = sum(isinstance(thing, aiohttp.StreamReader) for thing in gc.get_objects())
+
+    assert server.connections == 1
+    assert bodies < 10
 
 
 @pytest.mark.parametrize("way", ["closed", "reset"])

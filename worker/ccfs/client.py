@@ -15,9 +15,10 @@ from yarl import URL
 from schemas import DownloadJob
 from worker.ccfs.answers import HEAD_BYTES, HTTP_OK, NotAFile, is_file, read_date, refusal
 from worker.ccfs.body import Body
+from worker.ccfs.exchange import Response, exchange
 from worker.ccfs.faults import after_headers, before_headers
-from worker.ccfs.pool import Connector, is_reused
-from worker.ccfs.request import DOWNLOAD_PATH, host_and_port, signed_headers, signing_request
+from worker.ccfs.pool import Pool, open_pool
+from worker.ccfs.request import download_bytes, host_and_port, probe_bytes
 from worker.ccfs.takeover import take_over
 from worker.errors import JobError
 from worker.incoming import Incoming
@@ -85,22 +86,12 @@ async def open_client(  # noqa: PLR0913 - most of them are settings, each with a
         read_buffer: Bytes that each download may have read ahead of whoever takes them, or,
             of a large one, that a thread receives before it uses them.
     """
-    async with aiohttp.ClientSession(
-        connector=Connector(tls),
-        # No limit on the whole transfer, which would cut large files on slow lines: the job has a deadline.
-        timeout=aiohttp.ClientTimeout(total=None, connect=connect_timeout, sock_read=idle_timeout),
-        auto_decompress=False,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        read_bufsize=read_buffer,
-        headers={"User-Agent": "ccfs-worker"},
-    ) as http:
+    async with open_pool(URL(base_url), tls, connect_timeout) as pool:
         yield CcfsClient(
-            http,
-            URL(base_url).with_path(DOWNLOAD_PATH),
+            pool,
             host=host_header or host_and_port(base_url),
             clock=clock,
             limiter=_limiter(max_requests_per_second) if max_requests_per_second else None,
-            connect_timeout=connect_timeout,
             idle_timeout=idle_timeout,
             read_buffer=read_buffer,
         )
@@ -109,24 +100,20 @@ async def open_client(  # noqa: PLR0913 - most of them are settings, each with a
 class CcfsClient:
     """Asks CC-FS for files. Made by `open_client`."""
 
-    def __init__(  # noqa: PLR0913 - they come from `open_client`
+    def __init__(
         self,
-        http: aiohttp.ClientSession,
-        url: URL,
+        pool: Pool,
         *,
         host: str,
         clock: Callable[[], datetime],
         limiter: AsyncLimiter | None,
-        connect_timeout: float,
         idle_timeout: float,
         read_buffer: int,
     ) -> None:
-        self._http = http
-        self._url = url
+        self._pool = pool
         self._host = host
         self._clock = clock
         self._limiter = limiter
-        self._headers_timeout = connect_timeout + idle_timeout
         self._idle_timeout = idle_timeout
         self._read_buffer = read_buffer
 
@@ -140,7 +127,7 @@ class CcfsClient:
         with before_headers():
             response = await self._ask(job, secret_key)
         try:
-            body = Body(response, self._idle_timeout)
+            body = Body(response.content, self._idle_timeout)
             head = await body.head(HEAD_BYTES) if response.status == HTTP_OK else b""
             if not is_file(response.status, head):
                 raise await self._refusal(response, head, body)
@@ -163,43 +150,41 @@ class CcfsClient:
             JobError: UPSTREAM_UNREACHABLE, TIMEOUT when none comes; UPSTREAM_ERROR when it is no HTTP.
         """
         with before_headers():
-            async with asyncio.timeout(self._headers_timeout):
-                response = await self._http.get(self._url, allow_redirects=False)
+            response = await self._exchange(lambda: probe_bytes(self._host))
         response.close()
         return Answer(response.status, read_date(response.headers.get("Date", "")))
 
-    def _take_over(
-        self, taken_over: ExitStack, response: aiohttp.ClientResponse, head: bytes
-    ) -> Incoming | None:
+    def _take_over(self, taken_over: ExitStack, response: Response, head: bytes) -> Incoming | None:
         if takeover := take_over(
             response, head, idle_timeout=self._idle_timeout, block_bytes=self._read_buffer
         ):
             taken_over.enter_context(closing(takeover))
         return takeover
 
-    async def _ask(self, job: DownloadJob, secret_key: str) -> aiohttp.ClientResponse:
-        """Send the request until it went out on a connection that was alive.
+    async def _ask(self, job: DownloadJob, secret_key: str) -> Response:
+        def signed_now() -> bytes:
+            return download_bytes(job, self._host, secret_key=secret_key, now=self._clock())
+
+        return await self._exchange(signed_now, self._limiter)
+
+    async def _exchange(self, request: Callable[[], bytes], limiter: AsyncLimiter | None = None) -> Response:
+        """Send a request until it went out on a connection that was alive.
 
         To repeat it is safe: it changes nothing at CC-FS. Each round uses up one kept connection.
         """
         while True:
-            if self._limiter is not None:
-                await self._limiter.acquire()
+            if limiter is not None:
+                await limiter.acquire()
+            connection, is_reused = await self._pool.take()
             try:
-                return await self._send(job, secret_key)
+                return await exchange(
+                    connection, request(), idle_timeout=self._idle_timeout, read_buffer=self._read_buffer
+                )
             except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
-                if not is_reused():
+                if not is_reused:
                     raise
 
-    async def _send(self, job: DownloadJob, secret_key: str) -> aiohttp.ClientResponse:
-        request = signing_request(job, self._host)
-        headers = signed_headers(request, app_id=job.app_id, secret_key=secret_key, now=self._clock())
-        # Headers that trickle in would keep the idle timeout from striking.
-        async with asyncio.timeout(self._headers_timeout):
-            # No redirects: one would carry the signed headers elsewhere and turn the POST into a GET.
-            return await self._http.post(self._url, data=request.body, headers=headers, allow_redirects=False)
-
-    async def _refusal(self, response: aiohttp.ClientResponse, head: bytes, body: Body) -> JobError:
+    async def _refusal(self, response: Response, head: bytes, body: Body) -> JobError:
         answer = NotAFile(
             status=response.status,
             content_type=response.headers.get("Content-Type", ""),
@@ -209,7 +194,7 @@ class CcfsClient:
         )
         return refusal(answer, self._clock())
 
-    async def _beginning(self, response: aiohttp.ClientResponse, head: bytes, body: Body) -> bytes:
+    async def _beginning(self, response: Response, head: bytes, body: Body) -> bytes:
         content = bytearray(head)
         try:
             with after_headers():

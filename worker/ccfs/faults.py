@@ -5,15 +5,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import aiohttp
-from multidict import CIMultiDict, CIMultiDictProxy
+from aiohttp.http_exceptions import HttpProcessingError
 
 from schemas import ErrorCode
 from worker.errors import JobError
 
-_NAMELESS: dict[type[Exception], str] = {
-    TimeoutError: "what it sent was too slow",
-    ConnectionResetError: "the connection was reset",
-}
+_STALLED = "CC-FS stopped sending, or sent an error too slowly, for WORKER_CCFS__IDLE_TIMEOUT"
+_NAMELESS: dict[type[Exception], str] = {ConnectionResetError: "the connection was reset"}
 
 
 @contextmanager
@@ -27,8 +25,7 @@ def before_headers() -> Iterator[None]:
         yield
     except TimeoutError as exc:
         raise JobError(ErrorCode.TIMEOUT, f"CC-FS did not answer in time: {_words(exc)}") from exc
-    except aiohttp.ClientResponseError as exc:
-        _forget_headers(exc)
+    except HttpProcessingError as exc:
         raise JobError(ErrorCode.UPSTREAM_ERROR, f"CC-FS did not answer valid HTTP: {exc.message}") from exc
     except (aiohttp.ClientError, OSError) as exc:
         raise JobError(ErrorCode.UPSTREAM_UNREACHABLE, f"CC-FS cannot be reached: {_words(exc)}") from exc
@@ -44,15 +41,9 @@ def after_headers() -> Iterator[None]:
     try:
         yield
     except TimeoutError as exc:
-        raise JobError(ErrorCode.TIMEOUT, f"CC-FS stopped sending: {_words(exc)}") from exc
+        raise JobError(ErrorCode.TIMEOUT, _STALLED) from exc
     except (aiohttp.ClientError, OSError) as exc:
         raise JobError(ErrorCode.TRUNCATED, f"the body broke off: {_words(exc)}") from exc
-
-
-def _forget_headers(exc: aiohttp.ClientResponseError) -> None:
-    """Take out what aiohttp puts into this error: the request's headers, and so its signature."""
-    exc.request_info = exc.request_info._replace(headers=CIMultiDictProxy(CIMultiDict()))
-    exc.args = (exc.request_info, exc.history)
 
 
 def _words(exc: Exception) -> str:
@@ -64,7 +55,7 @@ def _words(exc: Exception) -> str:
         case aiohttp.ConnectionTimeoutError():
             return "no connection within WORKER_CCFS__CONNECT_TIMEOUT"
         case aiohttp.SocketTimeoutError():
-            return "nothing came for WORKER_CCFS__IDLE_TIMEOUT"
+            return "no headers within WORKER_CCFS__IDLE_TIMEOUT"
         case _:
             return str(exc) or _NAMELESS.get(type(exc), type(exc).__name__)
 

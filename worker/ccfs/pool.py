@@ -1,61 +1,83 @@
 """Connections kept between requests, and the two hazards of that."""
 
+import asyncio
 import ssl
-from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakSet
 
 import aiohttp
+from yarl import URL
 
 from worker.ccfs.takeover import OpenTls
 
 if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler
     from aiohttp.connector import Connection
-    from aiohttp.tracing import Trace
 
 
-_is_reused: ContextVar[bool] = ContextVar("is_reused", default=False)
+class Kept(NamedTuple):
+    """A connection for one request.
 
-
-class Connector(aiohttp.TCPConnector):
-    """A pool that gives out no connection on which something came unasked.
-
-    aiohttp would take such bytes, say a late second answer, for the answer to the next request: one
-    job's file would be stored under another's name.
-
-    Args:
-        tls: How to verify the server; None takes the system's authorities.
+    Attributes:
+        connection: The connection, which goes back by `release`, or ends by `close`.
+        is_reused: Whether it had served another request before. The server may have closed it just then
+            (RFC 9112, section 9.3.1); its failure says nothing about the server.
     """
 
-    def __init__(self, tls: ssl.SSLContext | None) -> None:
-        # Their number is not bounded here: the worker's concurrency is the bound.
-        super().__init__(limit=0, ssl=tls or True)
-        if tls is not None:
-            tls.sslobject_class = OpenTls
+    connection: "Connection"
+    is_reused: bool
+
+
+class Pool:
+    """Connections to one server. Made by `open_pool`.
+
+    None is given out on which something came unasked: such bytes, say a late second answer, would be taken
+    for the answer to the next request, and one job's file would be stored under another's name.
+    """
+
+    def __init__(self, connector: aiohttp.BaseConnector, url: URL, connect_timeout: float) -> None:
+        self._connector = connector
+        # It carries nothing: a connector is told the address, and when to reuse, by a request alone.
+        self._address = aiohttp.ClientRequest("GET", url, loop=asyncio.get_running_loop())
+        self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_timeout)
         self._known: WeakSet[ResponseHandler] = WeakSet()
 
-    async def connect(
-        self, req: aiohttp.ClientRequest, traces: "list[Trace]", timeout: aiohttp.ClientTimeout
-    ) -> "Connection":
-        """Give a connection from the pool, or a new one."""
-        _is_reused.set(False)
+    async def take(self) -> Kept:
+        """Give a kept connection, or a new one.
+
+        Raises:
+            aiohttp.ClientError: None can be made.
+            aiohttp.ConnectionTimeoutError: None came about in time.
+        """
         while True:
-            connection = await super().connect(req, traces, timeout)
+            try:
+                connection = await self._connector.connect(self._address, [], self._timeout)
+            except TimeoutError as exc:
+                raise aiohttp.ConnectionTimeoutError from exc
             protocol = connection.protocol
-            if protocol is None or protocol not in self._known or not protocol.should_close:
+            if protocol is None or protocol not in self._known:
                 break
+            if not protocol.should_close:
+                return Kept(connection, is_reused=True)
             connection.close()
         if protocol is not None:
-            _is_reused.set(protocol in self._known)
             self._known.add(protocol)
-        return connection
+        return Kept(connection, is_reused=False)
 
 
-def is_reused() -> bool:
-    """Whether the last request of the current task went out on a connection that had served another before.
+@asynccontextmanager
+async def open_pool(url: URL, tls: ssl.SSLContext | None, connect_timeout: float) -> AsyncIterator[Pool]:
+    """Open a pool, whose connections end with it.
 
-    Such a connection may have been closed by the server just then (RFC 9112, section 9.3.1); its failure
-    says nothing about the server.
+    Args:
+        url: Where the server is.
+        tls: How to verify it; None takes the system's authorities.
+        connect_timeout: Seconds for name lookup, TCP and TLS together.
     """
-    return _is_reused.get()
+    if tls is not None:
+        tls.sslobject_class = OpenTls
+    # Their number is not bounded here: the worker's concurrency is the bound.
+    async with aiohttp.TCPConnector(limit=0, ssl=tls or True) as connector:
+        yield Pool(connector, url, connect_timeout)

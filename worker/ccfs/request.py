@@ -1,6 +1,7 @@
-"""What is asked of CC-FS: the bytes of one request and the headers signed over them. Pure."""
+"""What is asked of CC-FS: the bytes of its requests and the headers signed over them. Pure."""
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
 
 from yarl import URL
@@ -10,6 +11,7 @@ from worker import signing
 
 DOWNLOAD_PATH = "/CCFS/resource/ccfs/downloadBillFile"
 CONTENT_TYPE = "application/json; charset=UTF-8"
+_USER_AGENT = "ccfs-worker"
 _COMPACT = json.JSONEncoder(separators=(",", ":"))
 
 
@@ -52,3 +54,27 @@ def signed_headers(
         "Accept": "*/*",
         "Accept-Encoding": "identity",
     }
+
+
+def download_bytes(job: DownloadJob, host: str, *, secret_key: str, now: datetime) -> bytes:
+    """The whole request for a job's file, signed.
+
+    Args:
+        job: Names the account and the file.
+        host: As from `host_and_port`.
+        secret_key: The account's key.
+        now: As `signed_headers` wants it.
+    """
+    request = signing_request(job, host)
+    headers = signed_headers(request, app_id=job.app_id, secret_key=secret_key, now=now)
+    return _head(request.method, headers) + request.body
+
+
+def probe_bytes(host: str) -> bytes:
+    """A whole request that asks for any answer at all, unsigned."""
+    return _head("GET", {"Host": host, "Accept": "*/*"})
+
+
+def _head(method: str, headers: Mapping[str, str]) -> bytes:
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    return f"{method} {DOWNLOAD_PATH} HTTP/1.1\r\n{lines}User-Agent: {_USER_AGENT}\r\n\r\n".encode("ascii")

@@ -21,9 +21,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Self, cast
 
-import aiohttp
-
 from schemas import ErrorCode
+from worker.ccfs.exchange import Response
 from worker.ccfs.faults import after_headers
 from worker.errors import JobError
 
@@ -188,9 +187,7 @@ class Takeover:
         )
 
 
-def take_over(
-    response: aiohttp.ClientResponse, head: bytes, *, idle_timeout: float, block_bytes: int
-) -> Takeover | None:
+def take_over(response: Response, head: bytes, *, idle_timeout: float, block_bytes: int) -> Takeover | None:
     """Take an answer's connection away from aiohttp, which is left with a closed one.
 
     Args:
@@ -204,7 +201,7 @@ def take_over(
         here already or broken, or its TLS hides its buffers.
     """
     size, content = response.content_length, response.content
-    transport = None if response.connection is None else response.connection.transport
+    transport = response.connection.transport
     if size is None or "Transfer-Encoding" in response.headers or transport is None:
         return None
     tls = transport.get_extra_info("ssl_object")
