@@ -21,6 +21,7 @@ from worker.simulator import (
     faults,
     open_simulator,
 )
+from worker.tls import client_context
 
 OTHER = "20260103_other.zip"
 
@@ -30,6 +31,14 @@ async def ask(
 ) -> Answer:
     body = body_of(name)
     return await post(http, simulator, body, signed(simulator, body, app_id=app_id))
+
+
+def connect(simulator: Simulator) -> socket.socket:
+    url = URL(simulator.url)
+    plain = socket.create_connection((url.host, url.port))
+    if simulator.ca_file is None:
+        return plain
+    return client_context(ca_file=simulator.ca_file).wrap_socket(plain, server_hostname=url.host)
 
 
 def answers(simulator: Simulator) -> list[str]:
@@ -194,24 +203,27 @@ async def test_a_client_that_leaves_in_mid_body_frees_its_place(
             pass
 
 
+@pytest.mark.parametrize("fault", [faults.Chunked(), faults.Reset(), faults.ResetBody()])
+@pytest.mark.parametrize("plain", [True, False], ids=["plain", "TLS"])
 async def test_a_client_that_leaves_before_its_answer_is_no_defect(
-    keys: Path, http: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
+    keys: Path, http: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture, fault: Fault, plain: bool
 ) -> None:
-    options = SimulatorOptions(keys=keys, plain=True, downloads_per_app=1)
+    options = SimulatorOptions(keys=keys, plain=plain, downloads_per_app=1)
     async with open_simulator(options) as simulator:
-        client = socket.create_connection((options.host, URL(simulator.url).port or 0))
+        client = await asyncio.to_thread(connect, simulator)
 
         def leave(request: ReceivedRequest) -> Fault | None:
             if request.bill_file_name == NAME:
                 reset_on_close(client)
                 client.close()
-                return faults.Chunked()
+                return fault
             return None
 
         simulator.plan = leave
         body = body_of(NAME)
         headers = [f"{name}: {value}" for name, value in signed(simulator, body).items()]
-        client.sendall("\r\n".join([f"POST {PATH} HTTP/1.1", *headers, "", ""]).encode() + body)
+        request = "\r\n".join([f"POST {PATH} HTTP/1.1", *headers, "", ""]).encode() + body
+        await asyncio.to_thread(client.sendall, request)
 
         while not (await ask(http, simulator, OTHER)).body.startswith(b"PK"):
             pass

@@ -94,8 +94,9 @@ class Wire:
     def reset(self) -> None:
         """Reset the connection: TCP RST, without TLS's or HTTP's farewell."""
         transport = self.request.transport
-        if transport is not None:
-            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+        # A client that is leaving takes the socket along before the transport.
+        if transport is not None and (peer := transport.get_extra_info("socket")) is not None:
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
             transport.abort()
 
     def write(self, raw: bytes) -> None:
