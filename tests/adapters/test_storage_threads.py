@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 from worker.storage import Threads
-from worker.storage.threads import run
+from worker.storage.threads import run, run_stoppable
 
 
 @pytest.fixture
@@ -42,13 +42,47 @@ async def test_as_many_calls_run_at_once_as_there_are_threads(threads: Threads) 
     assert sorted(numbers) == [0, 1, 2]
 
 
-async def test_a_call_that_nobody_waits_for_any_more_harms_nobody(threads: Threads) -> None:
-    release = threading.Event()
-    forgotten = threads.start(release.wait)
-    forgotten.cancel()
+@pytest.mark.parametrize("error", [None, OSError("in vain")])
+async def test_whoever_is_cancelled_hears_of_it_when_the_call_is_over(
+    threads: Threads, error: Exception | None
+) -> None:
+    """However often, and whatever comes of the call."""
+    begun, release, over = threading.Event(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        release.wait(60)
+        over.set()
+        if error is not None:
+            raise error
+
+    waiting = asyncio.create_task(run(threads, work))
+    await run(threads, begun.wait)
+    for _ in range(3):
+        waiting.cancel()
+        await asyncio.sleep(0)
+    assert not waiting.done()
     release.set()
 
-    assert await run(threads, lambda: 1) == 1
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert over.is_set()
+
+
+async def test_a_long_call_is_asked_to_stop_when_its_caller_is_cancelled(threads: Threads) -> None:
+    begun = threading.Event()
+
+    def work(stop: threading.Event) -> bool:
+        begun.set()
+        return stop.wait(60)
+
+    waiting = asyncio.create_task(run_stoppable(threads, work))
+    await run(threads, begun.wait)
+    waiting.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        async with asyncio.timeout(30):
+            await waiting
 
 
 async def test_libraries_use_them_as_an_executor(threads: Threads) -> None:

@@ -17,6 +17,25 @@ _T = TypeVar("_T")
 _P = ParamSpec("_P")
 
 
+class Call(asyncio.Future[_T]):
+    """The end of a call on a thread, which whoever awaits it outlasts.
+
+    It refuses to be cancelled: a task that is cancelled while it waits goes on to the end, and only then
+    hears of it (`Task.cancel`). `asyncio.shield` does the same with two futures more and a round of the loop.
+
+    Attributes:
+        stop: Set when it should have been cancelled, for the call to end early.
+    """
+
+    stop: threading.Event | None = None
+
+    def cancel(self, msg: object | None = None) -> bool:  # noqa: ARG002 - the interface of Future
+        """Ask the call to end early."""
+        if self.stop is not None:
+            self.stop.set()
+        return False
+
+
 class Threads(Executor):
     """Threads that give their results back to the event loop in batches.
 
@@ -38,9 +57,9 @@ class Threads(Executor):
         for thread in self._threads:
             thread.start()
 
-    def start(self, call: Callable[[], _T]) -> asyncio.Future[_T]:
+    def start(self, call: Callable[[], _T]) -> Call[_T]:
         """Have a call run by a thread; all that is started must be of one event loop."""
-        future = asyncio.get_running_loop().create_future()
+        future: Call[_T] = Call(loop=asyncio.get_running_loop())
         self._calls.put(partial(self._run, future, call))
         return future
 
@@ -81,9 +100,7 @@ class Threads(Executor):
     def _deliver(self) -> None:
         self._is_loop_told = False
         while self._results:
-            future, result, error = self._results.popleft()
-            if not future.cancelled():
-                _settle(future, result, error)
+            _settle(*self._results.popleft())
 
 
 def _outcome(call: Callable[[], _T]) -> tuple[_T | None, BaseException | None]:
@@ -107,19 +124,15 @@ def _settle(future: asyncio.Future[Any] | Future[Any], result: object, error: Ba
 
 async def run(threads: Threads, call: Callable[[], _T]) -> _T:
     """Run a call on a thread; a cancellation comes after its end."""
-    return await to_the_end(threads.start(call))
+    return await threads.start(call)
 
 
 async def run_stoppable(threads: Threads, call: Callable[[threading.Event], _T]) -> _T:
     """Run a long call on a thread; the event that it is given is set when we are cancelled."""
     stop = threading.Event()
     future = threads.start(partial(call, stop))
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        stop.set()
-        await outlast(future)
-        raise
+    future.stop = stop
+    return await future
 
 
 async def to_the_end(awaitable: Awaitable[_T]) -> _T:
