@@ -66,6 +66,29 @@ async def test_a_kept_connection_that_died_costs_no_attempt(client_for: OpenClie
     assert len(server.requests) == 7
 
 
+async def test_a_kept_connection_that_dies_unused_is_no_news(
+    client_for: OpenClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Asyncio tells of every error that nobody has looked at."""
+    is_read = asyncio.Event()
+
+    async def reset_later(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(response(FILE)[:-1])
+        await peer.send(response(FILE)[-1:])
+        await is_read.wait()
+        peer.reset()
+
+    async with serving(reset_later) as server, client_for(server.base_url) as client:
+        assert await read_all(client) == FILE
+        is_read.set()
+        while server.connections < 2:
+            assert await read_all(client) == FILE
+
+    gc.collect()
+    assert not caplog.records
+
+
 async def test_all_kept_connections_may_have_died(client_for: OpenClient) -> None:
     """As after a restart of CC-FS: each is used up before a fresh one decides."""
     together = asyncio.Barrier(3)

@@ -42,7 +42,9 @@ class Response:
         self.headers: CIMultiDictProxy[str] = message.headers
         self.content = content
         self.connection = connection
-        self._closed = None if connection.protocol is None else connection.protocol.closed
+        self._closed = None
+        if connection.protocol is not None and not content.is_eof():
+            self._closed = connection.protocol.closed
         if self._closed is not None:
             self._closed.add_done_callback(self._end)
         content.on_eof(self._release)
@@ -67,9 +69,8 @@ class Response:
         if self._closed is not None:
             self._closed.remove_done_callback(self._end)
 
-    def _end(self, closed: asyncio.Future[None]) -> None:
+    def _end(self, _: asyncio.Future[None]) -> None:
         """End a malformed body in an error: aiohttp only closes its connection and lets its reader wait."""
-        closed.exception()
         if not self.content.is_eof() and self.content.exception() is None:
             self.content.set_exception(JobError(ErrorCode.UPSTREAM_ERROR, _MALFORMED))
 

@@ -64,6 +64,9 @@ class Pool:
             connection.close()
         if protocol is not None:
             self._known.add(protocol)
+            if protocol.closed is not None:
+                # Asyncio tells of errors that nobody looked at, and of this one nobody may have to know.
+                protocol.closed.add_done_callback(asyncio.Future.exception)
         return Kept(connection, is_reused=False)
 
 
