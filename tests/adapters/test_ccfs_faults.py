@@ -28,11 +28,13 @@ async def failure(client_for: OpenClient, base_url: str, **options: float) -> Jo
     return caught.value
 
 
-async def read_on(client: CcfsClient, begun: asyncio.Event) -> None:
-    """Read a file and say when it has begun to come."""
+async def read_on(client: CcfsClient, begun: asyncio.Event, rounds: int = 0) -> None:
+    """Read a file and say when it has begun to come; the loop goes round that often before the next read."""
     async with client.open(JOB, KEY) as file:
         async for _ in file.chunks:
             begun.set()
+            for _ in range(rounds):
+                await asyncio.sleep(0)
 
 
 def too_long(missing: int) -> bytes:
@@ -191,6 +193,14 @@ async def test_cut_after_the_headers_is_truncated(client_for: OpenClient, sent: 
     assert (error.code, error.http_status) == (ErrorCode.TRUNCATED, 200)
 
 
+async def test_an_error_shows_nothing_of_what_the_server_sent(client_for: OpenClient) -> None:
+    """It goes into events and logs."""
+    async with serving(answering(b"HTTP/1.1 200 OK\r\nSet-Cookie: sid=secret\r\nContent")) as server:
+        error = await failure(client_for, server.base_url)
+
+    assert "secret" not in error.message
+
+
 @pytest.mark.parametrize("announced", [True, False])
 async def test_reset_in_mid_body_is_truncated(client_for: OpenClient, announced: bool) -> None:
     arrived = asyncio.Event()
@@ -255,6 +265,25 @@ async def test_a_body_whose_framing_breaks_is_an_upstream_error(client_for: Open
     async with serving(break_it) as server, client_for(server.base_url) as client:
         with pytest.raises(JobError) as caught:
             await read_on(client, begun)
+
+    assert (caught.value.code, caught.value.http_status) == (ErrorCode.UPSTREAM_ERROR, 200)
+
+
+@pytest.mark.parametrize("rounds", range(4))
+async def test_a_framing_breaks_whenever_the_reader_looks(client_for: OpenClient, rounds: int) -> None:
+    """Between aiohttp's closing of the connection and its saying so lies a round of the loop."""
+    begun = asyncio.Event()
+
+    async def break_it(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(CHUNKED + b"4\r\nPK\x03\x04\r\n")
+        await begun.wait()
+        await peer.send(b"3\r\nabc\r\nnonsense\r\n")
+        await peer.until_hung_up()
+
+    async with serving(break_it) as server, client_for(server.base_url) as client:
+        with pytest.raises(JobError) as caught:
+            await read_on(client, begun, rounds)
 
     assert (caught.value.code, caught.value.http_status) == (ErrorCode.UPSTREAM_ERROR, 200)
 

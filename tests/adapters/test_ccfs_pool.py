@@ -167,6 +167,23 @@ async def test_what_came_unasked_is_not_taken_for_an_answer(
             assert await read_all(client) == FILE
 
 
+async def test_a_length_that_counts_as_none_ends_its_connection(client_for: OpenClient) -> None:
+    """What it announced would otherwise be the answer to the next request."""
+
+    async def announce_all(peer: Peer) -> None:
+        await peer.request()
+        if server.connections == 1:
+            await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551615\r\n\r\n")
+            await peer.request()
+            await peer.send(response(OTHER))
+        await peer.send(response(FILE))
+
+    async with serving(announce_all) as server, client_for(server.base_url) as client:
+        with pytest.raises(JobError):
+            await read_all(client)
+        assert await read_all(client) == FILE
+
+
 async def test_an_answer_that_was_not_read_takes_its_connection_along(client_for: OpenClient) -> None:
     """It is not read to its end: that may be gigabytes away."""
     large = FILE + b"\0" * 8 * 1024**2

@@ -4,8 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
 
-import aiohttp
-
+from worker.ccfs.exchange import Response
 from worker.ccfs.faults import after_headers
 
 
@@ -13,12 +12,13 @@ class Body:
     """Reads a body; each read gives what there is as soon as there is anything, b"" at the end.
 
     Args:
-        content: The body, of which nothing was read yet.
+        response: The answer, of whose body nothing was read yet.
         idle_timeout: Seconds that a read waits for a byte.
     """
 
-    def __init__(self, content: aiohttp.StreamReader, idle_timeout: float) -> None:
-        self._content = content
+    def __init__(self, response: Response, idle_timeout: float) -> None:
+        self._response = response
+        self._content = response.content
         self._idle_timeout = idle_timeout
 
     async def read(self, most: int) -> bytes:
@@ -46,5 +46,6 @@ class Body:
             if self._content.is_eof():
                 # All has come, as most small files have: a timer would cost more than the read.
                 return await read()
+            self._response.look_for_end()
             async with asyncio.timeout(self._idle_timeout):
                 return await read()

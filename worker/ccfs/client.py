@@ -127,7 +127,7 @@ class CcfsClient:
         with before_headers():
             response = await self._ask(job, secret_key)
         try:
-            body = Body(response.content, self._idle_timeout)
+            body = Body(response, self._idle_timeout)
             head = await body.head(HEAD_BYTES) if response.status == HTTP_OK else b""
             if not is_file(response.status, head):
                 raise await self._refusal(response, head, body)
@@ -175,10 +175,11 @@ class CcfsClient:
         while True:
             if limiter is not None:
                 await limiter.acquire()
+            sent = request()
             connection, is_reused = await self._pool.take()
             try:
                 return await exchange(
-                    connection, request(), idle_timeout=self._idle_timeout, read_buffer=self._read_buffer
+                    connection, sent, idle_timeout=self._idle_timeout, read_buffer=self._read_buffer
                 )
             except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
                 if not is_reused:

@@ -47,6 +47,9 @@ class Response:
             self._closed = connection.protocol.closed
         if self._closed is not None:
             self._closed.add_done_callback(self._end)
+        if content is aiohttp.EMPTY_PAYLOAD and connection.protocol is not None:
+            # An absurd Content-Length, too, counts as none at all, and what it announced may yet come.
+            connection.protocol.force_close()
         content.on_eof(self._release)
 
     @property
@@ -54,6 +57,12 @@ class Response:
         """The size of the body by Content-Length, None without that."""
         length = self.headers.get(hdrs.CONTENT_LENGTH)
         return None if length is None else int(length)
+
+    def look_for_end(self) -> None:
+        """Make a malformed body end in an error: aiohttp closes its connection, and lets its reader wait."""
+        is_open = self.connection.transport is not None
+        if not (is_open or self.content.is_eof() or self.content.exception()):
+            self.content.set_exception(JobError(ErrorCode.UPSTREAM_ERROR, _MALFORMED))
 
     def close(self) -> None:
         """Hang up, unless the connection was given back."""
@@ -70,9 +79,7 @@ class Response:
             self._closed.remove_done_callback(self._end)
 
     def _end(self, _: asyncio.Future[None]) -> None:
-        """End a malformed body in an error: aiohttp only closes its connection and lets its reader wait."""
-        if not self.content.is_eof() and self.content.exception() is None:
-            self.content.set_exception(JobError(ErrorCode.UPSTREAM_ERROR, _MALFORMED))
+        self.look_for_end()
 
 
 async def exchange(

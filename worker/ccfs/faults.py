@@ -52,6 +52,9 @@ def _words(exc: Exception) -> str:
             certificate_error=ssl.SSLCertVerificationError() as error
         ):
             return _distrust(error)
+        case aiohttp.ServerDisconnectedError():
+            # aiohttp's words may be all the headers that came.
+            return "the server hung up before the headers of its answer were complete"
         case aiohttp.ConnectionTimeoutError():
             return "no connection within WORKER_CCFS__CONNECT_TIMEOUT"
         case aiohttp.SocketTimeoutError():

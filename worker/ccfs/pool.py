@@ -65,9 +65,14 @@ class Pool:
         if protocol is not None:
             self._known.add(protocol)
             if protocol.closed is not None:
-                # Asyncio tells of errors that nobody looked at, and of this one nobody may have to know.
-                protocol.closed.add_done_callback(asyncio.Future.exception)
+                protocol.closed.add_done_callback(_look_at)
         return Kept(connection, is_reused=False)
+
+
+def _look_at(closed: asyncio.Future[None]) -> None:
+    """Keep asyncio from logging the end of a connection as an error that nobody looked at."""
+    if not closed.cancelled():
+        closed.exception()
 
 
 @asynccontextmanager

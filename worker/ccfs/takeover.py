@@ -207,7 +207,11 @@ def take_over(response: Response, head: bytes, *, idle_timeout: float, block_byt
     tls = transport.get_extra_info("ssl_object")
     if content.is_eof() or content.exception() or not (tls is None or isinstance(tls, OpenTls)):
         return None
-    connection = socket.socket(fileno=socket.dup(transport.get_extra_info("socket").fileno()))
+    plain = transport.get_extra_info("socket")
+    if plain is None:
+        # Under a TLS that is about to be closed.
+        return None
+    connection = socket.socket(fileno=socket.dup(plain.fileno()))
     first = head
     with after_headers():
         while piece := content.read_nowait():
