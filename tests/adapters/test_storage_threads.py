@@ -34,6 +34,12 @@ async def test_an_error_goes_to_its_caller_and_the_thread_goes_on() -> None:
         assert await run(thread, lambda: 1) == 1
 
 
+async def test_an_error_that_no_future_takes_comes_in_another(threads: Threads) -> None:
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        async with asyncio.timeout(30):
+            await run(threads, partial(next, iter(())))
+
+
 async def test_as_many_calls_run_at_once_as_there_are_threads(threads: Threads) -> None:
     barrier = threading.Barrier(3)
 

@@ -106,6 +106,11 @@ class Threads(Executor):
 def _outcome(call: Callable[[], _T]) -> tuple[_T | None, BaseException | None]:
     try:
         return call(), None
+    except StopIteration as exc:
+        # No future takes it (PEP 479 has the same for generators).
+        error = RuntimeError("a call on a thread raised StopIteration")
+        error.__cause__ = exc
+        return None, error
     except BaseException as exc:  # noqa: BLE001 - whoever waits gets to see it
         return None, exc
 
