@@ -3,11 +3,13 @@
 import asyncio
 
 from worker import app, logs, settings
+from worker.cli.allocator import bound_arenas
 from worker.cli.loop import loop_factory
 
 
 def run() -> None:
     """Run the worker until SIGTERM or SIGINT; settings come from WORKER_… variables."""
+    bound_arenas()
     loaded = settings.load()
     logs.configure(level=loaded.log.level, json=loaded.log.format == "json")
     with asyncio.Runner(loop_factory=loop_factory()) as runner:

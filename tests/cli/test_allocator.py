@@ -1,0 +1,47 @@
+"""The worker's threads share the heaps of the C library."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+_PROGRAM = """
+import ctypes, threading
+from worker.cli.allocator import bound_arenas
+
+bound_arenas()
+together = threading.Barrier(16)
+
+def allocate():
+    together.wait()
+    kept = bytearray(4096)
+    together.wait()
+
+threads = [threading.Thread(target=allocate) for _ in range(16)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+libc = ctypes.CDLL(None)
+libc.fopen.restype = ctypes.c_void_p
+out = ctypes.c_void_p(libc.fopen(b"/dev/stdout", b"w"))
+libc.malloc_info(0, out)
+libc.fclose(out)
+"""
+
+
+@pytest.mark.parametrize(("wish", "most"), [(None, 2), ("5", 5)], ids=["by itself", "as the operator wishes"])
+def test_threads_share_heaps(wish: str | None, most: int) -> None:
+    """Each heap of its own would keep what was freed in it."""
+    inherited = {name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"}
+    wished = {} if wish is None else {"MALLOC_ARENA_MAX": wish}
+    run = subprocess.run(
+        [sys.executable, "-c", _PROGRAM],
+        env=inherited | wished,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+
+    assert len(re.findall("<heap nr=", run.stdout)) == most
