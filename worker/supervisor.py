@@ -53,7 +53,8 @@ class Supervisor:
 
     def problem(self) -> str:
         """Why there is no session, as one line; empty when there is one."""
-        return "" if self._session is not None else self._problem
+        # A lost one is told at once, and left a moment later.
+        return self._problem if self._session is None else self._session.loss
 
     def pause(self) -> str:
         """Why the session takes no jobs, as one line; empty when it does."""

@@ -127,6 +127,11 @@ class Session:
         """Whether the session is over."""
         return self._lost.done()
 
+    @property
+    def loss(self) -> str:
+        """Why the session is over; empty while it is not."""
+        return self._lost.result() if self._lost.done() else ""
+
     def lose(self, reason: str) -> None:
         """End the session; the first reason counts."""
         if not self._lost.done():
