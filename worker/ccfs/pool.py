@@ -1,4 +1,4 @@
-"""Connections kept between requests, and the two hazards of that."""
+"""Connections kept between requests, and the hazards of that."""
 
 import asyncio
 import ssl
