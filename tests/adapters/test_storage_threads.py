@@ -75,6 +75,15 @@ async def test_whoever_is_cancelled_hears_of_it_when_the_call_is_over(
     assert over.is_set()
 
 
+async def test_a_call_that_nobody_waits_for_any_more_harms_nobody(threads: Threads) -> None:
+    release = threading.Event()
+    forgotten = threads.start(release.wait)
+    forgotten.cancel()
+    release.set()
+
+    assert await run(threads, lambda: 1) == 1
+
+
 async def test_a_long_call_is_asked_to_stop_when_its_caller_is_cancelled(threads: Threads) -> None:
     begun = threading.Event()
 

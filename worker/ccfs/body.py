@@ -25,7 +25,7 @@ class Body:
         """Read up to so many bytes.
 
         Raises:
-            JobError: TIMEOUT, TRUNCATED.
+            JobError: TIMEOUT, TRUNCATED, or UPSTREAM_ERROR when its framing is broken.
         """
         return await self._awaited(partial(self._content.read, most))
 

@@ -1,8 +1,7 @@
 """A request and the headers of its answer, one layer below aiohttp's session.
 
-A session makes a request, a response and three timers of each exchange, which take longer than the exchange
-itself. Here the bytes of a request go to a connection of aiohttp's pool as they are, and aiohttp's parser
-reads the answer.
+A session makes a request, a response and three timers for each exchange. Here the bytes of a request go to a
+connection of aiohttp's pool as they are, and aiohttp's parser reads the answer.
 
 What this relies on, of aiohttp: `ResponseHandler`, the protocol of its connections, parses one answer
 after each `set_response_params` and gives its headers and its body by `read`.
