@@ -83,6 +83,8 @@ lock: $(STAMP) ## write the requirements locks anew (UPGRADE=1 takes newer versi
 	$(subst compile pyproject.toml,compile --group fuzz,$(COMPILE)) --output-file requirements-fuzz.lock
 	$(subst pyproject.toml,bench/peers/requirements.in,$(COMPILE)) --output-file bench/peers/requirements.lock
 	$(subst pyproject.toml,tests/security/requirements.in,$(COMPILE)) --output-file tests/security/requirements.lock
+	$(subst pyproject.toml,tests/security/requirements-audit.in,$(COMPILE)) \
+		--output-file tests/security/requirements-audit.lock
 
 BENCH_STAMP := .run/bench-venv/.setup-done
 
@@ -138,6 +140,18 @@ $(SECURITY_STAMP): tests/security/requirements.lock
 .PHONY: chart-security
 chart-security: $(STAMP) $(SECURITY_STAMP) ## scan the Dockerfile and the chart with hadolint, trivy and checkov
 	$(BIN)/python -m pytest -m security tests/security $(ARGS)
+
+AUDIT_STAMP := .run/audit-venv/.setup-done
+
+$(AUDIT_STAMP): tests/security/requirements-audit.lock
+	$(BIN)/python -m venv --clear .run/audit-venv
+	.run/audit-venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+.PHONY: audit
+audit: $(STAMP) $(AUDIT_STAMP) ## look the worker's locked dependencies up among known vulnerabilities (needs osv.dev)
+	.run/audit-venv/bin/pip-audit --strict --vulnerability-service osv --disable-pip --require-hashes \
+		-r requirements.lock $(ARGS)
 
 .PHONY: image
 image: ## build the container image (ENGINE=podman if not docker, TAG=...)
