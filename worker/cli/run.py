@@ -3,8 +3,8 @@
 import asyncio
 
 from worker import app, logs, settings
-from worker.cli.allocator import bound_arenas
 from worker.cli.loop import loop_factory
+from worker.cli.memory import bound_arenas, spare_startup
 
 
 def run() -> None:
@@ -13,4 +13,5 @@ def run() -> None:
     loaded = settings.load()
     logs.configure(level=loaded.log.level, json=loaded.log.format == "json")
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        spare_startup()
         runner.run(app.run(loaded))

@@ -1,4 +1,4 @@
-"""The worker's threads share the heaps of the C library."""
+"""The worker's threads share the heaps of the C library, and its collector has little to go through."""
 
 import os
 import re
@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-_PROGRAM = """
+_ALLOCATE = """
 import ctypes, threading
-from worker.cli.allocator import bound_arenas
+from worker.cli.memory import bound_arenas
 
 bound_arenas()
 together = threading.Barrier(16)
@@ -29,6 +29,16 @@ libc.malloc_info(0, out)
 libc.fclose(out)
 """
 
+_COUNT_TRACKED = """
+import gc
+from worker import app
+from worker.cli.memory import spare_startup
+
+print(len(gc.get_objects()))
+spare_startup()
+print(len(gc.get_objects()))
+"""
+
 
 @pytest.mark.parametrize(("wish", "most"), [(None, 2), ("5", 5)], ids=["by itself", "as the operator wishes"])
 def test_threads_share_heaps(wish: str | None, most: int) -> None:
@@ -36,7 +46,7 @@ def test_threads_share_heaps(wish: str | None, most: int) -> None:
     inherited = {name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"}
     wished = {} if wish is None else {"MALLOC_ARENA_MAX": wish}
     run = subprocess.run(
-        [sys.executable, "-c", _PROGRAM],
+        [sys.executable, "-c", _ALLOCATE],
         env=inherited | wished,
         capture_output=True,
         text=True,
@@ -45,3 +55,13 @@ def test_threads_share_heaps(wish: str | None, most: int) -> None:
     )
 
     assert len(re.findall("<heap nr=", run.stdout)) == most
+
+
+def test_a_collection_passes_over_what_is_there_for_good() -> None:
+    """It would keep all jobs in hand waiting."""
+    run = subprocess.run(
+        [sys.executable, "-c", _COUNT_TRACKED], capture_output=True, text=True, check=True, timeout=60
+    )
+    before, after = map(int, run.stdout.split())
+
+    assert after < before / 100
