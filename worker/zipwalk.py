@@ -12,6 +12,8 @@ import zlib
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
+from isal import isal_zlib
+
 _LOCAL, _CENTRAL, _END = b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06"
 _ZIP64_LOCATOR = b"PK\x06\x07"
 _LOCAL_HEADER = struct.Struct("<HHHLLLLHH")  # 4.3.7, after its signature
@@ -30,6 +32,9 @@ _NEWEST_VERSION = 63
 _MAX_ENTRIES = 10_000
 _MAX_NAME = 255
 _UNPACKED_AT_ONCE = 1024 * 1024
+
+_crc32 = isal_zlib.crc32
+"""That of zlib, at about a tenth of the time."""
 
 _Steps = Generator[None, None, None]
 
@@ -112,7 +117,7 @@ class ZipWalk:
         crc, left = 0, size
         while left:
             part = yield from self._some(left)
-            crc = zlib.crc32(part, crc)
+            crc = _crc32(part, crc)
             left -= len(part)
         return crc, size, size
 
@@ -125,7 +130,7 @@ class ZipWalk:
             _insist(left > 0)
             part = yield from self._some(left)
             for block in _unpacked(inflater, part):
-                crc, unpacked = zlib.crc32(block, crc), unpacked + len(block)
+                crc, unpacked = _crc32(block, crc), unpacked + len(block)
             self._give_back(inflater.unused_data)
         packed = self._position - start
         _insist(size is None or packed == size)
