@@ -1,7 +1,7 @@
 """One attempt at one file: from the request to a verified file on storage, within one deadline."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import PurePosixPath
 from typing import Protocol
@@ -43,7 +43,7 @@ class Stream(Protocol):
         """The bytes as they come."""
         ...
 
-    def take_over(self) -> Incoming | None:
+    def take_over(self) -> Awaitable[Incoming | None]:
         """Give the bytes by the faster way, instead of `chunks`, if there is one."""
         ...
 
@@ -69,7 +69,7 @@ class Store(Protocol):
         chunks: AsyncIterator[bytes],
         *,
         announced_bytes: int | None,
-        take_over: Callable[[], Incoming | None],
+        take_over: Callable[[], Awaitable[Incoming | None]],
     ) -> StoredFile:
         """Write a stream, whole and verified or not at all."""
         ...

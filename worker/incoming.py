@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 
@@ -13,10 +14,14 @@ class Incoming(Protocol):
         """Whether nothing is left to receive."""
         ...
 
-    async def wait(self) -> None:
-        """Wait, on the event loop, until there is something to receive."""
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        """Wait, on the event loop, until there is something to receive, and hold the right to."""
         ...
 
     def receive(self, use: Callable[[memoryview], object], stop: threading.Event) -> None:
         """Receive some on a thread and hand them on; a block is valid until `use` returns."""
         ...
+
+
+async def no_takeover() -> None:
+    """The takeover of a stream that cannot be received by threads."""

@@ -18,6 +18,8 @@ from worker.storage import Threads
 from worker.tls import client_context
 
 _LEAST_BLOCK, _MOST_BLOCK, _ALL_BLOCKS = 64 * 1024, 1024 * 1024, 8 * 1024 * 1024
+_MOST_REUSING = 32
+"""Downloads at once up to which there is memory for connections that outlive a large file."""
 
 STORAGE_ROOT = "WORKER_STORAGE__ROOT"
 
@@ -99,7 +101,8 @@ def ccfs_client(
         tls=tls,
         host_header=ccfs.host_header,
         max_requests_per_second=ccfs.max_requests_per_second,
-        read_buffer=block_bytes(concurrency),
+        block_bytes=block_bytes(concurrency),
+        reuse_after_large=concurrency <= _MOST_REUSING,
     )
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, aclosing, asynccontextmanager, closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,14 +19,14 @@ from worker.ccfs.exchange import Response, exchange
 from worker.ccfs.faults import after_headers, before_headers
 from worker.ccfs.pool import Pool, open_pool
 from worker.ccfs.request import download_bytes, host_and_port, probe_bytes
-from worker.ccfs.takeover import take_over
+from worker.ccfs.takeover import Takeovers
 from worker.errors import JobError
-from worker.incoming import Incoming
+from worker.incoming import Incoming, no_takeover
 
 MAX_ERROR_BODY = 64 * 1024
 """Bytes that are read of a body that is no file; CC-FS's own errors have a few hundred."""
 
-_READ_BUFFER = 256 * 1024
+_BLOCK_BYTES = 256 * 1024
 _BURST_SECONDS = 0.1
 """How much of its allowance of requests a client may use at once."""
 
@@ -44,7 +44,7 @@ class FileStream:
 
     announced_bytes: int | None
     chunks: AsyncIterator[bytes]
-    take_over: Callable[[], Incoming | None] = lambda: None
+    take_over: Callable[[], Awaitable[Incoming | None]] = no_takeover
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,8 @@ async def open_client(  # noqa: PLR0913 - most of them are settings, each with a
     tls: ssl.SSLContext | None = None,
     host_header: str | None = None,
     max_requests_per_second: float | None = None,
-    read_buffer: int = _READ_BUFFER,
+    block_bytes: int = _BLOCK_BYTES,
+    reuse_after_large: bool = True,
 ) -> AsyncIterator["CcfsClient"]:
     """Open a client with its pool of connections.
 
@@ -83,8 +84,9 @@ async def open_client(  # noqa: PLR0913 - most of them are settings, each with a
         tls: How to verify the server; None takes the system's authorities.
         host_header: The Host that CC-FS shall see, where a proxy makes it differ from `base_url`.
         max_requests_per_second: Bound on the requests of this client over time; None for none.
-        read_buffer: Bytes that each download may have read ahead of whoever takes them, or,
-            of a large one, that a thread receives before it uses them.
+        block_bytes: What a thread receives of a large file before it uses it.
+        reuse_after_large: Whether a connection serves other requests after a large file, too. Over TLS it
+            takes half a mebibyte more while the file comes.
     """
     async with open_pool(URL(base_url), tls, connect_timeout) as pool:
         yield CcfsClient(
@@ -93,7 +95,7 @@ async def open_client(  # noqa: PLR0913 - most of them are settings, each with a
             clock=clock,
             limiter=_limiter(max_requests_per_second) if max_requests_per_second else None,
             idle_timeout=idle_timeout,
-            read_buffer=read_buffer,
+            takeovers=Takeovers(idle_timeout=idle_timeout, block_bytes=block_bytes, reuse=reuse_after_large),
         )
 
 
@@ -108,14 +110,14 @@ class CcfsClient:
         clock: Callable[[], datetime],
         limiter: AsyncLimiter | None,
         idle_timeout: float,
-        read_buffer: int,
+        takeovers: Takeovers,
     ) -> None:
         self._pool = pool
         self._host = host
         self._clock = clock
         self._limiter = limiter
         self._idle_timeout = idle_timeout
-        self._read_buffer = read_buffer
+        self._takeovers = takeovers
 
     @asynccontextmanager
     async def open(self, job: DownloadJob, secret_key: str) -> AsyncIterator[FileStream]:
@@ -154,10 +156,9 @@ class CcfsClient:
         response.close()
         return Answer(response.status, read_date(response.headers.get("Date", "")))
 
-    def _take_over(self, taken_over: ExitStack, response: Response, head: bytes) -> Incoming | None:
-        if takeover := take_over(
-            response, head, idle_timeout=self._idle_timeout, block_bytes=self._read_buffer
-        ):
+    async def _take_over(self, taken_over: ExitStack, response: Response, head: bytes) -> Incoming | None:
+        takeover = await self._takeovers.take(response, head)
+        if takeover is not None:
             taken_over.enter_context(closing(takeover))
         return takeover
 
@@ -178,9 +179,7 @@ class CcfsClient:
             sent = request()
             connection, is_reused = await self._pool.take()
             try:
-                return await exchange(
-                    connection, sent, idle_timeout=self._idle_timeout, read_buffer=self._read_buffer
-                )
+                return await exchange(connection, sent, idle_timeout=self._idle_timeout)
             except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
                 if not is_reused:
                     raise

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from aiohttp.http import RawResponseMessage
     from multidict import CIMultiDictProxy
 
+_READ_AHEAD = 64 * 1024
+"""Bytes of a body around which aiohttp stops reading ahead of whoever takes them: all of most small files,
+and little of what is about to go past it."""
 _MALFORMED = "CC-FS did not answer valid HTTP: the framing of its body is broken"
 
 
@@ -81,16 +84,13 @@ class Response:
         self.look_for_end()
 
 
-async def exchange(
-    connection: "Connection", request: bytes, *, idle_timeout: float, read_buffer: int
-) -> Response:
+async def exchange(connection: "Connection", request: bytes, *, idle_timeout: float) -> Response:
     """Send a request and read the headers of its answer.
 
     Args:
         connection: Serves nothing else meanwhile; closed when this fails.
         request: The bytes of the request.
         idle_timeout: Seconds until the headers are there.
-        read_buffer: Bytes of the body that may be read ahead of whoever takes them.
 
     Raises:
         aiohttp.ClientError: The connection broke.
@@ -99,7 +99,7 @@ async def exchange(
     """
     try:
         async with asyncio.timeout(idle_timeout):
-            return await _answer(connection, request, read_buffer)
+            return await _answer(connection, request)
     except TimeoutError as exc:
         connection.close()
         raise aiohttp.SocketTimeoutError from exc
@@ -108,11 +108,11 @@ async def exchange(
         raise
 
 
-async def _answer(connection: "Connection", request: bytes, read_buffer: int) -> Response:
+async def _answer(connection: "Connection", request: bytes) -> Response:
     protocol, transport = connection.protocol, connection.transport
     if protocol is None or transport is None:
         raise aiohttp.ServerDisconnectedError
-    protocol.set_response_params(read_until_eof=True, auto_decompress=False, read_bufsize=read_buffer)
+    protocol.set_response_params(read_until_eof=True, auto_decompress=False, read_bufsize=_READ_AHEAD)
     transport.write(request)
     while True:
         message, content = await protocol.read()

@@ -10,7 +10,7 @@ from weakref import WeakSet
 import aiohttp
 from yarl import URL
 
-from worker.ccfs.takeover import OpenTls
+from worker.ccfs.hold import OpenTls
 
 if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler

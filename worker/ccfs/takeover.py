@@ -2,28 +2,28 @@
 
 On aiohttp's way each byte is copied two or three times on the event loop's thread and then crosses to the
 core of the thread that writes it. Here the socket is taken over once the headers are read, so that the bytes
-of a block stay in the cache of one core, and the event loop is left to the other jobs.
-
-What this relies on, of asyncio and uvloop alike, and of aiohttp:
-- An aborted transport (`WriteTransport.abort`) stops reading at once and closes its descriptor, and sends
-  nothing, no TLS alert either: the connection lives on through a duplicate of the descriptor.
-- TLS goes through the `MemoryBIO`s given to `SSLContext.wrap_bio`; what was received and not yet decrypted
-  lies in the incoming one and nowhere else.
-- `StreamReader.read_nowait` gives all that was received of a body of known length.
+of a block stay in the cache of one core, and the event loop is left to the other jobs. A connection on which
+nothing follows the body goes back to aiohttp's pool: it has its handshake and slow start behind it.
 """
 
 import asyncio
+import os
 import select
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
-from typing import Any, Self, cast
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
+from typing import cast
+
+import aiohttp
 
 from schemas import ErrorCode
 from worker.ccfs.exchange import Response
 from worker.ccfs.faults import after_headers
+from worker.ccfs.hold import Hold, OpenTls
 from worker.errors import JobError
 
 _LEAST_BLOCK = 256 * 1024
@@ -34,53 +34,105 @@ _TURN_SECONDS = 0.02
 _PATIENCE_MS = 5
 """How long a thread waits for bytes itself: a hop by the event loop takes a tenth of it."""
 
-_local = threading.local()
+_spare: defaultdict[int, deque[memoryview]] = defaultdict(deque)
+"""Memory that nobody uses, by its size."""
 
 
-class OpenTls(ssl.SSLObject):
-    """A TLS connection that shows the buffers between it and its socket.
+class Takeovers:
+    """Takes answers over, of one client.
 
-    Set as `sslobject_class` of the context that connections are made with.
+    Args:
+        idle_timeout: Seconds that may pass without a byte.
+        block_bytes: What is received before it is used; so much memory each takes that receives just now.
+        reuse: Whether their connections go back to aiohttp's pool. Over TLS, each then takes half a mebibyte
+            more meanwhile.
     """
 
-    incoming: ssl.MemoryBIO
-    outgoing: ssl.MemoryBIO
+    def __init__(self, *, idle_timeout: float, block_bytes: int, reuse: bool) -> None:
+        self.idle_timeout = idle_timeout
+        self.block_bytes = max(_LEAST_BLOCK, block_bytes)
+        self._reuse = reuse
+        # Each record of 16 KiB gives Python's lock up and wins it back: more threads than cores fight for it,
+        # at a fifth more CPU. Without TLS a block is received in one call, and more threads do gain.
+        self.decrypting = asyncio.Semaphore(max(2, len(os.sched_getaffinity(0))))
 
-    @classmethod
-    def _create(cls, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, **options: Any) -> Self:  # noqa: ANN401 - passed on
-        made: Self = super()._create(incoming, outgoing, **options)  # type: ignore[misc]
-        made.incoming, made.outgoing = incoming, outgoing
-        return made
+    async def take(self, response: Response, head: bytes) -> "Takeover | None":
+        """Take an answer over from aiohttp.
+
+        Args:
+            response: An answer whose headers were read.
+            head: What was read of its body.
+
+        Returns:
+            None when its body has to be read on aiohttp's way: its length is not known, it is in chunks, it
+            is here already or broken, or its TLS hides its buffers. Otherwise, what is to be closed.
+
+        Raises:
+            JobError: TRUNCATED.
+        """
+        size, content = response.content_length, response.content
+        protocol, transport = response.connection.protocol, response.connection.transport
+        if size is None or "Transfer-Encoding" in response.headers or protocol is None or transport is None:
+            return None
+        tls = transport.get_extra_info("ssl_object")
+        if content.is_eof() or content.exception() or not (tls is None or isinstance(tls, OpenTls)):
+            return None
+        plain = transport.get_extra_info("socket")
+        if plain is None:
+            # Under a TLS that is about to be closed.
+            return None
+        connection = socket.socket(fileno=socket.dup(plain.fileno()))
+        connection.setblocking(False)
+        try:
+            with after_headers():
+                first = head + _read_ahead(content)
+            hold = await self._hold(Hold(response, protocol, transport), content)
+        except BaseException:
+            connection.close()
+            raise
+        return Takeover(self, connection, hold, tls, first=first, size=size)
+
+    async def _hold(self, hold: Hold, content: aiohttp.StreamReader) -> Hold | None:
+        if content.is_eof():
+            # All of it is here, and the connection went back by itself.
+            return None
+        if self._reuse:
+            await hold.begin()
+            return hold
+        # It lives on through its duplicate.
+        hold.abort()
+        return None
 
 
 class Takeover:
-    """The body of an answer whose connection was taken over. Made by `take_over`; to be closed.
+    """The body of an answer whose connection was taken over. Made by `Takeovers`; to be closed.
 
     Args:
-        connection: The connection, non-blocking and nobody else's.
+        options: What holds for all.
+        connection: The connection, non-blocking and nobody else's to read from.
+        hold: Keeps it so, until it goes back; None when it does not.
         tls: Its TLS, or None over plain HTTP.
         first: What was received of the body already.
         size: The bytes of the whole body.
-        idle_timeout: Seconds that may pass without a byte.
-        block_bytes: What is received before it is used; each thread keeps that much memory.
     """
 
     def __init__(
         self,
+        options: Takeovers,
         connection: socket.socket,
+        hold: Hold | None,
         tls: OpenTls | None,
         *,
         first: bytes,
         size: int,
-        idle_timeout: float,
-        block_bytes: int,
     ) -> None:
+        self._options = options
         self._connection = connection
+        self._hold = hold
         self._tls = tls
+        self._turns = nullcontext() if tls is None else options.decrypting
         self._first = first
         self._left = self._size = size
-        self._idle_timeout = idle_timeout
-        self._block_bytes = max(_LEAST_BLOCK, block_bytes)
         # At first there may be some in the buffer of the TLS.
         self._is_dry = False
         self._poll = select.poll()
@@ -91,20 +143,25 @@ class Takeover:
         """Whether nothing of it is left to receive."""
         return not self._left
 
-    async def wait(self) -> None:
-        """Wait until `receive` has something to do.
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait until `receive` has something to do, and may do it, while this is open.
 
         Raises:
             JobError: TIMEOUT.
         """
-        if not self._is_dry:
-            return
+        if self._is_dry:
+            await self._readable()
+        async with self._turns:
+            yield
+
+    async def _readable(self) -> None:
         loop = asyncio.get_running_loop()
         readable = loop.create_future()
         loop.add_reader(self._connection, _resolve, readable)
         try:
             with after_headers():
-                async with asyncio.timeout(self._idle_timeout):
+                async with asyncio.timeout(self._options.idle_timeout):
                     await readable
         finally:
             loop.remove_reader(self._connection)
@@ -124,16 +181,33 @@ class Takeover:
             self._first = b""
         self._is_dry = False
         end = time.monotonic() + _TURN_SECONDS
-        block = _memory("block", self._block_bytes)
-        while self._left and not (self._is_dry or stop.is_set() or time.monotonic() > end):
-            if size := self._fill(block[: self._left]):
-                self._hand_on(block[:size], use)
-            else:
-                self._is_dry = True
+        with _memory(self._options.block_bytes) as block:
+            while self._left and not (self._is_dry or stop.is_set() or time.monotonic() > end):
+                if size := self._fill(block[: self._left]):
+                    self._hand_on(block[:size], use)
+                else:
+                    self._is_dry = True
 
     def close(self) -> None:
-        """Hang up."""
+        """Give the connection back if it can serve another request; hang up otherwise."""
+        if self._hold is not None:
+            if self.is_whole and self._is_quiet():
+                self._hold.release()
+            else:
+                self._hold.abort()
         self._connection.close()
+
+    def _is_quiet(self) -> bool:
+        """Whether the connection is open, and nothing came that would be taken for the next answer."""
+        if self._tls is not None and not self._tls.is_quiet:
+            return False
+        try:
+            self._connection.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        return False
 
     def _hand_on(self, block: memoryview, use: Callable[[memoryview], object]) -> None:
         use(block)
@@ -155,15 +229,15 @@ class Takeover:
     def _decrypt(self, tls: OpenTls, block: memoryview) -> int:
         """Fill a block, record by record: a read gives one, of 16 KiB at most (RFC 8446, section 5.1)."""
         filled = 0
-        sealed = _memory("sealed", _SEALED_BYTES)
-        while filled < len(block):
-            try:
-                size = cast("int", tls.read(len(block) - filled, block[filled:]))
-            except ssl.SSLWantReadError:
-                if not self._feed(tls, sealed, patience=not filled):
-                    break
-            else:
-                filled += size or self._broken_off()
+        with _memory(_SEALED_BYTES) as sealed:
+            while filled < len(block):
+                try:
+                    size = cast("int", tls.read(len(block) - filled, block[filled:]))
+                except ssl.SSLWantReadError:
+                    if not self._feed(tls, sealed, patience=not filled):
+                        break
+                else:
+                    filled += size or self._broken_off()
         return filled
 
     def _feed(self, tls: OpenTls, sealed: memoryview, *, patience: bool) -> bool:
@@ -187,40 +261,12 @@ class Takeover:
         )
 
 
-def take_over(response: Response, head: bytes, *, idle_timeout: float, block_bytes: int) -> Takeover | None:
-    """Take an answer's connection away from aiohttp, which is left with a closed one.
-
-    Args:
-        response: An answer whose headers were read.
-        head: What was read of its body.
-        idle_timeout: Seconds that may pass without a byte.
-        block_bytes: What is received before it is used.
-
-    Returns:
-        None when its body has to be read on aiohttp's way: its length is not known, it is in chunks, it is
-        here already or broken, or its TLS hides its buffers.
-    """
-    size, content = response.content_length, response.content
-    transport = response.connection.transport
-    if size is None or "Transfer-Encoding" in response.headers or transport is None:
-        return None
-    tls = transport.get_extra_info("ssl_object")
-    if content.is_eof() or content.exception() or not (tls is None or isinstance(tls, OpenTls)):
-        return None
-    plain = transport.get_extra_info("socket")
-    if plain is None:
-        # Under a TLS that is about to be closed.
-        return None
-    connection = socket.socket(fileno=socket.dup(plain.fileno()))
-    first = head
-    with after_headers():
-        while piece := content.read_nowait():
-            first += piece
-    transport.abort()
-    connection.setblocking(False)
-    return Takeover(
-        connection, tls, first=first, size=size, idle_timeout=idle_timeout, block_bytes=block_bytes
-    )
+def _read_ahead(content: aiohttp.StreamReader) -> bytes:
+    """What was received already, and stays with aiohttp when its connection does not."""
+    pieces = []
+    while piece := content.read_nowait():
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 def _resolve(future: asyncio.Future[None]) -> None:
@@ -228,10 +274,15 @@ def _resolve(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-def _memory(name: str, size: int) -> memoryview:
-    """A thread's own memory; used anew for each body, so that it stays in the cache."""
-    memory: memoryview | None = getattr(_local, name, None)
-    if memory is None:
+@contextmanager
+def _memory(size: int) -> Iterator[memoryview]:
+    """Lend memory, as many pieces as there are borrowers; what was just given back is in the cache yet."""
+    spare = _spare[size]
+    try:
+        memory = spare.pop()
+    except IndexError:
         memory = memoryview(bytearray(size))
-        setattr(_local, name, memory)
-    return memory
+    try:
+        yield memory
+    finally:
+        spare.append(memory)

@@ -18,7 +18,7 @@ from schemas import ErrorCode
 from worker.archive import CorruptArchiveError
 from worker.context import PROGRESS
 from worker.errors import JobError
-from worker.incoming import Incoming
+from worker.incoming import Incoming, no_takeover
 from worker.outcome import StoredFile
 from worker.paths import part_name
 from worker.storage.content import Bytes, Content, read_content, write_all
@@ -79,7 +79,7 @@ class Storage:
         chunks: AsyncIterator[bytes],
         *,
         announced_bytes: int | None,
-        take_over: Callable[[], Incoming | None] = lambda: None,
+        take_over: Callable[[], Awaitable[Incoming | None]] = no_takeover,
     ) -> StoredFile:
         """Write a stream to that relative path; on any failure nothing of it remains.
 
@@ -95,7 +95,7 @@ class Storage:
         announced = announced_bytes or 0
         self._refuse_over_limit(announced)
         part = path.with_name(part_name(path.name, f"{self._unique}x{next(self._attempts)}"))
-        if announced >= BLOCK_BYTES and (incoming := take_over()) is not None:
+        if announced >= BLOCK_BYTES and (incoming := await take_over()) is not None:
             content = await self._store_large(path, part, announced, partial(self._drain, incoming))
         else:
             content = await self._store_chunks(path, part, announced, chunks)
@@ -212,8 +212,8 @@ class Storage:
             progress.received_bytes = content.size
 
         while not incoming.is_whole:
-            await incoming.wait()
-            await run_stoppable(self._executor, partial(incoming.receive, use))
+            async with incoming.turn():
+                await run_stoppable(self._executor, partial(incoming.receive, use))
         return content
 
     async def _pour(self, blocks: AsyncIterator[Sequence[bytes]], descriptor: int) -> Content:

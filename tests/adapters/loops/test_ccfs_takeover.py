@@ -4,8 +4,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
@@ -13,51 +12,16 @@ import pytest
 
 from schemas import ErrorCode
 from tests.adapters.authority import Authority
+from tests.adapters.loops.transfers import OpenTo, drain, receive_all
 from tests.adapters.raw import Peer, Script, answering, response, serving
 from tests.adapters.samples import JOB, KEY, PATH, OpenClient, make_zip
 from worker.ccfs import CcfsClient
 from worker.errors import JobError
-from worker.incoming import Incoming
 from worker.storage import Storage
 
 MIB = 1024**2
 FILE = make_zip(os.urandom(20 * MIB + 12345), method=0)
 PART = len(FILE) // 2
-
-Open = Callable[..., AbstractAsyncContextManager[CcfsClient]]
-
-
-@pytest.fixture(params=[False, True], ids=["plain", "TLS"])
-def client_of(request: pytest.FixtureRequest, client_for: OpenClient, authority: Authority) -> Open:
-    """Plays a script to a client, over plain HTTP or TLS."""
-
-    @asynccontextmanager
-    async def open_one(script: Script, **options: float) -> AsyncIterator[CcfsClient]:
-        async with (
-            serving(script, tls=authority.server() if request.param else None) as server,
-            client_for(server.base_url, tls=authority.client(), **options) as client,
-        ):
-            yield client
-
-    return open_one
-
-
-async def drain(incoming: Incoming, use: Callable[[memoryview], object]) -> None:
-    while not incoming.is_whole:
-        await incoming.wait()
-        await asyncio.to_thread(incoming.receive, use, threading.Event())
-
-
-async def receive_all(client: CcfsClient, *, first: Callable[[], Awaitable[object]] | None = None) -> bytes:
-    """Download a file by a takeover, done after whatever comes first."""
-    content = bytearray()
-    async with client.open(JOB, KEY) as file:
-        if first is not None:
-            await first()
-        incoming = file.take_over()
-        assert incoming is not None
-        await drain(incoming, content.extend)
-    return bytes(content)
 
 
 async def failure(client: CcfsClient) -> JobError:
@@ -82,15 +46,13 @@ def sending(*pieces: bytes, then: Callable[[Peer], Awaitable[None] | None] | Non
     return script
 
 
-async def test_a_file_arrives_whole(client_of: Open) -> None:
-    async with client_of(answering(response(FILE), keep=True)) as client:
-        assert await receive_all(client) == FILE
-        # What was taken over does not come back into the pool.
+async def test_a_file_arrives_whole(client_of: OpenTo) -> None:
+    async with client_of(answering(response(FILE))) as client:
         assert await receive_all(client) == FILE
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.3])
-async def test_what_aiohttp_had_read_ahead_is_not_lost(client_of: Open, seconds: float) -> None:
+async def test_what_aiohttp_had_read_ahead_is_not_lost(client_of: OpenTo, seconds: float) -> None:
     """Whether it had stopped by then, with some of the TLS not decrypted, or was in the middle of it.
 
     The wait makes the former likely; the file arrives either way.
@@ -99,7 +61,7 @@ async def test_what_aiohttp_had_read_ahead_is_not_lost(client_of: Open, seconds:
         assert await receive_all(client, first=partial(asyncio.sleep, seconds)) == FILE
 
 
-async def test_the_end_of_a_file_may_have_been_read_ahead(client_of: Open) -> None:
+async def test_the_end_of_a_file_may_have_been_read_ahead(client_of: OpenTo) -> None:
     """So that nothing comes from the connection any more, which the server keeps."""
     body = FILE[: 300 * 1024]
     script = sending(response(body), then=Peer.until_hung_up)
@@ -107,7 +69,7 @@ async def test_the_end_of_a_file_may_have_been_read_ahead(client_of: Open) -> No
         content = bytearray()
         # Time to read ahead; whether all of it was used decides which way is taken below.
         await asyncio.sleep(0.3)
-        incoming = file.take_over()
+        incoming = await file.take_over()
         if incoming is None:
             content.extend(b"".join([chunk async for chunk in file.chunks]))
         else:
@@ -115,25 +77,25 @@ async def test_the_end_of_a_file_may_have_been_read_ahead(client_of: Open) -> No
     assert content == body
 
 
-async def test_a_file_may_come_in_small_pieces_with_pauses(client_of: Open) -> None:
+async def test_a_file_may_come_in_small_pieces_with_pauses(client_of: OpenTo) -> None:
     body = FILE[:5000]
     pieces = [body[at : at + 500] for at in range(0, len(body), 500)]
     async with client_of(sending(response(body)[: -len(body)], *pieces), idle_timeout=5) as client:
         assert await receive_all(client) == body
 
 
-async def test_bytes_beyond_the_announced_ones_do_not_get_into_the_file(client_of: Open) -> None:
+async def test_bytes_beyond_the_announced_ones_do_not_get_into_the_file(client_of: OpenTo) -> None:
     async with client_of(answering(response(FILE) + b"more than announced")) as client:
         assert await receive_all(client) == FILE
 
 
 @pytest.mark.parametrize("end", [None, Peer.reset], ids=["closed", "reset"])
-async def test_cut_in_mid_body_is_truncated(client_of: Open, end: Callable[[Peer], None] | None) -> None:
+async def test_cut_in_mid_body_is_truncated(client_of: OpenTo, end: Callable[[Peer], None] | None) -> None:
     async with client_of(sending(response(FILE)[:-PART], then=end)) as client:
         assert (await failure(client)).code is ErrorCode.TRUNCATED
 
 
-async def test_silence_in_mid_body_times_out(client_of: Open) -> None:
+async def test_silence_in_mid_body_times_out(client_of: OpenTo) -> None:
     script = sending(response(FILE)[:-PART], then=Peer.until_hung_up)
     async with client_of(script, idle_timeout=0.5) as client:
         assert (await failure(client)).code is ErrorCode.TIMEOUT
@@ -163,13 +125,13 @@ async def test_garbage_in_the_tls_is_truncated(client_for: OpenClient, authority
     ],
     ids=["chunked", "until closed"],
 )
-async def test_a_body_without_a_length_is_left_to_aiohttp(client_of: Open, answer: bytes) -> None:
+async def test_a_body_without_a_length_is_left_to_aiohttp(client_of: OpenTo, answer: bytes) -> None:
     async with client_of(answering(answer)) as client, client.open(JOB, KEY) as file:
-        assert file.take_over() is None
+        assert await file.take_over() is None
         assert b"".join([chunk async for chunk in file.chunks]) == FILE
 
 
-async def test_the_storage_takes_large_files_over(client_of: Open, storage: Storage, root: Path) -> None:
+async def test_the_storage_takes_large_files_over(client_of: OpenTo, storage: Storage, root: Path) -> None:
     async with client_of(answering(response(FILE))) as client, client.open(JOB, KEY) as file:
         stored = await storage.store(
             PATH, file.chunks, announced_bytes=file.announced_bytes, take_over=file.take_over
@@ -182,7 +144,7 @@ async def test_the_storage_takes_large_files_over(client_of: Open, storage: Stor
 
 
 async def test_a_cancelled_transfer_hangs_up_and_leaves_nothing(
-    client_of: Open, storage: Storage, root: Path
+    client_of: OpenTo, storage: Storage, root: Path
 ) -> None:
     arrived, hung_up = asyncio.Event(), asyncio.Event()
 
@@ -210,17 +172,17 @@ async def test_a_cancelled_transfer_hangs_up_and_leaves_nothing(
     assert [path for path in root.rglob("*") if path.is_file()] == []
 
 
-async def test_a_thread_is_given_back_though_bytes_keep_coming(client_of: Open) -> None:
+async def test_a_thread_is_given_back_though_bytes_keep_coming(client_of: OpenTo) -> None:
     """Otherwise a few large files would hold all threads, and small ones would wait for their end."""
     async with client_of(answering(response(FILE))) as client, client.open(JOB, KEY) as file:
-        incoming = file.take_over()
+        incoming = await file.take_over()
         assert incoming is not None
         # Using one block takes longer than a turn.
         await asyncio.to_thread(incoming.receive, lambda _: time.sleep(0.03), threading.Event())
         assert not incoming.is_whole
 
 
-async def test_told_to_stop_it_receives_no_more(client_of: Open) -> None:
+async def test_told_to_stop_it_receives_no_more(client_of: OpenTo) -> None:
     stop = threading.Event()
     blocks: list[int] = []
 
@@ -229,7 +191,7 @@ async def test_told_to_stop_it_receives_no_more(client_of: Open) -> None:
         stop.set()
 
     async with client_of(answering(response(FILE))) as client, client.open(JOB, KEY) as file:
-        incoming = file.take_over()
+        incoming = await file.take_over()
         assert incoming is not None
         await asyncio.to_thread(incoming.receive, use, stop)
     assert len(blocks) == 1

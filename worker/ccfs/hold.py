@@ -1,0 +1,94 @@
+"""Connections of aiohttp's pool that aiohttp and the event loop leave alone for a while.
+
+What this relies on, of asyncio and uvloop alike, and of aiohttp:
+- A transport whose reading is paused leaves its socket alone. Under TLS, `pause_reading` only holds back what
+  is decrypted; the socket is left alone once `set_read_buffer_limits` allows none of what is not.
+- TLS goes through the `MemoryBIO`s given to `SSLContext.wrap_bio`; what was received and not yet decrypted
+  lies in the incoming one and nowhere else.
+- After `StreamReader.feed_eof` a body is over, and its connection free for the next request;
+  `ResponseHandler.set_response_params` makes a new parser.
+"""
+
+import asyncio
+import ssl
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
+
+from worker.ccfs.exchange import Response
+
+if TYPE_CHECKING:
+    from aiohttp.client_proto import ResponseHandler
+
+
+class OpenTls(ssl.SSLObject):
+    """A TLS connection that shows the buffers between it and its socket.
+
+    Set as `sslobject_class` of the context that connections are made with.
+    """
+
+    incoming: ssl.MemoryBIO
+    outgoing: ssl.MemoryBIO
+
+    @classmethod
+    def _create(cls, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, **options: Any) -> Self:  # noqa: ANN401 - passed on
+        made: Self = super()._create(incoming, outgoing, **options)  # type: ignore[misc]
+        made.incoming, made.outgoing = incoming, outgoing
+        return made
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing lies in it, or in its buffers."""
+        return not (self.pending() or self.incoming.pending or self.outgoing.pending)
+
+
+class Hold:
+    """Keeps aiohttp and the event loop from a connection's socket and TLS, from `begin` on.
+
+    Args:
+        response: The answer on the connection, all of whose body that aiohttp has received was read.
+        protocol: aiohttp's side of the connection.
+        transport: The event loop's side of it.
+    """
+
+    def __init__(self, response: Response, protocol: "ResponseHandler", transport: asyncio.Transport) -> None:
+        self._response = response
+        self._protocol = protocol
+        self._transport = transport
+
+    async def begin(self) -> None:
+        """Take hold."""
+        self._protocol.pause_reading()
+        self._seal()
+        try:
+            # A TLS that was resumed just before is about to look at its limits once more.
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            self.abort()
+            raise
+        self._seal()
+
+    def release(self) -> None:
+        """Give the connection back for the next request, the body being over."""
+        # The parser that there is still waits for the body, which went past it.
+        self._protocol.set_response_params()
+        if isinstance(self._transport, _TlsTransport):
+            self._transport.set_read_buffer_limits()
+        self._response.content.feed_eof()
+
+    def abort(self) -> None:
+        """End the connection; sends nothing, no TLS alert either."""
+        self._transport.abort()
+
+    def _seal(self) -> None:
+        if isinstance(self._transport, _TlsTransport) and self._protocol.transport is not None:
+            # A limit of none pauses what goes on, but resumes what is paused with nothing to wait for.
+            self._transport.set_read_buffer_limits()
+            self._transport.set_read_buffer_limits(0)
+
+
+@runtime_checkable
+class _TlsTransport(Protocol):
+    """A transport over TLS, of asyncio or uvloop: no other has limits for what it reads."""
+
+    def set_read_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Set how much that is not decrypted yet may wait; None for the default."""
+        ...
