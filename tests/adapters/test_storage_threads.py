@@ -133,6 +133,16 @@ async def test_at_the_end_what_was_asked_for_is_done() -> None:
     assert sorted(done) == [*range(100)]
 
 
+async def test_after_the_end_nothing_is_taken_that_would_be_waited_for_in_vain() -> None:
+    with Threads(1) as threads:
+        pass
+
+    with pytest.raises(RuntimeError):
+        await run(threads, lambda: None)
+    with pytest.raises(RuntimeError):
+        threads.submit(print)
+
+
 async def test_an_idle_thread_keeps_nothing_of_its_last_call() -> None:
     """A megabyte for each of them would count."""
 

@@ -50,6 +50,7 @@ class Threads(Executor):
         self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._results: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
         self._is_loop_told = False
+        self._is_shut = False
         # Daemons: should nobody shut them down, they keep no process from its end.
         self._threads = [
             threading.Thread(target=self._work, name="storage", daemon=True) for _ in range(number)
@@ -60,22 +61,29 @@ class Threads(Executor):
     def start(self, call: Callable[[], _T]) -> Call[_T]:
         """Have a call run by a thread; all that is started must be of one event loop."""
         future: Call[_T] = Call(loop=asyncio.get_running_loop())
-        self._calls.put(partial(self._run, future, call))
+        self._take(partial(self._run, future, call))
         return future
 
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
         """Have a call run by a thread, for libraries that want an executor."""
         future: Future[_T] = Future()
-        self._calls.put(partial(_run_for_all, future, partial(fn, *args, **kwargs)))
+        self._take(partial(_run_for_all, future, partial(fn, *args, **kwargs)))
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002 - the interface of Executor
         """Let the threads end once all is done that was asked for."""
+        self._is_shut = True
         for _ in self._threads:
             self._calls.put(None)
         if wait:
             for thread in self._threads:
                 thread.join()
+
+    def _take(self, call: Callable[[], None]) -> None:
+        if self._is_shut:
+            # It would never be run, and be waited for without end.
+            raise RuntimeError("the threads were shut down")
+        self._calls.put(call)
 
     def _work(self) -> None:
         while (call := self._calls.get()) is not None:
