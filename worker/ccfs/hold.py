@@ -3,6 +3,10 @@
 What this relies on, of asyncio and uvloop alike, and of aiohttp:
 - A transport whose reading is paused leaves its socket alone. Under TLS, `pause_reading` only holds back what
   is decrypted; the socket is left alone once `set_read_buffer_limits` allows none of what is not.
+- An aborted transport (`WriteTransport.abort`) stops reading at once, closes its descriptor and sends
+  nothing, no TLS alert either: the connection lives on through a duplicate of the descriptor.
+- A transport that is closing has done with its socket and TLS, or is about to without a word: a connector
+  that is closed aborts its connections (`ssl_shutdown_timeout=0`, its default).
 - TLS goes through the `MemoryBIO`s given to `SSLContext.wrap_bio`; what was received and not yet decrypted
   lies in the incoming one and nowhere else.
 - After `StreamReader.feed_eof` a body is over, and its connection free for the next request;
@@ -67,7 +71,9 @@ class Hold:
         self._seal()
 
     def release(self) -> None:
-        """Give the connection back for the next request, the body being over."""
+        """Give the connection back for the next request, the body being over, unless it is closing."""
+        if self._transport.is_closing():
+            return
         # The parser that there is still waits for the body, which went past it.
         self._protocol.set_response_params()
         if isinstance(self._transport, _TlsTransport):
@@ -75,11 +81,11 @@ class Hold:
         self._response.content.feed_eof()
 
     def abort(self) -> None:
-        """End the connection; sends nothing, no TLS alert either."""
+        """End it for aiohttp and the event loop, and for good unless its descriptor was duplicated."""
         self._transport.abort()
 
     def _seal(self) -> None:
-        if isinstance(self._transport, _TlsTransport) and self._protocol.transport is not None:
+        if isinstance(self._transport, _TlsTransport) and not self._transport.is_closing():
             # A limit of none pauses what goes on, but resumes what is paused with nothing to wait for.
             self._transport.set_read_buffer_limits()
             self._transport.set_read_buffer_limits(0)
@@ -88,6 +94,10 @@ class Hold:
 @runtime_checkable
 class _TlsTransport(Protocol):
     """A transport over TLS, of asyncio or uvloop: no other has limits for what it reads."""
+
+    def is_closing(self) -> bool:
+        """Whether it is closed, or about to be."""
+        ...
 
     def set_read_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Set how much that is not decrypted yet may wait; None for the default."""

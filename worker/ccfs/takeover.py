@@ -4,6 +4,9 @@ On aiohttp's way each byte is copied two or three times on the event loop's thre
 core of the thread that writes it. Here the socket is taken over once the headers are read, so that the bytes
 of a block stay in the cache of one core, and the event loop is left to the other jobs. A connection on which
 nothing follows the body goes back to aiohttp's pool: it has its handshake and slow start behind it.
+
+What this relies on, beside what `worker.ccfs.hold` does: `StreamReader.read_nowait` gives all that was
+received of a body of known length.
 """
 
 import asyncio
@@ -65,7 +68,7 @@ class Takeovers:
 
         Returns:
             None when its body has to be read on aiohttp's way: its length is not known, it is in chunks, it
-            is here already or broken, or its TLS hides its buffers. Otherwise, what is to be closed.
+            is here already or broken off, or its TLS hides its buffers. Otherwise, what is to be closed.
 
         Raises:
             JobError: TRUNCATED.
@@ -73,6 +76,8 @@ class Takeovers:
         size, content = response.content_length, response.content
         protocol, transport = response.connection.protocol, response.connection.transport
         if size is None or "Transfer-Encoding" in response.headers or protocol is None or transport is None:
+            return None
+        if transport.is_closing():
             return None
         tls = transport.get_extra_info("ssl_object")
         if content.is_eof() or content.exception() or not (tls is None or isinstance(tls, OpenTls)):
@@ -135,6 +140,7 @@ class Takeover:
         self._left = self._size = size
         # At first there may be some in the buffer of the TLS.
         self._is_dry = False
+        self._has_answered = False
         self._poll = select.poll()
         self._poll.register(connection, select.POLLIN)
 
@@ -181,9 +187,13 @@ class Takeover:
             self._first = b""
         self._is_dry = False
         end = time.monotonic() + _TURN_SECONDS
+
+        def is_over() -> bool:
+            return stop.is_set() or time.monotonic() > end
+
         with _memory(self._options.block_bytes) as block:
-            while self._left and not (self._is_dry or stop.is_set() or time.monotonic() > end):
-                if size := self._fill(block[: self._left]):
+            while self._left and not (self._is_dry or is_over()):
+                if size := self._fill(block[: self._left], is_over):
                     self._hand_on(block[:size], use)
                 else:
                     self._is_dry = True
@@ -199,7 +209,7 @@ class Takeover:
 
     def _is_quiet(self) -> bool:
         """Whether the connection is open, and nothing came that would be taken for the next answer."""
-        if self._tls is not None and not self._tls.is_quiet:
+        if self._has_answered or not (self._tls is None or self._tls.is_quiet):
             return False
         try:
             self._connection.recv(1, socket.MSG_PEEK)
@@ -213,12 +223,12 @@ class Takeover:
         use(block)
         self._left -= len(block)
 
-    def _fill(self, block: memoryview) -> int:
+    def _fill(self, block: memoryview, is_over: Callable[[], bool]) -> int:
         """Receive up to a block; gives its size, 0 when nothing comes for a while."""
         with after_headers():
             if self._tls is None:
                 return self._receive(block)
-            return self._decrypt(self._tls, block)
+            return self._decrypt(self._tls, block, is_over)
 
     def _receive(self, block: memoryview) -> int:
         try:
@@ -226,7 +236,7 @@ class Takeover:
         except BlockingIOError:
             return self._some(block) if self._poll.poll(_PATIENCE_MS) else 0
 
-    def _decrypt(self, tls: OpenTls, block: memoryview) -> int:
+    def _decrypt(self, tls: OpenTls, block: memoryview, is_over: Callable[[], bool]) -> int:
         """Fill a block, record by record: a read gives one, of 16 KiB at most (RFC 8446, section 5.1)."""
         filled = 0
         with _memory(_SEALED_BYTES) as sealed:
@@ -234,7 +244,8 @@ class Takeover:
                 try:
                     size = cast("int", tls.read(len(block) - filled, block[filled:]))
                 except ssl.SSLWantReadError:
-                    if not self._feed(tls, sealed, patience=not filled):
+                    # Only here is it certain that what is missing is still to come from the socket.
+                    if is_over() or not self._feed(tls, sealed, patience=not filled):
                         break
                 else:
                     filled += size or self._broken_off()
@@ -242,7 +253,9 @@ class Takeover:
 
     def _feed(self, tls: OpenTls, sealed: memoryview, *, patience: bool) -> bool:
         if tls.outgoing.pending:
-            # TLS answers by itself, as to a new key (RFC 8446, section 4.6.3).
+            # TLS answers by itself, as to a new key (RFC 8446, section 4.6.3). What does not go out at once
+            # is lost, and with it the connection for any other request.
+            self._has_answered = True
             self._connection.send(tls.outgoing.read())
         try:
             size = self._receive(sealed) if patience else self._some(sealed)

@@ -117,6 +117,25 @@ async def test_garbage_in_the_tls_is_truncated(client_for: OpenClient, authority
         assert (await failure(client)).code is ErrorCode.TRUNCATED
 
 
+async def test_an_end_that_comes_with_the_first_bytes_is_truncated(
+    client_of: OpenTo, storage: Storage
+) -> None:
+    """As from a proxy whose own server died: the connection may be closing before it is taken over."""
+
+    async def cut(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(response(FILE)[:5000])
+
+    async with client_of(cut) as client:
+        for _ in range(5):
+            with pytest.raises(JobError) as caught:
+                async with client.open(JOB, KEY) as file:
+                    await storage.store(
+                        PATH, file.chunks, announced_bytes=file.announced_bytes, take_over=file.take_over
+                    )
+            assert caught.value.code is ErrorCode.TRUNCATED
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -195,3 +214,32 @@ async def test_told_to_stop_it_receives_no_more(client_of: OpenTo) -> None:
         assert incoming is not None
         await asyncio.to_thread(incoming.receive, use, stop)
     assert len(blocks) == 1
+
+
+async def test_a_thread_is_given_back_though_a_record_trickles_in(
+    client_for: OpenClient, authority: Authority
+) -> None:
+    """Of the threads that decrypt there are few."""
+
+    async def trickle(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(response(FILE)[:5000])
+        # The head of a record of application data, of the largest size (RFC 8446, section 5.2).
+        peer.send_below_tls(b"\x17\x03\x03\x41\x00")
+        while True:
+            peer.send_below_tls(b"\0")
+            await asyncio.sleep(0.001)
+
+    async with (
+        serving(trickle, tls=authority.server()) as server,
+        client_for(server.base_url, tls=authority.client()) as client,
+        client.open(JOB, KEY) as file,
+    ):
+        incoming = await file.take_over()
+        assert incoming is not None
+        stop = threading.Event()
+        receiving = asyncio.create_task(asyncio.to_thread(incoming.receive, lambda _: None, stop))
+        # All of the record takes sixteen seconds at least.
+        done, _ = await asyncio.wait([receiving], timeout=8)
+        await receiving
+        assert done
