@@ -10,10 +10,10 @@ from schemas import ErrorCode
 from tests.adapters.authority import Authority
 from tests.adapters.raw import Peer, answering, response, serving
 from tests.adapters.samples import JOB, KEY, OpenClient, make_zip, read_all
+from tests.adapters.unasked import OTHER, UNASKED
 from worker.errors import JobError
 
 FILE = make_zip(b"the file asked for")
-OTHER = make_zip(b"somebody else's file")
 
 
 async def test_a_connection_serves_many_requests(client_for: OpenClient) -> None:
@@ -124,17 +124,7 @@ async def test_a_fresh_connection_that_dies_is_a_failure(client_for: OpenClient)
 
 
 @pytest.mark.parametrize("over_tls", [False, True], ids=["plain", "TLS"])
-@pytest.mark.parametrize(
-    "unasked",
-    [
-        response(OTHER),
-        b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n",
-        response(OTHER)[:-5],
-        b"nonsense",
-        b"\r\n",
-    ],
-    ids=["another file", "a timeout", "most of another file", "nonsense", "an empty line"],
-)
+@pytest.mark.parametrize("unasked", UNASKED)
 async def test_what_came_unasked_is_not_taken_for_an_answer(
     client_for: OpenClient, authority: Authority, unasked: bytes, over_tls: bool
 ) -> None:

@@ -9,10 +9,10 @@ import pytest
 from tests.adapters.loops.transfers import OpenTo, receive_all
 from tests.adapters.raw import Peer, response
 from tests.adapters.samples import JOB, KEY, make_zip, read_all
+from tests.adapters.unasked import OTHER, UNASKED
 
 LARGE = make_zip(os.urandom(3 * 1024**2), method=0)
 SMALL = make_zip(b"a small file")
-OTHER = make_zip(b"somebody else's file")
 
 
 class Answers:
@@ -41,17 +41,7 @@ async def test_a_connection_outlives_large_files(client_of: OpenTo) -> None:
     assert answers.connections == 1
 
 
-@pytest.mark.parametrize(
-    "unasked",
-    [
-        response(OTHER),
-        b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n",
-        response(OTHER)[:-5],
-        b"nonsense",
-        b"x",
-    ],
-    ids=["another file", "a timeout", "most of another file", "nonsense", "a byte"],
-)
+@pytest.mark.parametrize("unasked", UNASKED)
 async def test_what_follows_a_file_is_not_taken_for_an_answer(client_of: OpenTo, unasked: bytes) -> None:
     """Otherwise one job's file would be stored under another's name."""
     answers = Answers(response(LARGE) + unasked, response(LARGE), response(SMALL))
