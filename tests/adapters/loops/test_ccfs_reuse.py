@@ -112,6 +112,7 @@ async def test_a_cancelled_takeover_takes_it_along(client_of: OpenTo) -> None:
     async def begin() -> None:
         async with client.open(JOB, KEY) as file:
             taking = asyncio.ensure_future(file.take_over())
+            # One round of the loop, in which it comes to its only wait.
             await asyncio.sleep(0)
             taking.cancel()
             with suppress(asyncio.CancelledError):

@@ -228,6 +228,7 @@ async def test_a_thread_is_given_back_though_a_record_trickles_in(
         peer.send_below_tls(b"\x17\x03\x03\x41\x00")
         while True:
             peer.send_below_tls(b"\0")
+            # This is the fault itself, and orders nothing: each byte comes before the thread's patience ends.
             await asyncio.sleep(0.001)
 
     async with (
