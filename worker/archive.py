@@ -15,6 +15,23 @@ times its size; in this much of one there is room for ten thousand entries, and 
 _METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 _ENCRYPTED = 1
 """The bit of an entry's flags that says so (APPNOTE.TXT 6.3.10, section 4.4.4)."""
+_END_SIGNATURE = b"PK\x05\x06"
+_END_BYTES = 22
+"""The size of the end record without its comment, whose length its last two bytes say (section 4.3.16)."""
+
+# Deflate packs zeros 1,032 to 1. Records of calls, with a number and a time of their own in each line, come
+# to 20 to 1 at most.
+_ALWAYS_UNPACKED = 64 * 1024 * 1024
+_MOST_UNPACKED_PER_BYTE = 100
+
+
+def most_unpacked(packed: int) -> int:
+    """The bytes that an archive of this size may unpack to, so that the CPU for its check has a bound.
+
+    Args:
+        packed: The size of the archive, in bytes.
+    """
+    return _ALWAYS_UNPACKED + _MOST_UNPACKED_PER_BYTE * packed
 
 
 class CorruptArchiveError(Exception):
@@ -26,7 +43,11 @@ class StoppedError(Exception):
 
 
 def check_archive(file: BinaryIO, stop: threading.Event) -> None:
-    """Read every entry of a zip and compare its CRC; blocks, in bounded memory.
+    """Read every entry of a zip and compare its CRC; blocks, in bounded memory and CPU.
+
+    An archive whose entries unpack to more than `most_unpacked` of its size is refused without unpacking it:
+    unchecked it must not count as sound, and a zip bomb is no bill. Bytes behind the end record, which may
+    have a comment, are no part of a zip either.
 
     Args:
         file: The file to check, open for reading.
@@ -41,7 +62,10 @@ def check_archive(file: BinaryIO, stop: threading.Event) -> None:
     try:
         with zipfile.ZipFile(_BoundedReader(file)) as archive:
             entries = archive.infolist()
-            _refuse_overlap(entries, file)
+            size = file.seek(0, os.SEEK_END)
+            _refuse_rest(len(archive.comment), file, size)
+            _refuse_overlap(entries, size)
+            _refuse_bomb(entries, size)
             for entry in entries:
                 _read_through(archive, entry, stop)
     except (zipfile.BadZipFile, zlib.error, EOFError) as exc:
@@ -77,10 +101,28 @@ class _BoundedReader:
         return True
 
 
-def _refuse_overlap(entries: list[zipfile.ZipInfo], file: BinaryIO) -> None:
+def _refuse_rest(comment: int, file: BinaryIO, size: int) -> None:
+    # zipfile searches backwards for the end record, and ignores what stands behind it.
+    file.seek(max(0, size - _END_BYTES - comment))
+    end = file.read(_END_BYTES)
+    if not end.startswith(_END_SIGNATURE) or int.from_bytes(end[-2:], "little") != comment:
+        raise CorruptArchiveError("the archive is not sound: something follows its end record")
+
+
+def _refuse_overlap(entries: list[zipfile.ZipInfo], size: int) -> None:
     """Entries that share their bytes would let a small file take for ever to read."""
-    if sum(entry.compress_size for entry in entries) > file.seek(0, os.SEEK_END):
+    if sum(entry.compress_size for entry in entries) > size:
         raise CorruptArchiveError("the archive's entries overlap or are not whole")
+
+
+def _refuse_bomb(entries: list[zipfile.ZipInfo], size: int) -> None:
+    # zipfile unpacks no more of an entry than the directory says, and compares the CRC of that.
+    unpacked = sum(entry.file_size for entry in entries)
+    if unpacked > most_unpacked(size):
+        raise CorruptArchiveError(
+            f"the archive is not checked: {size} bytes would unpack to {unpacked}; "
+            f"at most {most_unpacked(size)} are unpacked"
+        )
 
 
 def _read_through(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, stop: threading.Event) -> None:

@@ -12,6 +12,7 @@ from schemas import ErrorCode
 from worker.errors import JobError
 
 MAX_KEY_BYTES = 4096
+_BOM = "\ufeff"
 _RECENT = 1.0
 """Seconds for which a key is kept in memory."""
 
@@ -106,9 +107,22 @@ def _secret(raw: bytes) -> str:
     if text is None:
         raise ValueError("the key file is not UTF-8 text")
     secret = text.removesuffix("\r\n") if text.endswith("\r\n") else text.removesuffix("\n")
-    if not secret:
-        raise ValueError("the key file is empty")
+    if problem := _problem(secret):
+        raise ValueError(f"the key file {problem}")
     return secret
+
+
+def _problem(secret: str) -> str:
+    """What shows that a text is not the key alone; each of these would only make CC-FS answer 401."""
+    if not secret:
+        return "is empty"
+    if secret.startswith(_BOM):
+        return "begins with a byte order mark: save it as UTF-8 without one"
+    if "\n" in secret or "\r" in secret:
+        return "holds more than one line: write the key into it, and at most one newline"
+    if " " in secret or not secret.isprintable():
+        return "holds a blank or a control character: write the key into it, and nothing else"
+    return ""
 
 
 def _decoded(raw: bytes) -> str | None:

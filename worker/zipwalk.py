@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 from isal import isal_zlib
 
+from worker.archive import most_unpacked
+
 _LOCAL, _CENTRAL, _END = b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06"
 _ZIP64_LOCATOR = b"PK\x06\x07"
 _LOCAL_HEADER = struct.Struct("<HHHLLLLHH")  # 4.3.7, after its signature
@@ -61,6 +63,7 @@ class ZipWalk:
     def __init__(self) -> None:
         self._rest = memoryview(b"")
         self._position = 0
+        self._unpacked = 0
         self._entries: list[_Entry] = []
         self._is_whole = False
         self._steps: _Steps | None = self._walk()
@@ -131,10 +134,17 @@ class ZipWalk:
             part = yield from self._some(left)
             for block in _unpacked(inflater, part):
                 crc, unpacked = _crc32(block, crc), unpacked + len(block)
+                # Within the block: a mebibyte of a bomb is a gigabyte unpacked.
+                self._count(len(block))
             self._give_back(inflater.unused_data)
         packed = self._position - start
         _insist(size is None or packed == size)
         return crc, packed, unpacked
+
+    def _count(self, unpacked: int) -> None:
+        """Bound what is unpacked by what came so far; the check of the file knows its whole size."""
+        self._unpacked += unpacked
+        _insist(self._unpacked <= most_unpacked(self._position))
 
     def _directory_entry(self, entry: _Entry) -> Generator[None, None, bytes]:
         """Compare a header of the directory with the entry that it names; gives its bytes."""

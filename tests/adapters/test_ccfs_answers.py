@@ -156,6 +156,20 @@ async def test_the_announced_size_is_passed_on(client_for: OpenClient) -> None:
     assert sizes == [len(content), None]
 
 
+@pytest.mark.parametrize("length", [b"0" * 4500 + b"%d", b"0" * 19 + b"%d"], ids=["4,500 zeros", "19 zeros"])
+async def test_a_length_of_too_many_digits_is_an_upstream_error(
+    client_for: OpenClient, length: bytes
+) -> None:
+    content = make_zip()
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: " + length % len(content) + b"\r\n\r\n" + content
+    async with serving(answering(answer)) as server, client_for(server.base_url) as client:
+        with pytest.raises(JobError) as caught:
+            await read_all(client)
+
+    assert (caught.value.code, caught.value.http_status) == (ErrorCode.UPSTREAM_ERROR, 200)
+    assert "Content-Length" in caught.value.message
+
+
 async def test_a_file_may_come_a_byte_at_a_time(client_for: OpenClient) -> None:
     """The first bytes decide only once there are enough of them."""
     content = make_zip()

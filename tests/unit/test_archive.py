@@ -100,8 +100,6 @@ SOUND = {
     "streamed": streamed(),
     "zip64": zip64(),
     "without entries": END.pack(b"PK\x05\x06", 0, 0, 0, 0, 0, 0, 0),
-    # As some servers pad their files; every reader copes with it.
-    "with bytes behind it": zipped() + b"\0" * 512,
     # As self-extracting ones have (APPNOTE.TXT 6.3.10, section 4.1.9).
     "with bytes before it": b"#!/bin/sh\n" + zipped(),
 }
@@ -125,6 +123,9 @@ CORRUPT: dict[str, tuple[bytes, str]] = {
     "a zip64 directory of all that there can be": (zip64(directory_bytes=2**64 - 1), "not sound"),
     "a directory behind the end": (with_end(zipped(), offset=0xFFFFFFF0), "outside of itself"),
     "fewer bytes of directory than entries": (with_end(zipped(), size=100), "not sound"),
+    "padded": (zipped() + b"\0" * 512, "something follows its end record"),
+    "a byte behind its comment": (zipped(comment=b"c" * 100) + b"c", "something follows its end record"),
+    "a page behind it": (zipped() + b"<html>" * 9000, "something follows its end record"),
 }
 
 
@@ -233,10 +234,27 @@ def bounded_memory(limit: int) -> Iterator[None]:
 
 
 def test_a_bomb_is_read_in_bounded_memory(write: Callable[[bytes], Path]) -> None:
-    path = write(zipped(content=bytes(100 * MIB)))
+    path = write(zipped(content=bytes(30 * MIB)))
 
     with bounded_memory(8 * MIB):
         check(path)
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(write: Callable[[bytes], Path]) -> None:
+    stop = Stop()
+
+    with pytest.raises(CorruptArchiveError, match="would unpack to 167772160; at most"):
+        check(write(zipped(content=bytes(80 * MIB))), stop)
+
+    assert not stop.asked
+
+
+def test_a_bill_that_packs_twenty_to_one_is_no_bomb(write: Callable[[bytes], Path]) -> None:
+    piece = random.Random(2).randbytes(50_000) + bytes(1_000_000)
+    data = zipped(content=piece * 40)
+    assert 19 * len(data) < 80 * len(piece) > 64 * MIB, "it is no such bill"
+
+    check(write(data))
 
 
 def test_a_directory_as_large_as_the_file_is_not_taken_into_memory(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The check of a zip on its way: what it proves, and that it never proves what is unsound."""
 
 import io
+import random
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -78,6 +79,20 @@ def test_ordinary_archives_are_proven_however_they_are_cut(body: bytes, step: in
 def test_a_block_that_unpacks_to_much_more_is_proven_in_bounded_pieces() -> None:
     assert proves(archive(bytes(50 << 20)))
     assert proves(with_descriptors(bytes(3 << 20)))
+
+
+@pytest.mark.parametrize("step", [4096, 1 << 20])
+def test_a_bomb_is_left_unproven_before_all_of_it_is_unpacked(step: int) -> None:
+    """The check of the file knows how large it is, and judges."""
+    for bomb in (archive(bytes(80 << 20)), with_descriptors(bytes(80 << 20))):
+        assert not proves(bomb, step=step)
+        assert not is_sound(bomb)
+
+
+def test_a_bill_that_packs_twenty_to_one_is_proven() -> None:
+    piece = random.Random(2).randbytes(50_000) + bytes(1_000_000)
+
+    assert proves(archive(piece * 80))
 
 
 def test_whatever_is_missing_or_follows_leaves_it_unproven() -> None:

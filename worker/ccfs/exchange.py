@@ -25,6 +25,8 @@ _READ_AHEAD = 64 * 1024
 """Bytes of a body around which aiohttp stops reading ahead of whoever takes them: all of most small files,
 and little of what is about to go past it."""
 _MALFORMED = "CC-FS did not answer valid HTTP: the framing of its body is broken"
+_MAX_LENGTH_DIGITS = 18
+"""So many fit into 64 bits, signed; int() itself refuses more than 4,300 (sys.set_int_max_str_digits)."""
 
 
 class Response:
@@ -56,9 +58,19 @@ class Response:
 
     @property
     def content_length(self) -> int | None:
-        """The size of the body by Content-Length, None without that."""
+        """The size of the body by Content-Length, None without that.
+
+        Raises:
+            JobError: UPSTREAM_ERROR: it has more digits than a size can have.
+        """
         length = self.headers.get(hdrs.CONTENT_LENGTH)
-        return None if length is None else int(length)
+        if length is None:
+            return None
+        if len(length) > _MAX_LENGTH_DIGITS:
+            raise JobError(
+                ErrorCode.UPSTREAM_ERROR, f"CC-FS sent a Content-Length of {len(length)} characters"
+            )
+        return int(length)
 
     def look_for_end(self) -> None:
         """Make a malformed body end in an error: aiohttp closes its connection, and lets its reader wait."""
