@@ -9,12 +9,10 @@ Layouts and section numbers are those of APPNOTE.TXT 6.3.10.
 
 import struct
 import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
 from isal import isal_zlib
-
-from worker.archive import most_unpacked
 
 _LOCAL, _CENTRAL, _END = b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06"
 _ZIP64_LOCATOR = b"PK\x06\x07"
@@ -58,9 +56,14 @@ class _Entry:
 
 
 class ZipWalk:
-    """One archive on its way. Feed it every block in order, then ask whether it proved sound."""
+    """One archive on its way. Feed it every block in order, then ask whether it proved sound.
 
-    def __init__(self) -> None:
+    Args:
+        most_unpacked: Gives the bytes that as many of an archive may unpack to.
+    """
+
+    def __init__(self, most_unpacked: Callable[[int], int]) -> None:
+        self._most_unpacked = most_unpacked
         self._rest = memoryview(b"")
         self._position = 0
         self._unpacked = 0
@@ -144,7 +147,7 @@ class ZipWalk:
     def _count(self, unpacked: int) -> None:
         """Bound what is unpacked by what came so far; the check of the file knows its whole size."""
         self._unpacked += unpacked
-        _insist(self._unpacked <= most_unpacked(self._position))
+        _insist(self._unpacked <= self._most_unpacked(self._position))
 
     def _directory_entry(self, entry: _Entry) -> Generator[None, None, bytes]:
         """Compare a header of the directory with the entry that it names; gives its bytes."""

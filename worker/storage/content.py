@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Sequence
 
-from worker.archive import check_archive
+from worker.archive import check_archive, most_unpacked
 from worker.zipwalk import ZipWalk
 
 _MOST_CHUNKS = os.sysconf("SC_IOV_MAX")
@@ -25,7 +25,7 @@ class Content:
     def __init__(self) -> None:
         self.size = 0
         self._digest = hashlib.sha256()
-        self._walk = ZipWalk()
+        self._walk = ZipWalk(most_unpacked)
 
     @property
     def sha256(self) -> str:
