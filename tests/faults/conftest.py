@@ -1,7 +1,10 @@
 """A site whose broker is the test module's own to break, with a proxy on the way to it."""
 
 import asyncio
+import shutil
+import subprocess
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -35,3 +38,24 @@ async def amqp(node: PrivateRabbitMQ) -> AsyncIterator[Proxy]:
 @pytest.fixture
 def worker_broker_url(amqp: Proxy) -> str:
     return f"amqp://guest:guest@127.0.0.1:{amqp.port}/"
+
+
+@pytest.fixture(scope="session")
+def failing_disk_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library that makes calls on the storage fail or hang."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("making system calls fail needs a C compiler")
+    library = tmp_path_factory.mktemp("failing_disk") / "failing_disk.so"
+    source = Path(__file__).with_name("failing_disk.c")
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
+    return library
+
+
+@pytest.fixture
+def failing_disk(failing_disk_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The switch of `failing_disk.c` for workers started from here on: a file that is not there yet."""
+    switch = tmp_path / "failing_disk"
+    monkeypatch.setenv("LD_PRELOAD", str(failing_disk_library))
+    monkeypatch.setenv("FAILING_DISK", str(switch))
+    return switch

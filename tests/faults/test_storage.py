@@ -2,7 +2,6 @@
 
 import errno
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -33,21 +32,6 @@ def volume(root: Path) -> Iterator[Path]:
     yield root
     while os.path.ismount(root):
         subprocess.run(["umount", "--lazy", str(root)], check=True)
-
-
-@pytest.fixture
-def failing_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What to write a call and an errno into, to make that call fail in workers started from here on."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        pytest.skip("making system calls fail needs a C compiler")
-    library = tmp_path / "failing_disk.so"
-    source = Path(__file__).with_name("failing_disk.c")
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
-    switch = tmp_path / "failing_disk"
-    monkeypatch.setenv("LD_PRELOAD", str(library))
-    monkeypatch.setenv("FAILING_DISK", str(switch))
-    return switch
 
 
 async def test_a_disk_that_is_full(site: Site, volume: Path) -> None:
