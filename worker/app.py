@@ -19,7 +19,7 @@ from worker.credentials import KeyDirectory
 from worker.download import Downloader
 from worker.downloads import Downloads
 from worker.gate import Gate
-from worker.intake import Intake
+from worker.intake import Intake, PublishPatience
 from worker.metrics import Metrics
 from worker.otel import open_tracer
 from worker.pace import Pace
@@ -133,7 +133,13 @@ def _put_together(
         observer=metrics,
     )
     intake = Intake(
-        downloads, policy=policy, observer=metrics, host=identity.host, clock=wiring.now, tracer=tracer
+        downloads,
+        policy=policy,
+        observer=metrics,
+        host=identity.host,
+        clock=wiring.now,
+        tracer=tracer,
+        patience=PublishPatience(confirm_within=settings.amqp.publish_timeout),
     )
     supervisor = Supervisor(
         wiring.broker_options(settings, around.amqp_tls),

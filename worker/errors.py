@@ -72,7 +72,9 @@ class SessionLostError(BrokerError):
 
 
 class NotConfirmedError(BrokerError):
-    """The broker did not take a message for good: it was returned, refused or not confirmed in time.
+    """The broker did not take a message for good: it was returned or refused.
+
+    In a command also: it was not confirmed in time, and may or may not have been taken.
 
     Attributes:
         unroutable: True when the broker had no queue for the message.

@@ -21,6 +21,7 @@ from worker.outcome import Span, StoredFile, completed, failed
 from worker.progress import Progress
 from worker.retry import Retry, RetryPolicy, backoff
 from worker.spans import NoTracer, Tracer, TraceSpan
+from worker.unconfirmed import Unconfirmed
 
 _PARKED = frozenset({ErrorCode.INVALID_JOB, ErrorCode.DELIVERY_LIMIT})
 
@@ -64,7 +65,7 @@ class Delivery(Protocol):
         ...
 
     async def publish(self, outcome: Outcome, job: Job) -> None:
-        """Publish an event and have it confirmed. Raises NotConfirmedError."""
+        """Publish an event and have it confirmed, however long that takes. Raises NotConfirmedError."""
         ...
 
     async def retry(self, retry: Retry, job: Job) -> None:
@@ -134,6 +135,20 @@ class InHand(NamedTuple):
     unconfirmed: str
 
 
+class PublishPatience(NamedTuple):
+    """How long the broker is waited for.
+
+    Attributes:
+        confirm_within: Seconds after which a message that it has not confirmed is reported; that does not
+            publish it again.
+        backoff: Seconds around which the first wait lies before a message that it refused or returned is
+            published again.
+    """
+
+    confirm_within: float = 15.0
+    backoff: float = 0.5
+
+
 class _End(NamedTuple):
     ending: Ending
     code: str = ""
@@ -150,8 +165,7 @@ class Intake:
         host: The name of this worker in its outcomes.
         clock: Gives the time, UTC and timezone-aware.
         tracer: Follows each job; None follows none.
-        publish_backoff: Seconds around which the first wait lies before a message that was not confirmed
-            is published again.
+        patience: With the broker.
     """
 
     def __init__(
@@ -163,7 +177,7 @@ class Intake:
         host: str,
         clock: Callable[[], datetime],
         tracer: Tracer | None = None,
-        publish_backoff: float = 0.5,
+        patience: PublishPatience | None = None,
     ) -> None:
         self._downloads = downloads
         self._policy = policy
@@ -171,10 +185,10 @@ class Intake:
         self._host = host
         self._clock = clock
         self._tracer = tracer or NoTracer()
-        self._publish_backoff = publish_backoff
         self._handlers: set[asyncio.Task[None]] = set()
         self._in_hand: dict[Delivery, tuple[Job, datetime]] = {}
-        self._unconfirmed: dict[Delivery, str] = {}
+        self._patience = patience or PublishPatience()
+        self._unconfirmed = Unconfirmed(self._patience.confirm_within, clock)
         self._draining = False
 
     @property
@@ -186,14 +200,14 @@ class Intake:
     def in_hand(self) -> list[InHand]:
         """What is with us, oldest first."""
         return [
-            InHand(job, since, self._unconfirmed.get(delivery, ""))
+            InHand(job, since, self._unconfirmed.problem_of(delivery))
             for delivery, (job, since) in self._in_hand.items()
         ]
 
     @property
     def unconfirmed(self) -> str:
         """Why messages of ours wait for the broker to take them; empty when none does."""
-        return next(iter(self._unconfirmed.values()), "")
+        return self._unconfirmed.problem
 
     def receive(self, delivery: Delivery) -> None:
         """Take in a message of the job queue; returns at once."""
@@ -257,7 +271,7 @@ class Intake:
             return await _reject(delivery)
         finally:
             del self._in_hand[delivery]
-            self._unconfirmed.pop(delivery, None)
+            self._unconfirmed.forget(delivery)
 
     async def _attempt(self, delivery: Delivery, job: Job) -> _End:
         """The way of a message of the job queue."""
@@ -316,23 +330,26 @@ class Intake:
         await delivery.ack()
 
     async def _insist(self, delivery: Delivery, send: Callable[[], Awaitable[None]]) -> None:
-        """Repeat a publish until the broker confirms it or the delivery is lost: the job stays unacked."""
+        """Publish, again after each refusal, until the broker confirms it or the delivery is lost.
+
+        Meanwhile the job stays unacknowledged. Time alone repeats nothing: a message that the broker is slow
+        to confirm may lie in its queue already.
+        """
         failures = 0
-        clock = asyncio.get_running_loop().time
         while True:
-            began = clock()
+            self._unconfirmed.send(delivery)
             try:
                 await send()
             except NotConfirmedError as exc:
                 failures += 1
                 self._observer.unconfirmed(unroutable=exc.unroutable)
-                self._unconfirmed[delivery] = str(exc)
-                wait = backoff(failures, random.random(), base=self._publish_backoff)
+                self._unconfirmed.refuse(delivery, str(exc))
+                wait = backoff(failures, random.random(), base=self._patience.backoff)
                 log.error(
                     "job.publish_unconfirmed", reason=str(exc), failures=failures, retry_in=round(wait, 1)
                 )
             else:
-                return self._observer.confirmed(clock() - began)
+                return self._observer.confirmed(self._unconfirmed.confirm(delivery))
             await asyncio.sleep(wait)
 
     def _span(self, started_at: datetime) -> Span:

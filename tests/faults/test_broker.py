@@ -1,21 +1,24 @@
 """A broker that goes away, keeps silent or gives no more room: downloads go on, and nothing is lost."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from datetime import datetime
 
 import pytest
 
 from devkit.rabbitmq import PrivateRabbitMQ
-from devkit.worker_process import Line
+from devkit.worker_process import Line, WorkerProcess
 from schemas import DownloadCompleted
 from tests.faults.node import own_node
 from tests.faults.proxy import Proxy
 from tests.site import Site, bill
-from worker.simulator.faults import Hold
+from worker.simulator.faults import Hold, ShortBody
 
 HEARTBEAT = 4
 JOBS = 6
+TIERS = (0.2, 0.4, 0.8)
 
 
 class Held:
@@ -139,24 +142,76 @@ async def test_results_that_no_queue_takes(site: Site) -> None:
     assert (counts.completed, counts.sound) == (1, True)
 
 
+@asynccontextmanager
+async def short_of_memory(node: PrivateRabbitMQ) -> AsyncIterator[None]:
+    """An alarm: the broker reads nothing more from connections that publish."""
+    await asyncio.to_thread(node.rabbitmqctl, "set_vm_memory_high_watermark", "0.0001")
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(node.rabbitmqctl, "set_vm_memory_high_watermark", "0.4")
+
+
+async def check_nothing_was_multiplied(site: Site, worker: WorkerProcess) -> None:
+    """Every job has one outcome, and nothing that could become another waits anywhere."""
+    await site.settled()
+    worker.signal(signal.SIGTERM)
+    assert await worker.exited() == 0
+    queues = [site.names.jobs, site.names.dropped, site.names.results_queue, *map(site.names.tier, TIERS)]
+    assert [name for name in queues if name and await site.queue_length(name)] == []
+    assert (await site.settled()).duplicated == 0
+
+
 @pytest.mark.parametrize(
-    "seconds", [pytest.param(5, id="5s"), pytest.param(30, id="30s", marks=pytest.mark.whole)]
+    "seconds", [pytest.param(3, id="3s"), pytest.param(30, id="30s", marks=pytest.mark.whole)]
 )
 async def test_a_broker_short_of_memory(
     site: Site, held: Held, node: PrivateRabbitMQ, seconds: float
 ) -> None:
-    """Publishers are blocked for a while: events wait, and may come twice, but none is lost."""
-    with site.worker(AMQP__PUBLISH_TIMEOUT="2", AMQP__HEARTBEAT=str(HEARTBEAT)) as worker:
+    """Publishers are blocked for many times the publish timeout: each event waits, and comes once."""
+    with site.worker(AMQP__PUBLISH_TIMEOUT="0.2", AMQP__HEARTBEAT=str(HEARTBEAT)) as worker:
         await held.begin()
-        await asyncio.to_thread(node.rabbitmqctl, "set_vm_memory_high_watermark", "0.0001")
-        try:
+        async with short_of_memory(node):
             held.let_go()
-            await worker.logged("job.publish_unconfirmed")
+            await worker.logged("broker.confirms_late")
+            checks = await worker.readiness(503)
             await asyncio.sleep(seconds)
-        finally:
-            await asyncio.to_thread(node.rabbitmqctl, "set_vm_memory_high_watermark", "0.4")
         await check_all_done_once(site)
         await worker.readiness()
+        assert "broker.lost" not in {line["event"] for line in worker.lines()}
+        await check_nothing_was_multiplied(site, worker)
+
+    assert "has not confirmed a message since" in checks["results"]["detail"]
+
+
+async def test_retries_wait_for_a_broker_short_of_memory(site: Site, node: PrivateRabbitMQ) -> None:
+    """Each job has one copy in its tier, however many publish timeouts pass until it is confirmed."""
+    site.simulator.plan = lambda request: ShortBody() if request.count == 1 else None
+    await site.publish(*(bill(number) for number in range(JOBS)))
+    async with short_of_memory(node):
+        with site.worker(AMQP__PUBLISH_TIMEOUT="0.2", AMQP__HEARTBEAT=str(HEARTBEAT)) as worker:
+            await worker.logged("broker.confirms_late")
+            await worker.logged("job.retried", count=JOBS)
+            await asyncio.sleep(3)
+            await asyncio.to_thread(node.rabbitmqctl, "set_vm_memory_high_watermark", "0.4")
+            await check_nothing_was_multiplied(site, worker)
+
+    assert len(site.simulator.requests) == 2 * JOBS
+
+
+async def test_a_session_lost_before_a_late_confirm(
+    site: Site, held: Held, node: PrivateRabbitMQ, amqp: Proxy
+) -> None:
+    """What waits for its confirm ends with the session; its redelivery ends in the outcome."""
+    with site.worker(AMQP__PUBLISH_TIMEOUT="0.2", AMQP__HEARTBEAT=str(HEARTBEAT)) as worker:
+        await held.begin()
+        async with short_of_memory(node):
+            held.let_go()
+            await worker.logged("broker.confirms_late")
+            amqp.reset()
+            await worker.logged("job.delivery_lost", count=JOBS)
+            await worker.logged("job.redelivered", count=JOBS)
+        await check_all_done_once(site)
 
 
 @pytest.fixture

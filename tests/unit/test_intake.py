@@ -1,17 +1,18 @@
 """The way of a delivery, with broker and download at the seams: what is published, and when it is settled."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
 from schemas import DownloadCompleted, DownloadFailed, DownloadJob, ErrorCode, Outcome
 from worker.downloads import Downloads
 from worker.errors import JobError, NotConfirmedError, SessionLostError
 from worker.gate import Gate
-from worker.intake import Ending, Intake
+from worker.intake import Ending, Intake, PublishPatience
 from worker.job import Envelope, Job
 from worker.outcome import StoredFile
 from worker.pace import Pace
@@ -152,6 +153,11 @@ class Outage:
         self.successes += 1
 
 
+async def until(is_so: Callable[[], bool]) -> None:
+    while not is_so():  # noqa: ASYNC110 - each round of the loop counts
+        await asyncio.sleep(0)
+
+
 @dataclass
 class Bench:
     fetch: Fetch
@@ -172,7 +178,7 @@ async def bench() -> AsyncIterator[Bench]:
         observer=seen,
         host="w1",
         clock=lambda: NOW,
-        publish_backoff=0.001,
+        patience=PublishPatience(confirm_within=0.01, backoff=0.001),
     )
     yield Bench(fetch, gate, watch, seen, intake)
     await intake.drain(grace=0)
@@ -358,6 +364,71 @@ async def test_a_job_whose_event_is_not_confirmed_shows_why(bench: Bench) -> Non
 
     assert bench.intake.unconfirmed == "no queue takes it"
     assert message.steps == []
+
+
+@dataclass(eq=False)
+class Slow(Message):
+    """A delivery whose publishes the broker confirms only when the test says so."""
+
+    confirmed: asyncio.Event = field(default_factory=asyncio.Event)
+    published: int = 0
+
+    async def publish(self, outcome: Outcome, job: Job) -> None:
+        self.published += 1
+        await self.confirmed.wait()
+        await super().publish(outcome, job)
+
+
+async def test_a_late_confirm_counts_and_nothing_is_repeated(bench: Bench) -> None:
+    """Past its patience the worker reports the silence; it publishes no second event."""
+    first, second = Slow(), Slow(body=OTHER)
+    bench.intake.receive(first)
+    bench.intake.receive(second)
+    await until(lambda: bool(bench.intake.unconfirmed))
+    reasons = [held.unconfirmed for held in bench.intake.in_hand]
+
+    first.confirmed.set()
+    await bench.seen.wait_for(1)
+    still = bench.intake.unconfirmed
+    second.confirmed.set()
+
+    assert await bench.seen.wait_for(2) == [(Ending.COMPLETED, "")] * 2
+    late = "the broker has not confirmed a message since 2026-01-31T08:15:00Z"
+    assert [reason.startswith(late) for reason in (*reasons, still)] == [True] * 3
+    assert bench.intake.unconfirmed == ""
+    assert (first.published, first.steps) == (1, ["publish", "ack"])
+    assert (second.published, second.steps) == (1, ["publish", "ack"])
+
+
+async def test_a_late_confirm_is_logged_once(bench: Bench) -> None:
+    """However many messages wait, one line says so, and one that it is over."""
+    slow = [Slow(body=GOOD.replace(b"_a", b"_%d" % number)) for number in range(5)]
+    with capture_logs() as lines:
+        for message in slow:
+            bench.intake.receive(message)
+        await until(lambda: bool(bench.intake.unconfirmed))
+        for message in slow:
+            message.confirmed.set()
+        await bench.seen.wait_for(5)
+
+    events = [line["event"] for line in lines]
+    assert [events.count("broker.confirms_late"), events.count("broker.confirms_again")] == [1, 1]
+
+
+async def test_a_session_that_ends_ends_the_wait_for_its_confirm(bench: Bench) -> None:
+    class Lost(Slow):
+        async def publish(self, outcome: Outcome, job: Job) -> None:
+            await self.confirmed.wait()
+            raise SessionLostError("gone")
+
+    message = Lost()
+    bench.intake.receive(message)
+    await until(lambda: bool(bench.intake.unconfirmed))
+
+    message.confirmed.set()
+
+    assert await bench.seen.wait_for(1) == [(Ending.LOST, "")]
+    assert bench.intake.unconfirmed == ""
 
 
 async def test_a_defect_of_a_download_is_an_internal_error(bench: Bench) -> None:

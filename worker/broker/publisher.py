@@ -101,15 +101,16 @@ class _Confirms:
 class Publisher:
     """Publishes mandatory and with confirms (RabbitMQ "Consumer Acknowledgements and Publisher Confirms").
 
-    Made by `publisher`.
+    Made by `publisher`. A publish ends by the broker's word on it (ack, nack or return), or with the channel:
+    a confirm that is late still counts, and a message published again meanwhile would be a second one.
 
     Args:
         lane: The way to a channel with confirms, on which nobody else publishes.
         confirms: Takes what the broker says on it.
-        timeout: Seconds to wait for each confirm.
+        timeout: Seconds to wait for each confirm, for commands, which have to end; None waits for good.
     """
 
-    def __init__(self, lane: Lane, confirms: _Confirms, *, timeout: float) -> None:
+    def __init__(self, lane: Lane, confirms: _Confirms, *, timeout: float | None) -> None:
         self._lane = lane
         self._confirms = confirms
         self._timeout = timeout
@@ -119,7 +120,8 @@ class Publisher:
         """Publish an event. Its `message_id` must be unique.
 
         Raises:
-            NotConfirmedError: No queue takes it, or the broker did not confirm it.
+            NotConfirmedError: No queue takes it, or the broker refused it. With a `timeout`, also when
+                there was no word in time; then the message may or may not have been taken.
             SessionLostError: The channel is gone.
         """
         if self._lane.is_closed:
@@ -149,7 +151,10 @@ class Publisher:
             async with asyncio.timeout(self._timeout):
                 return await word
         except TimeoutError as exc:
-            raise NotConfirmedError(f"the broker did not confirm within {self._timeout:g} s") from exc
+            raise NotConfirmedError(
+                f"the broker did not confirm within {self._timeout:g} s: "
+                "it may or may not have taken the message"
+            ) from exc
 
     async def to_queue(self, name: str, message: Content) -> None:
         """Publish a copy of a job into a queue; raises as `to_exchange` does."""
@@ -171,8 +176,10 @@ class Publisher:
             settled.set()
 
 
-async def publisher(connection: Connection, channel: AbstractChannel, *, timeout: float) -> Publisher:
-    """Publish on an open channel with confirms; `timeout` are the seconds to wait for each confirm."""
+async def publisher(
+    connection: Connection, channel: AbstractChannel, *, timeout: float | None = None
+) -> Publisher:
+    """Publish on an open channel with confirms; see `Publisher` for the `timeout`."""
     confirms = _Confirms()
     lane = await connection.lane(channel, confirms.take)
     lane.channel.closing.add_done_callback(lambda _: confirms.lose())
@@ -181,6 +188,6 @@ async def publisher(connection: Connection, channel: AbstractChannel, *, timeout
 
 @asynccontextmanager
 async def open_publisher(connection: Connection, *, timeout: float) -> AsyncIterator[Publisher]:
-    """Open a publisher on a channel of its own; `timeout` are the seconds to wait for each confirm."""
+    """Open a publisher for a command, on a channel of its own; `timeout` are the seconds for each confirm."""
     async with open_channel(connection, confirms=True) as channel:
         yield await publisher(connection, channel, timeout=timeout)

@@ -237,7 +237,7 @@ async def _set_up(
     await declare(publishing, topology, passive=not options.declare, timeout=timeout)
     channel = publishing.channel(publisher_confirms=True)
     await channel.initialize(timeout=timeout)
-    for_results = await publisher(publishing, channel, timeout=timeout)
+    for_results = await publisher(publishing, channel)
 
     async def consumer(queue: str, prefetch: int, receive: Receive) -> tuple[AbstractChannel, _Consumer]:
         channel = consuming.channel(publisher_confirms=False)

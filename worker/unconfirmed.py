@@ -1,0 +1,108 @@
+"""What the broker has not taken yet: messages that it refused, and messages that it keeps silent about."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import datetime
+from typing import NamedTuple
+
+import structlog
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class _Sent(NamedTuple):
+    at: float
+    since: datetime
+
+
+class Unconfirmed:
+    """Knows, by delivery, why a message of ours waits for the broker.
+
+    A refusal counts immediately. Silence counts after `patience`: it is reported, and the message is not
+    published again, since a slow broker may have taken it already.
+
+    Args:
+        patience: Seconds after which a message without a confirm is reported.
+        clock: Gives the time, UTC and timezone-aware.
+    """
+
+    def __init__(self, patience: float, clock: Callable[[], datetime]) -> None:
+        self._patience = patience
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._refusals: dict[object, str] = {}
+        # In the order of publishing, so that the first has waited longest.
+        self._sent: dict[object, _Sent] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_late = False
+
+    @property
+    def problem(self) -> str:
+        """Why messages wait, as one line; empty when none does."""
+        if refusal := next(iter(self._refusals.values()), ""):
+            return refusal
+        return _late(next(iter(self._sent.values()))) if self._is_late else ""
+
+    def problem_of(self, delivery: object) -> str:
+        """Why a message of that delivery waits, as one line; empty when none does."""
+        sent = self._sent.get(delivery)
+        if sent is not None and self._has_waited(sent) >= self._patience:
+            return _late(sent)
+        return self._refusals.get(delivery, "")
+
+    def send(self, delivery: object) -> None:
+        """A message of that delivery is on its way."""
+        self._sent[delivery] = _Sent(self._loop.time(), self._clock())
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._patience, self._look)
+
+    def refuse(self, delivery: object, reason: str) -> None:
+        """The broker did not take the message, which will be published again."""
+        self._refusals[delivery] = reason
+        self._answer(delivery)
+
+    def confirm(self, delivery: object) -> float:
+        """The broker has taken the message; gives the seconds for which it was on its way."""
+        seconds = self._has_waited(self._sent[delivery])
+        self._refusals.pop(delivery, None)
+        self._answer(delivery)
+        return seconds
+
+    def forget(self, delivery: object) -> None:
+        """Nobody waits for that delivery's messages any more."""
+        self._refusals.pop(delivery, None)
+        self._answer(delivery)
+
+    def _answer(self, delivery: object) -> None:
+        self._sent.pop(delivery, None)
+        if self._is_late and not self._overdue:
+            self._is_late = False
+            log.info("broker.confirms_again", waiting=len(self._sent))
+            self._look()
+
+    @property
+    def _overdue(self) -> bool:
+        oldest = next(iter(self._sent.values()), None)
+        return oldest is not None and self._has_waited(oldest) >= self._patience
+
+    def _look(self) -> None:
+        """Report the oldest message if it is overdue, else look again when it would be."""
+        self._timer = None
+        oldest = next(iter(self._sent.values()), None)
+        if oldest is None:
+            return
+        if self._overdue:
+            self._is_late = True
+            log.error("broker.confirms_late", reason=_late(oldest), waiting=len(self._sent))
+            return
+        self._timer = self._loop.call_later(self._patience - self._has_waited(oldest), self._look)
+
+    def _has_waited(self, sent: _Sent) -> float:
+        return self._loop.time() - sent.at
+
+
+def _late(sent: _Sent) -> str:
+    return (
+        f"the broker has not confirmed a message since {sent.since:%Y-%m-%dT%H:%M:%SZ}: "
+        "look for alarms (memory, disk) in its log"
+    )
