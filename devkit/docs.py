@@ -115,7 +115,8 @@ _LABELS: Mapping[str, str] = {
     "python": "the interpreter's version",
     "reason": "why intake is paused: `storage` (full or missing), `upstream` (CC-FS is silent), "
     "`flow_control` (CC-FS asked to stay away), `draining`; or why a message was not taken: "
-    "`unroutable` (no queue is bound for it), `unconfirmed` (refused; one that is only slow to be confirmed is not counted)",
+    "`unroutable` (no queue is bound for it), `unconfirmed` (refused; "
+    "one that is only slow to be confirmed is not counted)",
     "status": f"of the outcome: {_listed((COMPLETED, FAILED))}",
     "tier": "how long the job waits, as in the name of its queue: `10s`",
     "version": "the worker's version",

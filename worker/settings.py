@@ -138,8 +138,8 @@ class Amqp(_Group):
     connect_timeout: Seconds = 15.0
     """Seconds to open a connection."""
     publish_timeout: Seconds = 15.0
-    """Seconds after which readiness, status and log say that the broker has not confirmed a message. It is not
-    published again for that: a late confirm counts. Commands give up after as long."""
+    """Seconds after which readiness, status and log say that the broker has not confirmed a message. That
+    publishes nothing again: a late confirm counts. Commands give up after as long."""
     consumer_timeout: Seconds = 1800.0
     """Seconds after which this broker closes a channel whose message is not acknowledged (its own
     `consumer_timeout`, 30 minutes unless configured); the worker's deadlines must lie below."""
