@@ -23,6 +23,14 @@ from worker.retry import Retry, RetryPolicy, backoff
 from worker.spans import NoTracer, Tracer, TraceSpan
 from worker.unconfirmed import Unconfirmed
 
+_GAVE_UP = {
+    "delivery_limit": "the broker gave up on the message: worker after worker died or lost its connection "
+    "with it",
+    "expired": "the job's time ran out in its queue before a worker took it: its own expiration, or a "
+    "message TTL of the queue",
+    "maxlen": "the broker dropped the job before a worker took it: its queue was over a length limit",
+}
+"""What happened to a job that the broker gave up on, by RabbitMQ's reason ("Dead Letter Exchanges")."""
 _PARKED = frozenset({ErrorCode.INVALID_JOB, ErrorCode.DELIVERY_LIMIT})
 
 log = structlog.stdlib.get_logger(__name__)
@@ -68,7 +76,7 @@ class Delivery(Protocol):
         """Publish an event and have it confirmed, however long that takes. Raises NotConfirmedError."""
         ...
 
-    async def retry(self, retry: Retry, job: Job) -> None:
+    async def retry(self, retry: Retry) -> None:
         """Put a copy into the tier of that wait and have it confirmed. Raises NotConfirmedError."""
         ...
 
@@ -280,7 +288,7 @@ class Intake:
             file = await self._file_of(job, delivery)
         except HeldBackError as exc:
             log.debug("job.deferred", reason=str(exc))
-            await self._send_around(delivery, job, self._policy.defer(job.attempt, exc.wait))
+            await self._send_around(delivery, self._policy.defer(job.attempt, exc.wait))
             return _End(Ending.DEFERRED)
         except JobError as error:
             return await self._after_failure(delivery, job, error, started_at)
@@ -290,10 +298,8 @@ class Intake:
 
     async def _bury(self, delivery: Delivery, job: Job) -> _End:
         """The way of a message that the broker gave up on."""
-        error = JobError(
-            ErrorCode.DELIVERY_LIMIT,
-            "the broker gave up on the message: worker after worker died or lost its connection with it",
-        )
+        death = delivery.envelope.death
+        error = JobError(ErrorCode.DELIVERY_LIMIT, _GAVE_UP.get(death, _GAVE_UP["delivery_limit"]))
         return await self._give_up(delivery, job, error, self._clock())
 
     async def _file_of(self, job: Job, delivery: Delivery) -> StoredFile:
@@ -308,7 +314,7 @@ class Intake:
         if retry is None:
             return await self._give_up(delivery, job, error, started_at)
         log.warning("job.retried", **error.told, delay=retry.delay, next_attempt=retry.attempt)
-        await self._send_around(delivery, job, retry)
+        await self._send_around(delivery, retry)
         self._observer.retried(error.code, retry.delay)
         return _End(Ending.RETRIED, error.code)
 
@@ -320,8 +326,8 @@ class Intake:
         await self._conclude(delivery, job, failed(job, error, self._span(started_at)))
         return _End(Ending.FAILED, error.code)
 
-    async def _send_around(self, delivery: Delivery, job: Job, retry: Retry) -> None:
-        await self._insist(delivery, lambda: delivery.retry(retry, job))
+    async def _send_around(self, delivery: Delivery, retry: Retry) -> None:
+        await self._insist(delivery, lambda: delivery.retry(retry))
         await delivery.ack()
 
     async def _conclude(self, delivery: Delivery, job: Job, outcome: Outcome) -> None:

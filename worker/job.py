@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, from_json
@@ -15,15 +15,35 @@ ATTEMPT_HEADER = "x-attempt"
 TRACE_HEADERS = ("traceparent", "tracestate")
 
 _MAX_ATTEMPT = 1_000_000
+_MAX_TRACESTATE = 512
+"""Characters of a `tracestate` that W3C Trace Context (section 3.3.1.5) asks everybody to carry on."""
 _APP_ID: TypeAdapter[str] = TypeAdapter(AppId)
 _BILL_FILE_NAME: TypeAdapter[str] = TypeAdapter(BillFileName)
 
 
+class Cut(NamedTuple):
+    """What is known of a body of which only the beginning was kept: its bytes, and the SHA-256 of all."""
+
+    size: int
+    sha256: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
-    """What the broker delivered, reduced to the parts that the contract reads."""
+    """What the broker delivered, reduced to the parts that the contract reads.
+
+    Attributes:
+        body: Its body.
+        cut: What is known of it when `body` is only its beginning.
+        defect: Why its headers cannot be read, as one line; empty when they can.
+        death: Why the broker gave up on it or let it wait, by its own name ("Dead Letter Exchanges"); empty
+            when it did neither.
+    """
 
     body: bytes
+    cut: Cut | None = None
+    defect: str = ""
+    death: str = ""
     message_id: str | None = None
     correlation_id: str | None = None
     headers: Mapping[str, Any] = field(default_factory=dict)
@@ -60,10 +80,12 @@ class Job:
 
 def read_job(envelope: Envelope) -> Job:
     """Read a message; never raises: what cannot be read becomes the job's `defect`."""
-    fields, defect = _read_fields(envelope.body)
+    fields, defect = _read_fields(envelope)
     request, defect = (None, defect) if defect else _read_request(fields)
     app_id, bill_file_name = _names(request, fields)
-    job_id = envelope.message_id or _derived_id(app_id, bill_file_name, envelope.body)
+    job_id = envelope.message_id or _derived_id(app_id, bill_file_name, envelope)
+    if envelope.defect:
+        request, defect = None, envelope.defect
     return Job(
         job_id=job_id,
         correlation_id=envelope.correlation_id or job_id,
@@ -73,16 +95,17 @@ def read_job(envelope: Envelope) -> Job:
         app_id=app_id,
         bill_file_name=bill_file_name,
         traceparent=_text(envelope.headers.get("traceparent")),
-        tracestate=_text(envelope.headers.get("tracestate")),
+        tracestate=_tracestate(_text(envelope.headers.get("tracestate"))),
     )
 
 
-def _read_fields(body: bytes) -> tuple[dict[str, Any], str]:
-    if len(body) > MAX_BODY_BYTES:
-        return {}, f"the body has {len(body)} bytes; at most {MAX_BODY_BYTES} are allowed"
+def _read_fields(envelope: Envelope) -> tuple[dict[str, Any], str]:
+    size = envelope.cut.size if envelope.cut else len(envelope.body)
+    if size > MAX_BODY_BYTES:
+        return {}, f"the body has {size} bytes; at most {MAX_BODY_BYTES} are allowed"
     try:
         # NaN and Infinity are no JSON (RFC 8259, section 6), though most parsers of Python take them.
-        fields = from_json(body, allow_inf_nan=False)
+        fields = from_json(envelope.body, allow_inf_nan=False)
     except ValueError as exc:
         return {}, f"the body is not UTF-8 JSON: {exc}"
     if not isinstance(fields, dict):
@@ -117,10 +140,10 @@ def _valid(rule: TypeAdapter[str], value: object) -> str | None:
         return None
 
 
-def _derived_id(app_id: str | None, bill_file_name: str | None, body: bytes) -> str:
+def _derived_id(app_id: str | None, bill_file_name: str | None, envelope: Envelope) -> str:
     if app_id and bill_file_name:
         return f"{app_id}/{bill_file_name}"
-    return hashlib.sha256(body).hexdigest()
+    return envelope.cut.sha256 if envelope.cut else hashlib.sha256(envelope.body).hexdigest()
 
 
 def _attempt(header: object) -> int:
@@ -132,3 +155,11 @@ def _attempt(header: object) -> int:
 
 def _text(header: object) -> str | None:
     return header if isinstance(header, str) else None
+
+
+def _tracestate(header: str | None) -> str | None:
+    """What of a `tracestate` goes on: whole members, as many from its beginning as are asked for."""
+    if header is None or len(header) <= _MAX_TRACESTATE:
+        return header
+    end = header.rfind(",", 0, _MAX_TRACESTATE + 1)
+    return header[:end] if end > 0 else None

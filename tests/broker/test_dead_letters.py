@@ -89,7 +89,7 @@ async def test_a_replayed_message_starts_over_as_a_job(
 
     job = await take(outside, names.jobs)
     assert (job.body, job.message_id, job.correlation_id) == (GOOD, "m1", "c1")
-    assert {name for name in job.headers if not name.startswith("x-delivery")} == {"x-other"}
+    assert {name for name in job.headers if not name.startswith("x-delivery")} == {"x-other", "x-publish-id"}
     assert await seen(rabbitmq, names) == []
 
 

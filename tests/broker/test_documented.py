@@ -39,8 +39,8 @@ async def park(delivery: AmqpDelivery, job: Job) -> None:
     await delivery.park(ERROR, job)
 
 
-async def retry(delivery: AmqpDelivery, job: Job) -> None:
-    await delivery.retry(Retry(WAIT, 2), job)
+async def retry(delivery: AmqpDelivery, _: Job) -> None:
+    await delivery.retry(Retry(WAIT, 2))
 
 
 def on_the_wire(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -88,7 +88,7 @@ async def check_a_worker_works(options: BrokerOptions, upstream: str) -> None:
         await put(channel, NAMES.jobs, BODY)
         delivery = await inbox.jobs.get()
         job = read_job(delivery.envelope)
-        await delivery.retry(Retry(0.05, 2), job)
+        await delivery.retry(Retry(0.05, 2))
         await delivery.park(ERROR, job)
         await delivery.publish(outcome_of(job), job)
         await delivery.ack()

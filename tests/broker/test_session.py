@@ -147,15 +147,15 @@ async def test_a_retry_comes_back_with_its_attempt_counted(
     """Identity, trace and foreign headers stay; what the broker wrote about the first life does not."""
     headers: dict[str, Any] = {"x-other": "kept", "traceparent": TRACE}
     await put(outside, names.jobs, BODY, message_id="m1", headers=headers, priority=1)
-    first, job = await delivered(connected)
+    first, _ = await delivered(connected)
 
-    await first.retry(Retry(0.05, 2), job)
+    await first.retry(Retry(0.05, 2))
     await first.ack()
     second, again = await delivered(connected)
 
     assert (again.job_id, again.attempt, again.traceparent) == ("m1", 2, TRACE)
     assert second.envelope.body == BODY
-    await second.retry(Retry(60.0, 3), again)
+    await second.retry(Retry(60.0, 3))
     await second.ack()
     waiting = await take(outside, names.tier(60.0))
     assert waiting.headers["x-other"] == "kept"
@@ -202,12 +202,12 @@ async def test_a_message_rejected_too_often_is_dropped_to_us(
 async def test_two_copies_with_the_same_id_are_each_confirmed(
     connected: Connected, outside: AbstractChannel, names: Names
 ) -> None:
-    """aiormq tells returned messages apart by message_id, which publishers may repeat."""
+    """Publishers may repeat a message_id, so that it says nothing about which copy came back."""
     for _ in range(4):
         await put(outside, names.jobs, BODY, message_id="same")
     deliveries = [await delivered(connected) for _ in range(4)]
 
-    await asyncio.gather(*(delivery.retry(Retry(0.05, 2), job) for delivery, job in deliveries))
+    await asyncio.gather(*(delivery.retry(Retry(0.05, 2)) for delivery, _ in deliveries))
     for delivery, _ in deliveries:
         await delivery.ack()
 
@@ -302,7 +302,7 @@ async def test_a_closed_connection_loses_the_session_and_its_deliveries(
             delivery.give_back(),
             delivery.reject(),
             delivery.publish(outcome_of(job), job),
-            delivery.retry(Retry(0.05, 2), job),
+            delivery.retry(Retry(0.05, 2)),
             delivery.park(ERROR, job),
         ):
             with pytest.raises(SessionLostError):

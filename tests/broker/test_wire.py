@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, cast
 import pamqp.frame
 import pytest
 from pamqp import commands as spec
-from pamqp.commands import Basic
 from pamqp.heartbeat import Heartbeat
 
 from devkit.broker import Broker
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
     import aiormq
 
 TAKEN, LEFT = 3, 4
+NOTHING = b"\0\0"
+"""No properties."""
 
 
 @dataclass
@@ -173,7 +174,7 @@ def publish_to(queue: str, lane: Lane) -> bytes:
         lane.number,
         exchange="",
         routing_key=queue,
-        properties=Basic.Properties(),
+        properties=NOTHING,
         body=b"sent",
         frame_max=lane.frame_max,
     )

@@ -12,7 +12,6 @@ from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, AuthenticationError, ProbableAuthenticationError
 from yarl import URL
 
-from worker.broker.properties import tolerate_unreadable_properties
 from worker.broker.wire import Lane, Take, WireFactory
 from worker.errors import BrokerError
 
@@ -56,7 +55,6 @@ async def connection(
     Raises:
         BrokerError: It cannot be opened.
     """
-    tolerate_unreadable_properties()
     opened = await _open(URL(url), name=name, heartbeat=heartbeat, timeout=timeout, tls=tls)
     try:
         yield opened

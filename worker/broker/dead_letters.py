@@ -17,16 +17,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
+from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from aiormq.exceptions import ChannelLockedResource
 
-from worker.broker import messages
+from worker.broker import frames, messages
 from worker.broker.connection import Connection, open_channel, unbroken
 from worker.broker.publisher import Publisher, open_publisher
 from worker.broker.topology import Names, count, explained
+from worker.broker.wire import Lane
 from worker.errors import BrokerError, one_line
-from worker.job import Job, read_job
+from worker.job import Cut, Job, read_job
 
 _RETURN_TIMEOUT, _RETURN_POLL = 5.0, 0.01
 _GETTERS = 8
@@ -42,9 +43,11 @@ class DeadLetter:
         reason: The error code that it was parked with; empty when something else put it there.
         detail: The error message that it was parked with.
         since: When it was parked; None when nobody wrote that down.
-        body: As it was published.
-        headers: All of its headers. They make no difference between two letters: the broker counts there
-            how often a message was looked at.
+        body: As it was published; of one larger than a job may have, the beginning.
+        cut: What is known of a body of which there is only the beginning; None when it is whole.
+        defect: Why not all of its headers can be read; empty when they can.
+        headers: All of its headers that can be read. They make no difference between two letters: the broker
+            counts there how often a message was looked at.
     """
 
     job: Job
@@ -52,7 +55,13 @@ class DeadLetter:
     detail: str
     since: datetime | None
     body: bytes
+    cut: Cut | None
+    defect: str
     headers: dict[str, Any] = field(compare=False)
+
+
+class NotWholeError(Exception):
+    """A parked message cannot become a job again; the text says why, as one line."""
 
 
 class Parked:
@@ -60,32 +69,83 @@ class Parked:
 
     def __init__(
         self,
-        message: AbstractIncomingMessage,
+        delivered: frames.Delivered,
+        lane: Lane,
         publisher: Publisher,
         names: Names,
         on_settled: Callable[[], None],
     ) -> None:
-        self._message = message
+        self._tag = delivered.tag
+        self._message = delivered.message
+        self._lane = lane
         self._publisher = publisher
         self._names = names
         self._on_settled = on_settled
-        self.letter = _read(message)
+        self.letter = _read(delivered.message)
 
     async def replay(self) -> None:
         """Publish it as a new job, and remove it here once the broker has confirmed that.
 
         Raises:
+            NotWholeError: Only its beginning was kept; it stays parked.
             BrokerError: The broker did not take it; it stays parked.
         """
-        copy = messages.replayed_copy(self._message, self.letter.job)
+        if cut := self.letter.cut:
+            raise NotWholeError(
+                f"only the first {len(self.letter.body)} of its {cut.size} bytes were kept: "
+                "let its publisher send it again, at most 65536 bytes long"
+            )
+        copy = messages.replayed_copy(self._message, frame_max=self._publisher.frame_max)
         await self._publisher.to_queue(self._names.jobs, copy)
         await self.discard()
 
     async def discard(self) -> None:
         """Remove it for good. Raises BrokerError."""
-        with unbroken():
-            await self._message.ack()
+        if self._lane.is_closed:
+            raise BrokerError("the connection with RabbitMQ broke: the message stays parked")
+        self._lane.send(frames.ack(self._lane.number, self._tag))
         self._on_settled()
+
+
+class _Getter:
+    """Gets messages of a queue, one at a time, on a channel of its own."""
+
+    def __init__(self, queue: str, timeout: float) -> None:
+        self._queue = queue
+        self._timeout = timeout
+        self._got = frames.Assembly(frames.GET_OK, self._on_message)
+        self._answer: asyncio.Future[frames.Delivered | None] | None = None
+        self.lane: Lane
+
+    async def open(self, connection: Connection, channel: AbstractChannel) -> None:
+        self.lane = await connection.lane(channel, self._take)
+        self.lane.channel.closing.add_done_callback(lambda _: self._break())
+
+    async def get(self) -> frames.Delivered | None:
+        """Get the next message; None when there is none. Raises BrokerError."""
+        self._answer = asyncio.get_running_loop().create_future()
+        if self.lane.is_closed:
+            self._break()
+        self.lane.send(frames.get(self.lane.number, self._queue))
+        with unbroken():
+            return await asyncio.wait_for(self._answer, self._timeout)
+
+    def _take(self, kind: int, payload: bytes) -> bool:
+        if kind == frames.METHOD and payload.startswith(frames.GET_EMPTY):
+            self._say(None)
+            return True
+        return self._got.take(kind, payload)
+
+    def _on_message(self, method: bytes, message: frames.Message) -> None:
+        self._say(frames.read_got(method, message))
+
+    def _break(self) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(BrokerError("the connection with RabbitMQ broke"))
+
+    def _say(self, got: frames.Delivered | None) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_result(got)
 
 
 class DeadLetters:
@@ -96,8 +156,8 @@ class DeadLetters:
         settled: How many of them have been settled.
     """
 
-    def __init__(self, queues: list[AbstractQueue], count: int, publisher: Publisher, names: Names) -> None:
-        self._queues = queues
+    def __init__(self, getters: list[_Getter], count: int, publisher: Publisher, names: Names) -> None:
+        self._getters = getters
         self.count = count
         self.settled = 0
         self._publisher = publisher
@@ -117,22 +177,22 @@ class DeadLetters:
         """
         wanted = min(limit, self.count)
         asked = 0
-        getting: dict[asyncio.Task[AbstractIncomingMessage | None], AbstractQueue] = {}
-        idle = list(self._queues)
+        getting: dict[asyncio.Task[frames.Delivered | None], _Getter] = {}
+        idle = list(self._getters)
         try:
             while True:
                 while idle and asked < wanted:
-                    queue = idle.pop()
-                    getting[asyncio.create_task(_get(queue))] = queue
+                    getter = idle.pop()
+                    getting[asyncio.create_task(getter.get())] = getter
                     asked += 1
                 if not getting:
                     return
                 done, _ = await asyncio.wait(getting, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
-                    queue = getting.pop(task)
-                    if (message := task.result()) is not None:
-                        idle.append(queue)
-                        yield Parked(message, self._publisher, self._names, self._count_settled)
+                    getter = getting.pop(task)
+                    if (got := task.result()) is not None:
+                        idle.append(getter)
+                        yield Parked(got, getter.lane, self._publisher, self._names, self._count_settled)
         finally:
             for task in getting:
                 task.cancel()
@@ -161,10 +221,12 @@ async def open_dead_letters(
             await _lock(channel, names.dead, timeout)
             lying = await count(channel, names.dead, timeout=timeout)
         publisher = await stack.enter_async_context(open_publisher(connection, timeout=timeout))
-        queues: list[AbstractQueue] = []
-        letters = DeadLetters(queues, lying, publisher, names)
+        getters: list[_Getter] = []
+        letters = DeadLetters(getters, lying, publisher, names)
         stack.push_async_callback(_await_return, channel, letters, names.dead)
-        queues += [await stack.enter_async_context(_held(connection, names.dead)) for _ in range(_GETTERS)]
+        getters += [
+            await stack.enter_async_context(_getter(connection, names.dead, timeout)) for _ in range(_GETTERS)
+        ]
         yield letters
 
 
@@ -191,37 +253,32 @@ async def _lock(channel: AbstractChannel, dead: str, timeout: float) -> None:
 
 
 @asynccontextmanager
-async def _held(connection: Connection, name: str) -> AsyncIterator[AbstractQueue]:
+async def _getter(connection: Connection, queue: str, timeout: float) -> AsyncIterator[_Getter]:
+    getter = _Getter(queue, timeout)
     async with open_channel(connection) as channel:
+        with unbroken():
+            await getter.open(connection, channel)
         try:
-            yield await channel.get_queue(name, ensure=False)
+            yield getter
         finally:
             # Since RabbitMQ 4.3 giving back does not count toward the delivery limit; closing a channel does.
             with suppress(*CONNECTION_EXCEPTIONS):
-                underlay = await channel.get_underlay_channel()
-                await underlay.basic_nack(0, multiple=True, requeue=True)
+                await getter.lane.channel.basic_nack(0, multiple=True, requeue=True)
 
 
-async def _get(queue: AbstractQueue) -> AbstractIncomingMessage | None:
-    with unbroken():
-        return await queue.get(fail=False)
-
-
-def _read(message: AbstractIncomingMessage) -> DeadLetter:
-    headers = dict(message.headers)
-    death = _first_death(headers.get("x-death"))
+def _read(message: frames.Message) -> DeadLetter:
+    envelope = messages.read_letter(message)
+    headers = message.properties.headers()
+    death = messages.last_death(message.properties)
     since = headers.get(messages.DEAD_SINCE, death.get("time"))
     return DeadLetter(
-        job=read_job(messages.read_envelope(message.body, message.properties)),
+        job=read_job(envelope),
         # The broker itself may have put it there, when nobody consumed what it gave up on.
         reason=one_line(str(headers.get(messages.DEAD_REASON, death.get("reason", "")))),
         detail=one_line(str(headers.get(messages.DEAD_DETAIL, ""))),
         since=since.astimezone(UTC) if isinstance(since, datetime) else None,
         body=message.body,
+        cut=envelope.cut,
+        defect=envelope.defect,
         headers=headers,
     )
-
-
-def _first_death(deaths: object) -> dict[str, Any]:
-    first = deaths[0] if isinstance(deaths, list) and deaths else None
-    return first if isinstance(first, dict) else {}

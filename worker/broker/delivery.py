@@ -1,13 +1,9 @@
 """A message in our hands, and everything that can be done with it."""
 
-from aio_pika import IncomingMessage, Message
-from aiormq.abc import DeliveredMessage
-from pamqp.commands import Basic
-from pamqp.header import ContentHeader
-
 from schemas import Outcome
 from worker.broker import frames, messages
 from worker.broker.frames import Delivered
+from worker.broker.messages import Content
 from worker.broker.publisher import Publisher
 from worker.broker.topology import Names
 from worker.broker.wire import Lane
@@ -22,19 +18,20 @@ class AmqpDelivery:
     """Implements `worker.intake.Delivery` on one session's channels.
 
     Args:
-        message: As it was delivered.
+        delivered: The message, and how it came.
         lane: The way back to the channel that it came from.
         publisher: For what becomes of it.
         names: Where that goes.
     """
 
-    def __init__(self, message: Delivered, lane: Lane, publisher: Publisher, names: Names) -> None:
-        self._message = message
+    def __init__(self, delivered: Delivered, lane: Lane, publisher: Publisher, names: Names) -> None:
+        self._tag = delivered.tag
+        self._message = delivered.message
         self._lane = lane
         self._publisher = publisher
         self._names = names
-        self.envelope: Envelope = messages.read_envelope(message.body, message.properties)
-        self.redelivered: bool = message.redelivered
+        self.envelope: Envelope = messages.read_envelope(delivered.message)
+        self.redelivered: bool = delivered.redelivered
 
     @property
     def alive(self) -> bool:
@@ -48,47 +45,35 @@ class AmqpDelivery:
         with SPAN.get().publish(exchange, key):
             await self._publisher.to_exchange(exchange, messages.event(outcome, job), key)
 
-    async def retry(self, retry: Retry, job: Job) -> None:
+    async def retry(self, retry: Retry) -> None:
         """Put a copy into the tier of that wait."""
         self._check_alive()
-        copy = messages.retry_copy(self._incoming(), job, retry)
+        copy = messages.retry_copy(self._message, retry, frame_max=self._publisher.frame_max)
         await self._to_queue(self._names.tier(retry.delay), copy)
 
     async def park(self, error: JobError, job: Job) -> None:
         """Put a copy with its reason among the dead letters."""
         self._check_alive()
-        copy = messages.parked_copy(self._incoming(), job, error)
+        copy = messages.parked_copy(self._message, job, error, frame_max=self._publisher.frame_max)
         await self._to_queue(self._names.dead, copy)
 
     async def ack(self) -> None:
         """Settle: done with."""
-        self._settle(frames.ack(self._lane.number, self._message.tag))
+        self._settle(frames.ack(self._lane.number, self._tag))
 
     async def give_back(self) -> None:
         """Settle: back to the queue; before RabbitMQ 4.3 that counts toward the delivery limit."""
-        self._settle(frames.nack(self._lane.number, self._message.tag))
+        self._settle(frames.nack(self._lane.number, self._tag))
 
     async def reject(self) -> None:
         """Settle: back to the queue, counted toward the delivery limit."""
-        self._settle(frames.reject(self._lane.number, self._message.tag))
+        self._settle(frames.reject(self._lane.number, self._tag))
 
     def _settle(self, frame: bytes) -> None:
         self._check_alive()
         self._lane.send(frame)
 
-    def _incoming(self) -> IncomingMessage:
-        """The message as aio-pika knows it, for copies of it."""
-        message = self._message
-        return IncomingMessage(
-            DeliveredMessage(
-                delivery=Basic.Deliver(delivery_tag=message.tag, redelivered=message.redelivered),
-                header=ContentHeader(body_size=len(message.body), properties=message.properties),
-                body=message.body,
-                channel=self._lane.channel,
-            )
-        )
-
-    async def _to_queue(self, queue: str, copy: Message) -> None:
+    async def _to_queue(self, queue: str, copy: Content) -> None:
         with SPAN.get().publish("", queue):
             await self._publisher.to_queue(queue, copy)
 

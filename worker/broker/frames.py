@@ -4,12 +4,15 @@ Layouts are those of the AMQP 0-9-1 specification (sections 2.3.5 and 4.2), numb
 those of its amqp0-9-1.xml; `basic.nack` is RabbitMQ's ("Consumer Acknowledgements and Publisher Confirms").
 """
 
+import hashlib
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
-from pamqp.commands import Basic
-from pamqp.header import ContentHeader
+from schemas import MAX_BODY_BYTES
+from worker.broker.properties import Properties, short
+from worker.job import Cut
 
 METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
 """Types of frames."""
@@ -23,15 +26,38 @@ DELIVER = struct.pack(">HH", 60, 60)
 RETURN = struct.pack(">HH", 60, 50)
 ACK = struct.pack(">HH", 60, 80)
 NACK = struct.pack(">HH", 60, 120)
+GET_OK = struct.pack(">HH", 60, 71)
+GET_EMPTY = struct.pack(">HH", 60, 72)
 _PUBLISH = struct.pack(">HHH", 60, 40, 0)
+_GET = struct.pack(">HHH", 60, 70, 0)
 _REJECT = struct.pack(">HH", 60, 90)
 
 _METHOD_BYTES = 4
 _TAG_AND_BITS = struct.Struct(">QB")
+_CONTENT_HEAD = struct.Struct(">HHQ")
+"""Class, weight (always 0), and size of the body; the properties follow."""
+_BASIC = 60
 _MANDATORY = _MULTIPLE = _REQUEUE_REJECTED = 1
 _REQUEUE_NACKED = 2
-_MAX_SHORT_STRING = 255
+_WITH_ACK = 0
 _FRAME_OVERHEAD = FRAME_HEAD.size + len(FRAME_END)
+_UNBOUNDED_STEP = 128 * 1024
+"""Bytes of a frame where the broker sets no bound (`frame_max` 0): its own default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message as it came.
+
+    Attributes:
+        properties: Its properties.
+        body: Its body; of one larger than a job may have, only the beginning.
+        cut: What is known of a body of which only the beginning was kept; None when it is whole.
+    """
+
+    properties: Properties
+    body: bytes
+    cut: Cut | None = None
 
 
 class Delivered(NamedTuple):
@@ -39,8 +65,7 @@ class Delivered(NamedTuple):
 
     tag: int
     redelivered: bool
-    properties: Basic.Properties
-    body: bytes
+    message: Message
 
 
 class Confirm(NamedTuple):
@@ -50,21 +75,48 @@ class Confirm(NamedTuple):
     multiple: bool
 
 
+class _Body:
+    """The body of a message while it comes: of a large one only the beginning is kept, and the rest hashed.
+
+    RabbitMQ takes messages of 16 or 128 MiB. Sixteen of them in hand would take more memory than there is.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._pieces: list[bytes] = []
+        self._room = MAX_BODY_BYTES
+        self._digest = hashlib.sha256() if size > MAX_BODY_BYTES else None
+        self.missing = size
+
+    def add(self, piece: bytes) -> None:
+        self.missing -= len(piece)
+        if self._digest is None:
+            self._pieces.append(piece)
+            return
+        self._digest.update(piece)
+        if self._room:
+            self._pieces.append(piece[: self._room])
+            self._room -= len(self._pieces[-1])
+
+    def message(self, properties: Properties) -> Message:
+        cut = None if self._digest is None else Cut(self._size, self._digest.hexdigest())
+        return Message(properties, b"".join(self._pieces), cut)
+
+
 class Assembly:
-    """Puts methods together with the contents that follow them, frame by frame.
+    """Puts methods together with the contents that follow them, frame by frame or in smaller pieces.
 
     Args:
         begins: How the methods begin that are followed here.
-        complete: Is given the method's payload, the properties and the body of each.
+        complete: Is called with the payload of each method and its message.
     """
 
-    def __init__(self, begins: bytes, complete: Callable[[bytes, Basic.Properties, bytes], None]) -> None:
+    def __init__(self, begins: bytes, complete: Callable[[bytes, Message], None]) -> None:
         self._begins = begins
         self._complete = complete
         self._method = b""
-        self._header = ContentHeader()
-        self._body: list[bytes] = []
-        self._missing = 0
+        self._properties = Properties(b"\0\0")
+        self._body = _Body(0)
 
     def take(self, kind: int, payload: bytes) -> bool:
         """Take in a frame of the channel; False if it belongs to nothing that is followed here."""
@@ -76,22 +128,26 @@ class Assembly:
         if not self._method:
             return False
         if kind == HEADER:
-            self._header = ContentHeader()
-            self._header.unmarshal(payload)
-            self._body, self._missing = [], self._header.body_size
+            _, _, size = _CONTENT_HEAD.unpack_from(payload)
+            self._properties, self._body = Properties(payload[_CONTENT_HEAD.size :]), _Body(size)
         else:
-            self._body.append(payload)
-            self._missing -= len(payload)
-        if self._missing <= 0:
+            self._body.add(payload)
+        if self._body.missing <= 0:
             method, self._method = self._method, b""
-            self._complete(method, self._header.properties, b"".join(self._body))
+            self._complete(method, self._body.message(self._properties))
         return True
 
 
-def read_delivery(method: bytes, properties: Basic.Properties, body: bytes) -> Delivered:
+def read_delivery(method: bytes, message: Message) -> Delivered:
     """Read `basic.deliver`."""
     tag, bits = _TAG_AND_BITS.unpack_from(method, _METHOD_BYTES + 1 + method[_METHOD_BYTES])
-    return Delivered(tag, bool(bits & 1), properties, body)
+    return Delivered(tag, bool(bits & 1), message)
+
+
+def read_got(method: bytes, message: Message) -> Delivered:
+    """Read `basic.get-ok`."""
+    tag, bits = _TAG_AND_BITS.unpack_from(method, _METHOD_BYTES)
+    return Delivered(tag, bool(bits & 1), message)
 
 
 def read_confirm(method: bytes) -> Confirm:
@@ -115,12 +171,17 @@ def reject(channel: int, tag: int) -> bytes:
     return _frame(METHOD, channel, _REJECT + _TAG_AND_BITS.pack(tag, _REQUEUE_REJECTED))
 
 
+def get(channel: int, queue: str) -> bytes:
+    """Write `basic.get` of the next message of a queue, to be settled."""
+    return _frame(METHOD, channel, _GET + short(queue) + _WITH_ACK.to_bytes(1, "big"))
+
+
 def publish(
     channel: int,
     *,
     exchange: str,
     routing_key: str,
-    properties: Basic.Properties,
+    properties: bytes,
     body: bytes,
     frame_max: int,
 ) -> bytes:
@@ -130,28 +191,26 @@ def publish(
         channel: The channel's number.
         exchange: Where to.
         routing_key: At most 255 bytes, as the exchange's name.
-        properties: The message's properties.
+        properties: The message's properties, as they stand on the wire; see `fits`.
         body: Its body.
-        frame_max: Bytes that a frame may have, as negotiated.
+        frame_max: Bytes that a frame may have, as negotiated; 0 is no bound.
 
     Raises:
-        ValueError: A name is too long, or a property cannot be written.
+        ValueError: A name is too long, or the properties do not fit into a frame.
     """
-    method = b"".join(
-        (_PUBLISH, _short_string(exchange), _short_string(routing_key), _MANDATORY.to_bytes(1, "big"))
-    )
-    header = ContentHeader(body_size=len(body), properties=properties).marshal()
-    step = frame_max - _FRAME_OVERHEAD
+    if not fits(properties, frame_max):
+        raise ValueError(f"{len(properties)} bytes of properties do not fit into a frame of {frame_max}")
+    method = b"".join((_PUBLISH, short(exchange), short(routing_key), _MANDATORY.to_bytes(1, "big")))
+    header = _CONTENT_HEAD.pack(_BASIC, 0, len(body)) + properties
+    step = (frame_max or _UNBOUNDED_STEP) - _FRAME_OVERHEAD
     bodies = [_frame(BODY, channel, body[start : start + step]) for start in range(0, len(body), step)]
     return b"".join((_frame(METHOD, channel, method), _frame(HEADER, channel, header), *bodies))
 
 
+def fits(properties: bytes, frame_max: int) -> bool:
+    """Whether the header of a message with these properties fits into one frame, which it has to."""
+    return not frame_max or _FRAME_OVERHEAD + _CONTENT_HEAD.size + len(properties) <= frame_max
+
+
 def _frame(kind: int, channel: int, payload: bytes) -> bytes:
     return FRAME_HEAD.pack(kind, channel, len(payload)) + payload + FRAME_END
-
-
-def _short_string(text: str) -> bytes:
-    octets = text.encode()
-    if len(octets) > _MAX_SHORT_STRING:
-        raise ValueError(f"{text!r} is longer than the {_MAX_SHORT_STRING} bytes that AMQP allows")
-    return bytes((len(octets),)) + octets

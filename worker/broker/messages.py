@@ -1,19 +1,20 @@
 """Messages on the wire: what is read from a job, and what events, retries and parked copies look like."""
 
 import random
+import re
 import uuid
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-
-from aio_pika import DeliveryMode, Message
-from aio_pika.abc import AbstractIncomingMessage, HeadersType
-from pamqp.commands import Basic
-from pamqp.common import FieldValue
+from typing import Any
 
 from schemas import DownloadJob, Outcome
+from worker.broker import properties as amqp
+from worker.broker.frames import Message, fits
+from worker.broker.tables import UnreadableError, Value
 from worker.context import SPAN
 from worker.errors import JobError
-from worker.job import ATTEMPT_HEADER, TRACE_HEADERS, Envelope, Job
+from worker.job import ATTEMPT_HEADER, TRACE_HEADERS, Cut, Envelope, Job
 from worker.retry import Retry
 
 APP_ID = "ccfs-worker"
@@ -21,53 +22,207 @@ DEAD_REASON = "x-dead-reason"
 DEAD_DETAIL = "x-dead-detail"
 DEAD_SINCE = "x-dead-since"
 """When a message was parked, as an AMQP timestamp."""
+DEAD_BODY_BYTES = "x-dead-body-bytes"
+"""How long the body was of which a parked copy holds only the beginning."""
+DEAD_BODY_SHA256 = "x-dead-body-sha256"
+"""The SHA-256 of the whole of it, which its `jobId` may be."""
+HEADERS_DROPPED = "x-headers-dropped"
+"""Why a copy is without its publisher's headers."""
+PUBLISH_ID = "x-publish-id"
+"""Tells the publishes of a channel apart when one comes back: a `message_id` may be absent or come twice."""
 
+_OURS = frozenset(
+    name.encode()
+    for name in (
+        ATTEMPT_HEADER,
+        DEAD_REASON,
+        DEAD_DETAIL,
+        DEAD_SINCE,
+        DEAD_BODY_BYTES,
+        DEAD_BODY_SHA256,
+        PUBLISH_ID,
+    )
+)
 # The broker's own records of a message's past, which a fresh copy must not carry on: they would make
 # it look like part of a dead-letter cycle, and CC would route the copy to further queues.
-_BROKER_HEADERS = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count", "CC")
+_BROKERS = re.compile(
+    rb"x-death|x-(first|last)-death-(exchange|queue|reason)|x-(delivery|acquired)-count|CC|BCC"
+)
+
+_PERSISTENT = b"\x02"
+_JSON = amqp.short("application/json")
+_APP_ID = amqp.short(APP_ID)
+_TYPES = {status: amqp.short(f"download.{status}") for status in ("completed", "failed")}
+_ID_BITS = 63
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
-    """An event on the wire.
+class Content:
+    """A message to publish.
 
-    aio-pika's Message would check and convert each property once more.
+    Attributes:
+        body: Its body.
+        properties: Its properties, as they stand on the wire; the header `PUBLISH_ID` is among them.
+        publish_id: That header's value; every publish needs another one.
     """
 
     body: bytes
-    properties: Basic.Properties
+    properties: bytes
+    publish_id: int
 
 
-def read_envelope(body: bytes, properties: Basic.Properties) -> Envelope:
-    """Reduce a delivered message to what the contract reads."""
-    headers = properties.headers or {}
+def read_envelope(message: Message) -> Envelope:
+    """Reduce a delivered message to what the contract reads; never raises."""
+    properties = message.properties
     return Envelope(
-        body=body,
-        message_id=properties.message_id or None,
-        correlation_id=properties.correlation_id or None,
-        headers={name: headers.get(name) for name in (ATTEMPT_HEADER, *TRACE_HEADERS)},
-        sent_at=properties.timestamp,
+        body=message.body,
+        cut=message.cut,
+        defect=properties.defect,
+        death=str(last_death(properties).get("reason", "")),
+        message_id=properties.short(amqp.MESSAGE_ID) or None,
+        correlation_id=properties.short(amqp.CORRELATION_ID) or None,
+        headers={name: properties.header(name) for name in (ATTEMPT_HEADER, *TRACE_HEADERS)},
+        sent_at=properties.sent_at(),
     )
 
 
-def event(outcome: Outcome, job: Job) -> Event:
+def read_letter(message: Message) -> Envelope:
+    """Reduce a parked message to what the contract reads, as far as the copy holds it; never raises."""
+    envelope = read_envelope(message)
+    size, sha256 = (message.properties.header(name) for name in (DEAD_BODY_BYTES, DEAD_BODY_SHA256))
+    if not isinstance(size, int) or not isinstance(sha256, str):
+        return envelope
+    return replace(envelope, cut=Cut(size, sha256))
+
+
+def last_death(properties: amqp.Properties) -> dict[str, Any]:
+    """What RabbitMQ wrote when it gave up on a message, or let its time run out, for the last time."""
+    deaths = properties.header("x-death")
+    last = deaths[0] if isinstance(deaths, list) and deaths else None
+    return last if isinstance(last, dict) else {}
+
+
+def publish_id(properties: amqp.Properties) -> int | None:
+    """Which publish a returned message belongs to."""
+    found = properties.header(PUBLISH_ID)
+    return found if isinstance(found, int) else None
+
+
+def event(outcome: Outcome, job: Job) -> Content:
     """The event of an outcome, as its consumers get it."""
-    headers: HeadersType = {"traceparent": SPAN.get().context.traceparent}
+    headers: dict[str, Value] = {"traceparent": SPAN.get().context.traceparent}
     if job.traceparent and job.tracestate:
         headers["tracestate"] = job.tracestate
-    return Event(
-        outcome.to_json(),
-        Basic.Properties(
-            content_type="application/json",
-            message_type=f"download.{outcome.status}",
-            message_id=_unique_id(),
-            correlation_id=job.correlation_id,
-            timestamp=datetime.now(UTC),
-            app_id=APP_ID,
-            delivery_mode=DeliveryMode.PERSISTENT,
-            headers=headers,
-        ),
+    values = {
+        amqp.CONTENT_TYPE: _JSON,
+        amqp.CORRELATION_ID: amqp.short(job.correlation_id),
+        amqp.MESSAGE_ID: amqp.short(_unique_id()),
+        amqp.TIMESTAMP: amqp.timestamp(datetime.now(UTC)),
+        amqp.TYPE: _TYPES[outcome.status],
+        amqp.APP_ID: _APP_ID,
+    }
+    return _content(outcome.to_json(), values, headers)
+
+
+def job_message(job: DownloadJob, job_id: str) -> Content:
+    """A new job, as a publisher sends it."""
+    values = {
+        amqp.CONTENT_TYPE: _JSON,
+        amqp.MESSAGE_ID: amqp.short(job_id),
+        amqp.TIMESTAMP: amqp.timestamp(datetime.now(UTC)),
+        amqp.APP_ID: _APP_ID,
+    }
+    return _content(job.model_dump_json(by_alias=True).encode(), values, {})
+
+
+def retry_copy(message: Message, retry: Retry, *, frame_max: int) -> Content:
+    """A fresh copy of a job message for the tier in which it waits for that attempt.
+
+    Args:
+        message: The job.
+        retry: How long, and for which attempt.
+        frame_max: Bytes that a frame may have, as negotiated; 0 is no bound.
+    """
+    changes = {}
+    if retry.early is not None:
+        milliseconds = round(min(max(retry.early, 0), retry.delay) * 1000)
+        changes[amqp.EXPIRATION] = amqp.short(str(milliseconds))
+    return _copy(message, {ATTEMPT_HEADER: retry.attempt}, changes, frame_max)
+
+
+def parked_copy(message: Message, job: Job, error: JobError, *, frame_max: int) -> Content:
+    """A copy of a job message for the dead letters, with the reason why it lies there.
+
+    Of a body larger than a job may have it holds the beginning.
+
+    Args:
+        message: The job.
+        job: What was read of it.
+        error: The reason.
+        frame_max: Bytes that a frame may have, as negotiated; 0 is no bound.
+    """
+    headers: dict[str, Value] = {
+        DEAD_REASON: str(error.code),
+        DEAD_DETAIL: error.message,
+        DEAD_SINCE: datetime.now(UTC),
+    }
+    if job.attempt > 1:
+        headers[ATTEMPT_HEADER] = job.attempt
+    if message.cut is not None:
+        headers |= {DEAD_BODY_BYTES: message.cut.size, DEAD_BODY_SHA256: message.cut.sha256}
+    return _copy(message, headers, {}, frame_max)
+
+
+def replayed_copy(message: Message, *, frame_max: int) -> Content:
+    """A copy of a parked message that starts over as a job that was just published."""
+    # The time that the job waits in the queue counts from here.
+    now = {amqp.TIMESTAMP: amqp.timestamp(datetime.now(UTC))}
+    return _copy(message, {}, now, frame_max)
+
+
+def _copy(
+    message: Message, headers: Mapping[str, Value], changes: Mapping[int, bytes], frame_max: int
+) -> Content:
+    """A copy of a message with its publisher's properties and headers as they came, and ours.
+
+    Two properties are left out. The publisher's `expiration` counted in the queue of jobs: in a tier it
+    would end the wait, and among the dead letters it would throw the letter away. A `user_id` RabbitMQ takes
+    only from the login of that name ("Validated User-ID"), and else it closes the channel. `delivery_mode`
+    is 2, since 1 may be lost, and RabbitMQ 3 refuses all others.
+    """
+    values = message.properties.values()
+    for flag in (amqp.EXPIRATION, amqp.USER_ID):
+        values.pop(flag, None)
+    values |= changes
+    try:
+        theirs = message.properties.headers_but(_is_dropped)
+    except UnreadableError as exc:
+        return _without_headers(message.body, values, headers, f"they cannot be read: {exc}")
+    copy = _content(message.body, values, headers, theirs)
+    if fits(copy.properties, frame_max):
+        return copy
+    return _without_headers(
+        message.body, values, headers, f"with them the copy does not fit into a frame of {frame_max} bytes"
     )
+
+
+def _without_headers(
+    body: bytes, values: Mapping[int, bytes], headers: Mapping[str, Value], reason: str
+) -> Content:
+    return _content(body, values, {**headers, HEADERS_DROPPED: reason})
+
+
+def _content(
+    body: bytes, values: Mapping[int, bytes], headers: Mapping[str, Value], others: bytes = b""
+) -> Content:
+    publish_id = random.getrandbits(_ID_BITS)
+    table = amqp.table({**headers, PUBLISH_ID: publish_id}, others)
+    whole = {**values, amqp.HEADERS: table, amqp.DELIVERY_MODE: _PERSISTENT}
+    return Content(body, amqp.written(whole), publish_id)
+
+
+def _is_dropped(name: bytes) -> bool:
+    return name in _OURS or _BROKERS.fullmatch(name) is not None
 
 
 def _unique_id() -> str:
@@ -76,79 +231,3 @@ def _unique_id() -> str:
     Nobody has to be kept from guessing it; `uuid.uuid4` asks the kernel, which lets other threads in.
     """
     return str(uuid.UUID(int=random.getrandbits(128), version=4))
-
-
-def retry_copy(message: AbstractIncomingMessage, job: Job, retry: Retry) -> Message:
-    """A fresh copy of a job message for the tier in which it waits for that attempt."""
-    copy = _copy(message, job, {ATTEMPT_HEADER: retry.attempt})
-    copy.expiration = retry.early
-    return copy
-
-
-def parked_copy(message: AbstractIncomingMessage, job: Job, error: JobError) -> Message:
-    """A copy of a job message for the dead letters, with the reason why it lies there."""
-    return _copy(
-        message,
-        job,
-        {
-            DEAD_REASON: str(error.code),
-            DEAD_DETAIL: error.message,
-            DEAD_SINCE: datetime.now(UTC),
-        },
-    )
-
-
-def replayed_copy(message: AbstractIncomingMessage, job: Job) -> Message:
-    """A copy of a parked message that starts over as a job that was just published."""
-    copy = _copy(message, job, {})
-    for name in (ATTEMPT_HEADER, DEAD_REASON, DEAD_DETAIL, DEAD_SINCE):
-        copy.headers.pop(name, None)
-    # The time that the job waits in the queue counts from here.
-    copy.timestamp = datetime.now(UTC)
-    return copy
-
-
-def job_message(job: DownloadJob, job_id: str) -> Message:
-    """A new job, as a publisher sends it."""
-    return Message(
-        job.model_dump_json(by_alias=True).encode(),
-        content_type="application/json",
-        message_id=job_id,
-        timestamp=datetime.now(UTC),
-        app_id=APP_ID,
-        delivery_mode=DeliveryMode.PERSISTENT,
-    )
-
-
-def _copy(message: AbstractIncomingMessage, job: Job, headers: HeadersType) -> Message:
-    kept = {
-        name: _writable(value)
-        for name, value in message.headers.items()
-        if not name.startswith(_BROKER_HEADERS)
-    }
-    return Message(
-        message.body,
-        content_type=message.content_type,
-        content_encoding=message.content_encoding,
-        type=message.type,
-        # The job's identity, also where the publisher left it to be derived: aiormq would make one up.
-        message_id=job.job_id,
-        correlation_id=message.correlation_id,
-        timestamp=message.timestamp,
-        app_id=message.app_id,
-        reply_to=message.reply_to,
-        priority=message.priority,
-        delivery_mode=DeliveryMode.PERSISTENT,
-        headers=kept | headers,
-    )
-
-
-def _writable(value: FieldValue) -> FieldValue:
-    """A header's value as pamqp can write it, which reads text that is not UTF-8 as bytes."""
-    if isinstance(value, bytes):
-        return bytearray(value)
-    if isinstance(value, list):
-        return [_writable(item) for item in value]
-    if isinstance(value, dict):
-        return {name: _writable(item) for name, item in value.items()}
-    return value

@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
-from aio_pika.abc import AbstractIncomingMessage
+from aiormq.abc import DeliveredMessage
 
+from worker.broker import frames
 from worker.broker.connection import Connection, open_channel, unbroken
 from worker.broker.topology import FROM_THE_WORKER, Names, explained
+from worker.broker.wire import Lane
 from worker.errors import BrokerError
 
 _PREFETCH = 500
@@ -31,10 +33,10 @@ async def follow(
         BrokerError: There is no such exchange, the login may not use it, or, while the events are
             read, the connection was lost.
     """
-    arrived: asyncio.Queue[AbstractIncomingMessage | None] = asyncio.Queue()
+    arrived: asyncio.Queue[frames.Delivered | None] = asyncio.Queue()
 
-    async def take(message: AbstractIncomingMessage) -> None:
-        arrived.put_nowait(message)
+    def take(method: bytes, message: frames.Message) -> None:
+        arrived.put_nowait(frames.read_delivery(method, message))
 
     async with open_channel(connection) as channel:
         channel.close_callbacks.add(lambda *_: arrived.put_nowait(None))
@@ -45,13 +47,17 @@ async def follow(
                 queue = await channel.declare_queue(exclusive=True, auto_delete=True, timeout=timeout)
                 for key in keys:
                     await queue.bind(exchange, key, timeout=timeout)
-                await queue.consume(take, timeout=timeout)
-        yield _bodies(arrived)
+                lane = await connection.lane(channel, frames.Assembly(frames.DELIVER, take).take)
+                await lane.channel.basic_consume(queue.name, _leave_to_the_lane, timeout=timeout)
+        yield _bodies(arrived, lane)
 
 
-async def _bodies(arrived: asyncio.Queue[AbstractIncomingMessage | None]) -> AsyncIterator[bytes]:
-    while (message := await arrived.get()) is not None:
-        with unbroken():
-            await message.ack()
-        yield message.body
+async def _leave_to_the_lane(_: DeliveredMessage) -> None:
+    """What aiormq would call with each event, if it saw any."""
+
+
+async def _bodies(arrived: asyncio.Queue[frames.Delivered | None], lane: Lane) -> AsyncIterator[bytes]:
+    while (delivered := await arrived.get()) is not None:
+        lane.send(frames.ack(lane.number, delivered.tag))
+        yield delivered.message.body
     raise BrokerError("the connection with RabbitMQ broke: what was published meanwhile is not shown")

@@ -1,38 +1,190 @@
-"""Keeps the unreadable properties of one message from costing the whole connection.
+"""The properties of a message as the bytes in which they came: read where the contract says so, else copied.
 
-pamqp refuses the frame, and aiormq then drops the connection: the broker delivers the message again, and
-so without end. Seen with a publisher that wrote its `timestamp` in microseconds, which is beyond the year
-9999, and with text that is not UTF-8. The contract wants such a message to end in an outcome.
+To decode and encode them again would lose what the library that does it cannot say: doubles became floats,
+an absent priority became 0, and a timestamp in microseconds ended the connection. Layout: AMQP 0-9-1,
+section 4.2.6.1; the order and the types of the properties are those of its amqp0-9-1.xml. Pure.
 """
 
 import struct
-from collections.abc import Callable
-from functools import wraps
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
 
-import structlog
-from pamqp.header import ContentHeader
+from worker.broker import tables
+from worker.broker.tables import Field, UnreadableError, Value
 
-log = structlog.stdlib.get_logger(__name__)
+CONTENT_TYPE, CONTENT_ENCODING, HEADERS, DELIVERY_MODE, PRIORITY = 0x8000, 0x4000, 0x2000, 0x1000, 0x0800
+"""Flags of properties, by which they are known here; the others as well."""
+CORRELATION_ID, REPLY_TO, EXPIRATION, MESSAGE_ID, TIMESTAMP = 0x0400, 0x0200, 0x0100, 0x0080, 0x0040
+TYPE, USER_ID, APP_ID, CLUSTER_ID = 0x0020, 0x0010, 0x0008, 0x0004
 
-_Unmarshal = Callable[[ContentHeader, bytes], None]
+_ORDER = (
+    CONTENT_TYPE,
+    CONTENT_ENCODING,
+    HEADERS,
+    DELIVERY_MODE,
+    PRIORITY,
+    CORRELATION_ID,
+    REPLY_TO,
+    EXPIRATION,
+    MESSAGE_ID,
+    TIMESTAMP,
+    TYPE,
+    USER_ID,
+    APP_ID,
+    CLUSTER_ID,
+)
+_OCTETS = frozenset((DELIVERY_MODE, PRIORITY))
+_FLAGS = struct.Struct(">H")
+_LENGTH = struct.Struct(">I")
+_TIMESTAMP = struct.Struct(">Q")
+_MAX_SHORT_STRING = 255
 
 
-def tolerate_unreadable_properties() -> None:
-    """Make properties that cannot be decoded count as absent, for the whole process.
+class Properties:
+    """The properties of one message. Making and reading them never raises.
 
-    Those before the first bad one survive, in the order of AMQP 0-9-1: headers, correlation_id and
-    message_id come before timestamp.
+    Args:
+        raw: The flags and the values, as they stand in the content's header.
+
+    Attributes:
+        raw: The same.
+        defect: Why not all of it can be read, as one line; empty when it can. What stands before the
+            trouble is there all the same.
     """
-    if not hasattr(ContentHeader.unmarshal, "__wrapped__"):
-        ContentHeader.unmarshal = _tolerant(ContentHeader.unmarshal)  # type: ignore[method-assign, assignment]
 
+    __slots__ = ("_fields", "_values", "defect", "raw")
 
-def _tolerant(unmarshal: _Unmarshal) -> _Unmarshal:
-    @wraps(unmarshal)
-    def tolerant(header: ContentHeader, data: bytes) -> None:
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+        self.defect = ""
+        self._values: dict[int, tuple[int, int]] = {}
+        self._fields: list[Field] = []
         try:
-            unmarshal(header, data)
-        except (ValueError, OverflowError, OSError, LookupError, struct.error) as exc:
-            log.warning("broker.properties_unreadable", reason=str(exc))
+            self._find_values()
+            if HEADERS in self._values:
+                self._find_headers()
+        except UnreadableError as exc:
+            self.defect = str(exc)
 
-    return tolerant
+    def short(self, flag: int) -> str | None:
+        """A property that is a short string; None when it is absent or not UTF-8."""
+        if flag not in self._values:
+            return None
+        start, end = self._values[flag]
+        try:
+            return self.raw[start + 1 : end].decode()
+        except UnicodeDecodeError:
+            return None
+
+    def sent_at(self) -> datetime | None:
+        """The timestamp; None when it is absent or beyond all time."""
+        if TIMESTAMP not in self._values:
+            return None
+        return tables.moment(_TIMESTAMP.unpack_from(self.raw, self._values[TIMESTAMP][0])[0])
+
+    def header(self, name: str) -> Any:  # noqa: ANN401 - whatever a publisher put there
+        """The value of a header; None when there is none. Of two with one name the last counts."""
+        if not self._fields:
+            return None
+        wanted = name.encode()
+        field = next((field for field in reversed(self._fields) if field.name == wanted), None)
+        return None if field is None else tables.read(self.raw, field)
+
+    def headers(self) -> dict[str, Any]:
+        """All headers that can be read."""
+        return {tables.name_of(field): tables.read(self.raw, field) for field in self._fields}
+
+    def values(self) -> dict[int, bytes]:
+        """The value of each property that is there, as it came."""
+        return {flag: self.raw[start:end] for flag, (start, end) in self._values.items()}
+
+    def headers_but(self, dropped: Callable[[bytes], bool]) -> bytes:
+        """The headers as they came, one after the other, without those whose name is `dropped`.
+
+        Raises:
+            UnreadableError: It cannot be told where each of them ends.
+        """
+        if HEADERS not in self._values:
+            return b""
+        start, end = self._values[HEADERS]
+        found = list(tables.fields(self.raw, start + _LENGTH.size, end))
+        return b"".join(self.raw[field.start : field.end] for field in found if not dropped(field.name))
+
+    def _find_values(self) -> None:
+        raw = self.raw
+        if len(raw) < _FLAGS.size:
+            raise UnreadableError("the properties are cut off")
+        (flags,) = _FLAGS.unpack_from(raw)
+        position = _FLAGS.size
+        for flag in _flags_set(flags):
+            end = _end(raw, flag, position)
+            if end > len(raw):
+                raise UnreadableError("the properties are cut off")
+            self._values[flag] = position, end
+            position = end
+        if flags & 3 or position != len(raw):
+            raise UnreadableError("there are properties that AMQP does not know")
+
+    def _find_headers(self) -> None:
+        start, end = self._values[HEADERS]
+        try:
+            self._fields = list(tables.fields(self.raw, start + _LENGTH.size, end))
+            tables.check_nested(self.raw, self._fields)
+        except UnreadableError as exc:
+            self._fields = [field for field in self._fields if _is_sound(self.raw, field)]
+            raise UnreadableError(f"the headers cannot be read: {exc}") from exc
+
+
+def written(values: Mapping[int, bytes]) -> bytes:
+    """Write a property list: flags, and the value of each property, as it shall stand there."""
+    return _FLAGS.pack(sum(values)) + b"".join([values[flag] for flag in _ORDER if flag in values])
+
+
+def short(text: str) -> bytes:
+    """Write a short string. Raises ValueError if it has more than 255 bytes."""
+    octets = text.encode()
+    if len(octets) > _MAX_SHORT_STRING:
+        raise ValueError(f"{text!r} is longer than the {_MAX_SHORT_STRING} bytes that AMQP allows")
+    return bytes((len(octets),)) + octets
+
+
+def table(headers: Mapping[str, Value], others: bytes = b"") -> bytes:
+    """Write headers: `others`, one after the other as they came, and ours behind them."""
+    content = others + b"".join([tables.write(name, value) for name, value in headers.items()])
+    return _LENGTH.pack(len(content)) + content
+
+
+def timestamp(moment: datetime) -> bytes:
+    """Write a timestamp."""
+    return _TIMESTAMP.pack(int(moment.timestamp()))
+
+
+@lru_cache(maxsize=256)
+def _flags_set(flags: int) -> tuple[int, ...]:
+    return tuple(flag for flag in _ORDER if flags & flag)
+
+
+def _end(raw: bytes, flag: int, position: int) -> int:
+    """Where the value of a property ends that begins there; beyond the end of all if it is cut off."""
+    if flag == HEADERS:
+        length = _LENGTH.size
+        return (
+            position
+            + length
+            + int.from_bytes(raw[position : position + length].ljust(length, b"\xff"), "big")
+        )
+    if flag in _OCTETS:
+        return position + 1
+    if flag == TIMESTAMP:
+        return position + _TIMESTAMP.size
+    return position + 1 + raw[position] if position < len(raw) else len(raw) + 1
+
+
+def _is_sound(raw: bytes, field: Field) -> bool:
+    try:
+        tables.check_nested(raw, [field])
+    except UnreadableError:
+        return False
+    return True

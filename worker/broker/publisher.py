@@ -5,29 +5,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from enum import Enum, auto
 from itertools import takewhile
-from typing import Protocol
 
 from aio_pika.abc import AbstractChannel
-from pamqp.commands import Basic
 
 from worker.broker import frames
 from worker.broker.connection import Connection, open_channel
+from worker.broker.messages import Content, publish_id
 from worker.broker.wire import Lane
 from worker.errors import NotConfirmedError, SessionLostError
-
-
-class Content(Protocol):
-    """What can be published: aio-pika's messages, and events."""
-
-    @property
-    def body(self) -> bytes:
-        """The body."""
-        ...
-
-    @property
-    def properties(self) -> Basic.Properties:
-        """The properties, a `message_id` among them."""
-        ...
 
 
 class _Word(Enum):
@@ -47,16 +32,16 @@ class _Confirms:
     def __init__(self) -> None:
         self._last_tag = 0
         self._waiting: dict[int, asyncio.Future[_Word]] = {}
-        self._ids: dict[str, int] = {}
+        self._ids: dict[int, int] = {}
         self._returned = frames.Assembly(frames.RETURN, self._return)
 
-    def expect(self, message_id: str) -> asyncio.Future[_Word]:
+    def expect(self, publish_id: int) -> asyncio.Future[_Word]:
         """Give the future of the broker's word on the message that is published next."""
         self._last_tag += 1
-        self._ids[message_id] = self._last_tag
+        self._ids[publish_id] = self._last_tag
         word: asyncio.Future[_Word] = asyncio.get_running_loop().create_future()
         self._waiting[self._last_tag] = word
-        word.add_done_callback(lambda _: self._ids.pop(message_id, None))
+        word.add_done_callback(lambda _: self._ids.pop(publish_id, None))
         return word
 
     def take(self, kind: int, payload: bytes) -> bool:
@@ -91,8 +76,8 @@ class _Confirms:
         if waiting is not None and not waiting.done():
             waiting.set_result(word)
 
-    def _return(self, _: bytes, properties: Basic.Properties, __: bytes) -> None:
-        tag = self._ids.get(properties.message_id or "")
+    def _return(self, _: bytes, message: frames.Message) -> None:
+        tag = self._ids.get(publish_id(message.properties) or 0)
         waiting = None if tag is None else self._waiting.get(tag)
         if waiting is not None and not waiting.done():
             waiting.set_result(_Word.RETURN)
@@ -114,10 +99,10 @@ class Publisher:
         self._lane = lane
         self._confirms = confirms
         self._timeout = timeout
-        self._copies: dict[str, asyncio.Event] = {}
+        self.frame_max = lane.frame_max
 
     async def to_exchange(self, name: str, message: Content, routing_key: str) -> None:
-        """Publish an event. Its `message_id` must be unique.
+        """Publish a message.
 
         Raises:
             NotConfirmedError: No queue takes it, or the broker refused it. With a `timeout`, also when
@@ -126,16 +111,15 @@ class Publisher:
         """
         if self._lane.is_closed:
             raise SessionLostError("the connection broke before publishing")
-        properties = message.properties
         written = frames.publish(
             self._lane.number,
             exchange=name,
             routing_key=routing_key,
-            properties=properties,
+            properties=message.properties,
             body=message.body,
             frame_max=self._lane.frame_max,
         )
-        word = self._confirms.expect(properties.message_id or "")
+        word = self._confirms.expect(message.publish_id)
         self._lane.send(written)
         match await self._heard(word):
             case _Word.NACK:
@@ -158,22 +142,7 @@ class Publisher:
 
     async def to_queue(self, name: str, message: Content) -> None:
         """Publish a copy of a job into a queue; raises as `to_exchange` does."""
-        # Only by its message_id can be told which publish a returned message belongs to. Copies bear
-        # the publisher's ids, which may repeat: two at once, and the wrong one would count as confirmed.
-        async with self._alone(message.properties.message_id or ""):
-            await self.to_exchange("", message, name)
-
-    @asynccontextmanager
-    async def _alone(self, message_id: str) -> AsyncIterator[None]:
-        """Wait until no other copy with that id is on its way."""
-        while (other := self._copies.get(message_id)) is not None:
-            await other.wait()
-        self._copies[message_id] = settled = asyncio.Event()
-        try:
-            yield
-        finally:
-            del self._copies[message_id]
-            settled.set()
+        await self.to_exchange("", message, name)
 
 
 async def publisher(

@@ -15,7 +15,7 @@ from functools import partial
 from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from aiormq.abc import DeliveredMessage
-from pamqp.commands import Basic, Queue
+from pamqp.commands import Queue
 
 from worker.broker import frames
 from worker.broker.connection import Connection, connection, underlay
@@ -89,9 +89,9 @@ class _Consumer:
         """Ask how many messages and consumers the queue has."""
         return await self._lane.channel.queue_declare(self._queue, passive=True)
 
-    def _on_message(self, method: bytes, properties: Basic.Properties, body: bytes) -> None:
+    def _on_message(self, method: bytes, message: frames.Message) -> None:
         self.delivered += 1
-        self._receive(frames.read_delivery(method, properties, body), self._lane)
+        self._receive(frames.read_delivery(method, message), self._lane)
 
 
 async def _leave_to_the_lane(_: DeliveredMessage) -> None:

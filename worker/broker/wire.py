@@ -12,17 +12,23 @@ import ssl
 from collections.abc import Callable
 
 import aiormq
+import structlog
 from aiormq.connection import TransportFactory
 from aiormq.exceptions import AMQPConnectionError
 from yarl import URL
 
-from worker.broker.frames import BODY, FRAME_HEAD, HEADER, HEARTBEAT, HEARTBEAT_FRAME, METHOD
+from worker.broker.frames import BODY, FRAME_END, FRAME_HEAD, HEADER, HEARTBEAT, HEARTBEAT_FRAME, METHOD
 
 _KINDS = frozenset({METHOD, HEADER, BODY, HEARTBEAT})
+_LARGEST_FRAME = 1024 * 1024
+"""Bytes of a body's frame above which it is taken in pieces: with `frame_max` 0 RabbitMQ puts a body into
+one, however long it is."""
 _LIFE_SIGN_INTERVAL = 1.0
 _WRITE_INTERVAL = 0.002
 """Seconds between two writes of a busy connection: to write is what a small job's messages cost most, here
 and in the broker, which also makes durable at once what comes at once."""
+
+log = structlog.stdlib.get_logger(__name__)
 
 Take = Callable[[int, bytes], bool]
 """Takes the type and payload of a frame, or gives False and leaves it to aiormq."""
@@ -109,13 +115,35 @@ class Wire(asyncio.StreamReaderProtocol):
             payload = start + FRAME_HEAD.size
             end = payload + length + 1
             if end > size:
+                if kind == BODY and length > _LARGEST_FRAME and size > payload:
+                    start, data = self._split(data, start, others)
                 break
-            take = self._takers.get(channel)
-            if take is None or not take(kind, data[payload : end - 1]):
+            if not self._is_taken(kind, channel, data[payload : end - 1]):
                 others.append(data[start:end])
             start = end
         self._rest = data[start:]
         return b"".join(others)
+
+    def _split(self, data: bytes, start: int, others: list[bytes]) -> tuple[int, bytes]:
+        """Give out what there is of a frame as one of its own; returns a head for what is still to come."""
+        kind, channel, length = FRAME_HEAD.unpack_from(data, start)
+        # One byte at least is left: an empty frame would come behind a content that is complete.
+        piece = data[start + FRAME_HEAD.size :][: length - 1]
+        if not self._is_taken(kind, channel, piece):
+            others.append(FRAME_HEAD.pack(kind, channel, len(piece)) + piece + FRAME_END)
+        behind = data[start + FRAME_HEAD.size + len(piece) :]
+        return 0, FRAME_HEAD.pack(kind, channel, length - len(piece)) + behind
+
+    def _is_taken(self, kind: int, channel: int, payload: bytes) -> bool:
+        take = self._takers.get(channel)
+        if take is None:
+            return False
+        try:
+            return take(kind, payload)
+        except Exception:
+            # asyncio closes a connection whose protocol raises, and the broker would send the frame again.
+            log.exception("broker.frame_unreadable", channel=channel, kind=kind)
+            return True
 
 
 class _Writer(asyncio.StreamWriter):
