@@ -31,6 +31,7 @@ from worker.settings import (
     unknown_variables,
 )
 from worker.storage_probe import probe_storage
+from worker.urls import masked
 
 PATIENCE = 30.0
 """Seconds that one part of the checks may take."""
@@ -116,7 +117,7 @@ async def _broker() -> list[Finding]:
     try:
         async with wiring.broker_connection(amqp, "check") as opened:
             return [
-                fine("broker login", inventory.masked(amqp.url.get_secret_value())),
+                fine("broker login", masked(amqp.url.get_secret_value())),
                 version(opened),
                 *await inspect(
                     opened,

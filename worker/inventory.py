@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
-from yarl import URL
 
 from worker.settings import SECRETS_DIR, Place, Settings, SettingsError, load, places, sources
+from worker.urls import masked
 
 DEFAULT = "default"
 UNSET = "unset"
-MASK = "***"
 
 _REFERENCE = """\
 # Settings
@@ -132,7 +131,7 @@ def _effective(place: Place, found: Iterable[tuple[str, Mapping[str, Any]]], pro
     source, value = next(((source, raw) for source, raw in written if raw is not None), default)
     return Effective(
         setting=setting,
-        value=masked(value) if value is not None and _is_secret(place) else value,
+        value=masked(value) if value is not None and _may_hide(place, value) else value,
         source=source,
         problem=problem,
     )
@@ -145,19 +144,11 @@ def _at(values: Mapping[str, Any], path: tuple[str, ...]) -> str | None:
     return None if found is None else str(found)
 
 
-def _is_secret(place: Place) -> bool:
-    return place.model.model_fields[place.path[-1]].annotation is SecretStr
-
-
-def masked(value: str) -> str:
-    """Hide the password of a URL, and the whole of what is none."""
-    try:
-        url = URL(value)
-    except ValueError:
-        return MASK
-    if not url.host:
-        return MASK
-    return str(url.with_password(MASK)) if url.password else value
+def _may_hide(place: Place, value: str) -> bool:
+    """Whether a secret is in a value: in a URL that must have none, too, somebody may have put a login."""
+    field = place.model.model_fields[place.path[-1]]
+    is_url = field.json_schema_extra == {"format": "uri"}
+    return field.annotation is SecretStr or (is_url and "@" in value)
 
 
 def _setting(place: Place) -> Setting:

@@ -32,6 +32,8 @@ from pydantic_settings import (
 )
 from yarl import URL
 
+from worker.urls import has_stray_at
+
 _WORDS = {
     "bool_parsing": "must be true or false",
     "float_parsing": "must be a number",
@@ -90,9 +92,27 @@ def _url(*schemes: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _encoded_login(value: SecretStr) -> SecretStr:
+    if has_stray_at(value.get_secret_value()):
+        raise PydanticCustomError(
+            "login",
+            "has a / ? # or @ in its user or password that is not percent-encoded: "
+            "write %2F for /, %3F for ?, %23 for #, %40 for @",
+        )
+    return value
+
+
+def _no_login(value: str) -> str:
+    if "@" in value:
+        raise PydanticCustomError(
+            "login", "must hold no user and password: CC-FS is asked with the accounts' keys"
+        )
+    return value
+
+
 def _bare(value: str) -> str:
     url = URL(value)
-    if url.path not in {"", "/"} or url.query_string or url.fragment or url.raw_user is not None:
+    if url.path not in {"", "/"} or url.query_string or url.fragment:
         raise PydanticCustomError("url", "must end after host:port: the worker adds CC-FS's path, and signs")
     return value.rstrip("/")
 
@@ -125,8 +145,11 @@ class _Group(BaseModel):
 class Amqp(_Group):
     """The broker."""
 
-    url: Annotated[SecretStr, _url("amqp", "amqps")] = SecretStr("amqp://guest:guest@127.0.0.1:5672/")
-    """Where RabbitMQ is, with login and virtual host: `amqps://user:password@host:5671/vhost`."""
+    url: Annotated[SecretStr, AfterValidator(_encoded_login), _url("amqp", "amqps")] = SecretStr(
+        "amqp://guest:guest@127.0.0.1:5672/"
+    )
+    """Where RabbitMQ is, with login and virtual host: `amqps://user:password@host:5671/vhost`. A `/`,
+    `?`, `#` or `@` in user, password or virtual host is percent-encoded: `%2F`, `%3F`, `%23`, `%40`."""
     ca_file: Path | None = None
     """PEM file of the authorities to trust for `amqps://`; the system's when unset."""
     cert_file: Path | None = None
@@ -163,7 +186,11 @@ class Ccfs(_Group):
     """The file service."""
 
     base_url: Annotated[
-        str, _url("https", "http"), AfterValidator(_bare), Field(json_schema_extra={"format": "uri"})
+        str,
+        AfterValidator(_no_login),
+        _url("https", "http"),
+        AfterValidator(_bare),
+        Field(json_schema_extra={"format": "uri"}),
     ]
     """Where CC-FS, or the NSLB before it, is: `https://ip:port`."""
     host_header: Annotated[str, Field(pattern=r"^[!-~]+$", max_length=255)] | None = None

@@ -12,8 +12,8 @@ from worker.cli import output
 from worker.cli.arguments import AppIdArgument, FileArgument, one_job
 from worker.cli.output import Output, OutputOption
 from worker.credentials import KeyDirectory
-from worker.inventory import MASK
 from worker.settings import SettingsError, SigningSettings, load_part
+from worker.urls import MASK
 
 _SHOWN = 6
 """Characters of a signature that are shown at each end: enough to compare two, of no use to anybody else."""
