@@ -53,6 +53,7 @@ class Observer(Protocol):
 class _Running(NamedTuple):
     task: asyncio.Task[StoredFile]
     progress: Progress
+    wanted: list[Callable[[], bool]]
 
 
 class Downloads:
@@ -89,27 +90,28 @@ class Downloads:
 
         Args:
             request: What is asked for.
-            is_wanted: Says, when the download's turn has come, whether the caller still waits for it.
+            is_wanted: Says, when the download's turn has come, whether the caller still waits for it. It
+                begins if one of those who joined it does.
 
         Raises:
             JobError: The attempt failed.
             HeldBackError: It cannot be made now.
-            SessionLostError: It was not begun, since nobody wanted it any more.
+            SessionLostError: It was not begun, since nobody waited for it any more.
         """
-        while True:
-            joined = self._running.get(request)
-            if joined is not None:
-                log.debug("job.joined")
-            running = joined or self._start(request, is_wanted)
-            try:
-                return await asyncio.shield(running.task)
-            except SessionLostError:
-                # Given up before it began, since whoever asked for it first was lost.
-                if not is_wanted():
-                    raise
-            finally:
-                if joined is not None:
-                    PROGRESS.set(replace(joined.progress, joined=True))
+        running = self._running.get(request)
+        # A task that is done stays in the table until its callback has run. Joined then, it would give the
+        # failure of an attempt that was not made for this caller; and to await it yields to no callback.
+        is_joined = running is not None and not running.task.done()
+        if running is None or not is_joined:
+            running = self._start(request)
+        else:
+            log.debug("job.joined")
+        running.wanted.append(is_wanted)
+        try:
+            return await asyncio.shield(running.task)
+        finally:
+            if is_joined:
+                PROGRESS.set(replace(running.progress, joined=True))
 
     @property
     def in_flight(self) -> int:
@@ -129,27 +131,30 @@ class Downloads:
         if tasks:
             await asyncio.wait(tasks)
 
-    def _start(self, request: DownloadJob, is_wanted: Callable[[], bool]) -> _Running:
+    def _start(self, request: DownloadJob) -> _Running:
         progress = Progress()
         PROGRESS.set(progress)
-        task = asyncio.create_task(self._run(request, is_wanted, progress))
-        self._running[request] = running = _Running(task, progress)
-        task.add_done_callback(lambda task: self._end(request, task))
+        wanted: list[Callable[[], bool]] = []
+        task = asyncio.create_task(self._run(request, wanted, progress))
+        self._running[request] = running = _Running(task, progress, wanted)
+        task.add_done_callback(lambda _: self._end(request, running))
         return running
 
-    def _end(self, request: DownloadJob, task: asyncio.Task[StoredFile]) -> None:
-        del self._running[request]
-        if not task.cancelled():
+    def _end(self, request: DownloadJob, running: _Running) -> None:
+        # The next download of the file may have begun.
+        if self._running.get(request) is running:
+            del self._running[request]
+        if not running.task.cancelled():
             # Nobody may be left to hear of a failure; asyncio would complain about that at exit.
-            task.exception()
+            running.task.exception()
 
     async def _run(
-        self, request: DownloadJob, is_wanted: Callable[[], bool], progress: Progress
+        self, request: DownloadJob, wanted: Sequence[Callable[[], bool]], progress: Progress
     ) -> StoredFile:
         clock = asyncio.get_running_loop().time
         asked = clock()
         async with self._pace.place(request.app_id):
-            if not is_wanted():
+            if not any(is_wanted() for is_wanted in wanted):
                 raise SessionLostError("the connection was lost before the download began")
             if reasons := self._gate.reasons:
                 raise HeldBackError(f"intake is paused: {'; '.join(reasons.values())}")

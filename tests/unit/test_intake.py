@@ -297,6 +297,39 @@ async def test_a_download_outlives_its_session(bench: Bench) -> None:
     assert len(bench.fetch.calls) == 1
 
 
+async def test_a_redelivery_gets_an_attempt_of_its_own_once_the_last_is_over(bench: Bench) -> None:
+    """It comes in after the download has failed and before asyncio has run what follows from that."""
+    bench.fetch.held = True
+    bench.fetch.result = JobError(ErrorCode.TRUNCATED, "cut")
+    first, redelivered = Message(), Message(redelivered=True)
+    bench.intake.receive(first)
+    await bench.fetch.begun.wait()
+
+    bench.fetch.go_on.set()
+    bench.intake.receive(redelivered)
+
+    await bench.seen.wait_for(2)
+    assert len(bench.fetch.calls) == 2
+
+
+async def test_a_download_begins_for_any_delivery_that_waits_for_it(bench: Bench) -> None:
+    """The delivery that asked first is lost while the download waits for its place."""
+    bench.fetch.held = True
+    bench.intake.receive(Message(body=OTHER))
+    await bench.fetch.begun.wait()
+    lost, redelivered = Message(), Message(redelivered=True)
+    for message in (lost, redelivered):
+        bench.intake.receive(message)
+        await asyncio.sleep(0)
+
+    lost.alive = False
+    bench.fetch.go_on.set()
+
+    assert sorted(await bench.seen.wait_for(3)) == [(Ending.COMPLETED, "")] * 2 + [(Ending.LOST, "")]
+    assert redelivered.steps == ["publish", "ack"]
+    assert len(bench.fetch.calls) == 2
+
+
 async def test_a_job_over_its_accounts_share_goes_around_uncounted(bench: Bench) -> None:
     bench.fetch.held = True
     bench.intake.receive(Message())

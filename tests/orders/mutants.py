@@ -1,0 +1,76 @@
+"""Workers with one defect each: a net that finds none of them would prove nothing."""
+
+import asyncio
+from collections.abc import Callable
+
+from schemas import DownloadJob, Outcome
+from worker.downloads import Downloads
+from worker.errors import SessionLostError
+from worker.gate import Gate
+from worker.intake import Delivery, Intake
+from worker.job import Job
+from worker.outcome import StoredFile
+from worker.pace import Pace
+
+
+class RetriesWhatIsDone(Downloads):
+    """Joins a download that is done, and tries again when that was given up: as this worker once did."""
+
+    async def file(self, request: DownloadJob, is_wanted: Callable[[], bool]) -> StoredFile:
+        """Spin where the download in the table stays done."""
+        while True:
+            running = self._running.get(request) or self._start(request)
+            running.wanted.append(is_wanted)
+            try:
+                return await asyncio.shield(running.task)
+            except SessionLostError:
+                if not is_wanted():
+                    raise
+
+
+class JoinsWhatIsDone(Downloads):
+    """Gives the failure of an attempt that was over before the job came."""
+
+    async def file(self, request: DownloadJob, is_wanted: Callable[[], bool]) -> StoredFile:
+        """Join whatever is in the table."""
+        running = self._running.get(request) or self._start(request)
+        running.wanted.append(is_wanted)
+        return await asyncio.shield(running.task)
+
+
+class FollowsOneDelivery(Downloads):
+    """Gives a download up when the delivery that began it is lost, whoever else waits for it."""
+
+    async def file(self, request: DownloadJob, is_wanted: Callable[[], bool]) -> StoredFile:
+        """Listen to the first one only."""
+        running = self._running.get(request)
+        if running is None or running.task.done():
+            running = self._start(request)
+            running.wanted.append(is_wanted)
+        return await asyncio.shield(running.task)
+
+
+class AcksFirst(Intake):
+    """Acknowledges a job before its event is confirmed."""
+
+    async def _conclude(self, delivery: Delivery, job: Job, outcome: Outcome) -> None:
+        await delivery.ack()
+        await super()._conclude(delivery, job, outcome)
+
+
+class KeepsPlaces(Pace):
+    """Keeps the place of a download that is cancelled."""
+
+    def _leave(self, app_id: str) -> None:
+        task = asyncio.current_task()
+        if task is None or not task.cancelling():
+            super()._leave(app_id)
+
+
+class NeverCloses(Gate):
+    """Lets jobs in whatever happens."""
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """None."""
+        return {}

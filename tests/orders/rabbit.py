@@ -1,0 +1,307 @@
+"""RabbitMQ as the worker's use case sees it: a queue, sessions that break, confirms that come late or never.
+
+Behind `worker.intake.Delivery`. What it does is what the documentation and our tests with real brokers show;
+what it leaves out is everything that stays inside of `worker.broker`.
+"""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from schemas import Outcome
+from tests.orders.rules import Rules
+from worker.errors import JobError, NotConfirmedError, SessionLostError
+from worker.job import ATTEMPT_HEADER, Envelope, Job
+from worker.retry import Retry
+
+_DELIVERY_LIMIT = 6
+_GONE = "the session is over"
+
+
+@dataclass(eq=False, slots=True)
+class Message:
+    """A message of the job queue, or a copy in a tier."""
+
+    job_id: str
+    body: bytes
+    attempt: int = 1
+    deliveries: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.job_id}#{self.attempt}"
+
+
+class Rabbit:
+    """The broker.
+
+    Args:
+        rules: Hear of all that happens.
+        dice: Draws what happens.
+        prefetch: Messages unsettled at most in a session.
+    """
+
+    def __init__(self, rules: Rules, dice: random.Random, *, prefetch: int) -> None:
+        self.rules = rules
+        self.dice = dice
+        self.is_well = False
+        """While true it confirms everything, and soon."""
+        self._prefetch = prefetch
+        self._ready: deque[Message] = deque()
+        self._dropped: deque[Message] = deque()
+        self._in_tiers: set[Message] = set()
+        self._lines: list[Line] = []
+        self.parked: set[str] = set()
+
+    @property
+    def queued(self) -> set[str]:
+        """The jobs that wait in the broker: in the job queue, a tier, or to be buried."""
+        return {message.job_id for message in (*self._ready, *self._dropped, *self._in_tiers)}
+
+    @property
+    def held(self) -> set[str]:
+        """The jobs whose message is with somebody."""
+        return {message.job_id for line in self._lines for message in line.unsettled.values()}
+
+    def send(self, message: Message) -> None:
+        """Put a message at the end of the job queue."""
+        self._ready.append(message)
+        self._pump()
+
+    def wait_in_tier(self, message: Message, seconds: float) -> None:
+        """Put a copy into a tier; it comes back to the job queue."""
+        self._in_tiers.add(message)
+
+        def come_back() -> None:
+            self._in_tiers.discard(message)
+            self.send(message)
+
+        asyncio.get_running_loop().call_later(seconds, come_back)
+
+    def connect(self, on_job: Callable[["Letter"], None], on_dropped: Callable[["Letter"], None]) -> "Line":
+        """Open a session."""
+        self.rules.tell("session opened")
+        line = Line(self, on_job, on_dropped)
+        self._lines.append(line)
+        return line
+
+    def cut(self) -> None:
+        """Break the session that there is."""
+        for line in self._lines:
+            line.break_off()
+
+    def take_back(self, line: "Line") -> None:
+        """A session is over for the broker: its messages go back to the front of the queue."""
+        for message in reversed(line.unsettled.values()):
+            self._ready.appendleft(message)
+        line.unsettled.clear()
+        self._lines.remove(line)
+        self._pump()
+
+    def give_back(self, message: Message) -> None:
+        """A message came back by itself."""
+        self._ready.appendleft(message)
+        self._pump()
+
+    def resume(self) -> None:
+        """A session may take more than before."""
+        self._pump()
+
+    def _pump(self) -> None:
+        for line in self._lines:
+            while self._dropped and line.is_whole:
+                line.deliver(self._dropped.popleft(), line.on_dropped)
+            while line.consumes and self._ready and len(line.unsettled) < self._prefetch:
+                message = self._ready.popleft()
+                message.deliveries += 1
+                if message.deliveries > _DELIVERY_LIMIT:
+                    self.rules.tell(f"give up on {message}")
+                    self._dropped.append(message)
+                    return self._pump()
+                line.deliver(message, line.on_job)
+        return None
+
+
+class Line:
+    """A session; each end learns by itself that it is over."""
+
+    def __init__(
+        self, rabbit: Rabbit, on_job: Callable[["Letter"], None], on_dropped: Callable[["Letter"], None]
+    ) -> None:
+        self.rabbit = rabbit
+        self.on_job = on_job
+        self.on_dropped = on_dropped
+        self.unsettled: dict[Letter, Message] = {}
+        self.is_whole = True
+        """False once it is broken, whether or not the worker knows."""
+        self.is_known_lost = False
+        """True once the worker knows."""
+        self.lost = asyncio.Event()
+        self._consuming = False
+        self._words: set[asyncio.Future[None]] = set()
+
+    @property
+    def consumes(self) -> bool:
+        """Whether it takes jobs."""
+        return self._consuming and self.is_whole
+
+    def consume(self) -> None:
+        """Take jobs from now on."""
+        self._consuming = True
+        self.rabbit.resume()
+
+    def pause(self) -> None:
+        """Take no more jobs; what is on its way still comes."""
+        self._consuming = False
+
+    def break_off(self) -> None:
+        """Be cut."""
+        if not self.is_whole:
+            return
+        self.rabbit.rules.tell("session cut")
+        self.is_whole = False
+        loop, dice = asyncio.get_running_loop(), self.rabbit.dice
+        loop.call_later(dice.choice((0, 0, 0.5, 3)), self.rabbit.take_back, self)
+        loop.call_later(dice.choice((0, 0, 0.5, 3)), self.lose)
+
+    def lose(self) -> None:
+        """Let the worker know that it is over."""
+        if self.is_known_lost:
+            return
+        self.rabbit.rules.tell("session lost")
+        self.is_known_lost = True
+        self.lost.set()
+        words, self._words = self._words, set()
+        for word in words:
+            if not word.done():
+                word.set_exception(SessionLostError(_GONE))
+
+    def deliver(self, message: Message, receive: Callable[["Letter"], None]) -> None:
+        """Send a message on its way to the worker."""
+        letter = Letter(self, message)
+        self.unsettled[letter] = message
+
+        def arrive() -> None:
+            if not self.is_known_lost:
+                self.rabbit.rules.tell(f"deliver {message}")
+                letter.came_in_step = self.rabbit.rules.step
+                receive(letter)
+
+        asyncio.get_running_loop().call_later(self.rabbit.dice.choice((0, 0, 0.5)), arrive)
+
+    def settle(self, letter: "Letter") -> Message | None:
+        """Settle a message; None when the broker does not hear of it any more."""
+        return self.unsettled.pop(letter) if self.is_whole else None
+
+    async def publish(self, what: str, land: Callable[[], None]) -> None:
+        """Have a message confirmed; `land` puts it where it goes.
+
+        Raises:
+            NotConfirmedError: Nacked or returned.
+            SessionLostError: The session ended before the broker said anything.
+        """
+        if self.is_known_lost:
+            raise SessionLostError(_GONE)
+        word: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._words.add(word)
+        try:
+            self._send(what, land, word)
+            await word
+        finally:
+            self._words.discard(word)
+
+    def _send(self, what: str, land: Callable[[], None], word: asyncio.Future[None]) -> None:
+        dice = self.rabbit.dice
+        kind = "ack" if self.rabbit.is_well else dice.choices(("ack", "nack", "return"), (8, 1, 1))[0]
+        reaches = self.is_whole or dice.random() < 0.5
+        self.rabbit.rules.tell(f"publish {what}: {kind if reaches else 'lost'}")
+        if not reaches:
+            return
+        # A message that was nacked may have been stored all the same.
+        if kind == "ack" or (kind == "nack" and dice.random() < 0.5):
+            land()
+        wait = 0.0 if self.rabbit.is_well else dice.choice((0, 0, 0, 0.5, 120))
+        asyncio.get_running_loop().call_later(wait, self._say, kind, word)
+
+    def _say(self, kind: str, word: asyncio.Future[None]) -> None:
+        if word.done() or not self.is_whole:
+            return
+        if kind == "ack":
+            word.set_result(None)
+        else:
+            word.set_exception(NotConfirmedError(kind, unroutable=kind == "return"))
+
+
+class Letter:
+    """A message in the worker's hands: implements `worker.intake.Delivery`."""
+
+    def __init__(self, line: Line, message: Message) -> None:
+        self._line = line
+        self._message = message
+        self._rules = line.rabbit.rules
+        self._is_confirmed = False
+        self._is_settled = False
+        self.came_in_step = 0
+        self.redelivered = message.deliveries > 1
+        self.envelope = Envelope(
+            body=message.body, message_id=message.job_id, headers={ATTEMPT_HEADER: message.attempt}
+        )
+
+    @property
+    def alive(self) -> bool:
+        """Whether the worker may settle it, as far as it knows."""
+        return not self._line.is_known_lost
+
+    async def publish(self, outcome: Outcome, job: Job) -> None:
+        """Publish an event."""
+        if outcome.status == "failed" and outcome.error_code not in {"INVALID_JOB", "DELIVERY_LIMIT"}:
+            self._rules.attempt_counted(job.request, self.came_in_step)
+        await self._publish(
+            f"{outcome.status} of {job.job_id}", lambda: self._rules.outcomes[job.job_id].append(outcome)
+        )
+        self._is_confirmed = True
+
+    async def retry(self, retry: Retry, job: Job) -> None:
+        """Put a copy into a tier."""
+        if retry.attempt > job.attempt:
+            self._rules.attempt_counted(job.request, self.came_in_step)
+        copy = Message(job.job_id, self._message.body, retry.attempt)
+        wait = retry.delay if retry.early is None else retry.early
+        await self._publish(
+            f"copy {copy} for {wait:.3f} s", lambda: self._line.rabbit.wait_in_tier(copy, wait)
+        )
+        self._is_confirmed = True
+
+    async def park(self, error: JobError, job: Job) -> None:
+        """Put a copy among the dead letters."""
+        await self._publish(f"park {job.job_id}", lambda: self._line.rabbit.parked.add(job.job_id))
+
+    async def ack(self) -> None:
+        """Settle: done with."""
+        self._rules.require(self._is_confirmed, "nothing is acked before its confirm")
+        self._settle("ack")
+
+    async def give_back(self) -> None:
+        """Settle: back to the queue."""
+        if (message := self._settle("nack")) is not None:
+            self._line.rabbit.give_back(message)
+
+    async def reject(self) -> None:
+        """Settle: back to the queue after a defect."""
+        self._rules.require(False, "no defect on the way of a delivery")
+        self._settle("reject")
+
+    async def _publish(self, what: str, land: Callable[[], None]) -> None:
+        self._rules.require(not self._is_settled, "nothing is published for a message that is settled")
+        await self._line.publish(what, land)
+
+    def _settle(self, how: str) -> Message | None:
+        if self._line.is_known_lost:
+            raise SessionLostError(_GONE)
+        self._rules.tell(f"{how} {self._message}")
+        self._rules.require(not self._is_settled, "a message is settled once")
+        self._is_settled = True
+        message = self._line.settle(self)
+        self._line.rabbit.resume()
+        return message
