@@ -193,7 +193,7 @@ class Intake:
         self._host = host
         self._clock = clock
         self._tracer = tracer or NoTracer()
-        self._handlers: set[asyncio.Task[None]] = set()
+        self._handlers: dict[Delivery, asyncio.Task[None]] = {}
         self._in_hand: dict[Delivery, tuple[Job, datetime]] = {}
         self._patience = patience or PublishPatience()
         self._unconfirmed = Unconfirmed(self._patience.confirm_within, clock)
@@ -232,17 +232,18 @@ class Intake:
         """
         self._draining = True
         if self._handlers:
-            await asyncio.wait(self._handlers, timeout=grace)
-        for handler in self._handlers:
-            handler.cancel()
-        if self._handlers:
-            await asyncio.wait(self._handlers)
+            await asyncio.wait(self._handlers.values(), timeout=grace)
+        # Only those that have begun: the others give back by themselves when they do, and would never begin.
+        for delivery in self._in_hand:
+            self._handlers[delivery].cancel()
+        while self._handlers:
+            await asyncio.wait(self._handlers.values())
         await self._downloads.stop()
 
     def _start(self, way: Callable[[Delivery, Job], Awaitable[_End]], delivery: Delivery) -> None:
         task = asyncio.create_task(self._handle(way, delivery))
-        self._handlers.add(task)
-        task.add_done_callback(self._handlers.discard)
+        self._handlers[delivery] = task
+        task.add_done_callback(lambda _: self._handlers.pop(delivery))
 
     async def _handle(self, way: Callable[[Delivery, Job], Awaitable[_End]], delivery: Delivery) -> None:
         job = read_job(delivery.envelope)

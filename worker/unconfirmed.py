@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import structlog
 
+_LEAST_WAIT = 0.001
+
 log = structlog.stdlib.get_logger(__name__)
 
 
@@ -95,7 +97,9 @@ class Unconfirmed:
             self._is_late = True
             log.error("broker.confirms_late", reason=_late(oldest), waiting=len(self._sent))
             return
-        self._timer = self._loop.call_later(self._patience - self._has_waited(oldest), self._look)
+        # A timer may fire a tick of the clock early: looking again within that tick would spin until it ends.
+        wait = max(_LEAST_WAIT, self._patience - self._has_waited(oldest))
+        self._timer = self._loop.call_later(wait, self._look)
 
     def _has_waited(self, sent: _Sent) -> float:
         return self._loop.time() - sent.at

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from schemas import Outcome
 from tests.orders.rules import Rules
 from worker.errors import JobError, NotConfirmedError, SessionLostError
-from worker.job import ATTEMPT_HEADER, Envelope, Job
+from worker.job import ATTEMPT_HEADER, Envelope, Job, read_job
 from worker.retry import Retry
 
 _DELIVERY_LIMIT = 6
@@ -262,11 +262,11 @@ class Letter:
         )
         self._is_confirmed = True
 
-    async def retry(self, retry: Retry, job: Job) -> None:
+    async def retry(self, retry: Retry) -> None:
         """Put a copy into a tier."""
-        if retry.attempt > job.attempt:
-            self._rules.attempt_counted(job.request, self.came_in_step)
-        copy = Message(job.job_id, self._message.body, retry.attempt)
+        if retry.attempt > self._message.attempt:
+            self._rules.attempt_counted(read_job(self.envelope).request, self.came_in_step)
+        copy = Message(self._message.job_id, self._message.body, retry.attempt)
         wait = retry.delay if retry.early is None else retry.early
         await self._publish(
             f"copy {copy} for {wait:.3f} s", lambda: self._line.rabbit.wait_in_tier(copy, wait)

@@ -78,7 +78,7 @@ class Tables:
     def __init__(self, *parts: object) -> None:
         self._tables = [
             (part, name)
-            for part in parts
+            for part in _with_parts(*parts)
             for name, table in vars(part).items()
             if isinstance(table, dict | list | set) and not table
         ]
@@ -87,3 +87,18 @@ class Tables:
         """Say what is still in them, and not in those called so."""
         filled = ((part, name, vars(part)[name]) for part, name in self._tables if name not in besides)
         return [f"{type(part).__name__}.{name}: {table}" for part, name, table in filled if table]
+
+
+def _with_parts(*parts: object) -> list[object]:
+    """Give parts and what of the worker they are made of themselves."""
+    inner = [
+        value
+        for part in parts
+        for value in vars(part).values()
+        if hasattr(value, "__dict__") and any(_is_worker(base) for base in type(value).__mro__)
+    ]
+    return [*parts, *(_with_parts(*inner) if inner else ())]
+
+
+def _is_worker(kind: type) -> bool:
+    return kind.__module__.startswith("worker.")

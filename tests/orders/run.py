@@ -113,7 +113,7 @@ class World:
             host="w",
             clock=lambda: _BEGINNING + timedelta(seconds=loop.time()),
         )
-        self._tables = Tables(self._downloads, self._intake, self._pace, self._upstream)
+        self._tables = Tables(self._intake, self._upstream)
         self._draining = asyncio.Event()
         self._is_calm = False
         self._taken = 0
@@ -213,10 +213,13 @@ class World:
     def _check_end(self) -> None:
         require = self.rules.require
         require(self._intake.in_flight == 0, "no delivery is in hand after the drain")
+        require(not self._intake.unconfirmed, "no message waits for the broker after the drain")
         require(self._downloads.in_flight == 0, "no download is left after the drain")
         require(self._observer.ended == self._taken, "every delivery ends once")
-        # How fast an account goes, and when its jobs come back, is kept beyond them.
-        left = self._tables.leftovers(besides={"_returns"} if self._is_calm else {"_returns", "_app_windows"})
+        # How fast an account goes, and when its jobs come back, is kept beyond them; so is an outage.
+        left = self._tables.leftovers(
+            besides={"_returns"} if self._is_calm else {"_returns", "_app_windows", "_reasons"}
+        )
         require(not left, f"nothing is left in a table: {left}")
         kept = self._rabbit.queued | self._rabbit.held
         for job_id in self._jobs:
