@@ -114,6 +114,55 @@ async def test_a_closed_channel_is_left_again(opened: Open) -> None:
     assert await opened.left() == frames.ack(TAKEN, 1)
 
 
+async def test_what_is_raised_over_a_frame_does_not_leave_the_wire(opened: Open) -> None:
+    """asyncio would close the connection, and the broker send the frame again in the next one."""
+
+    def fail(_: int, __: bytes) -> bool:
+        raise RecursionError("nested too deep")
+
+    opened.wire.lane(cast("aiormq.Channel", Channel(TAKEN)), fail)
+    opened.lane(Channel(LEFT))
+
+    opened.wire.data_received(frames.ack(TAKEN, 1) + frames.ack(LEFT, 2))
+
+    assert [frames.read_confirm(payload).tag for _, payload in opened.taken] == [2]
+    assert await opened.left() == b""
+
+
+@pytest.mark.parametrize("step", [4096, 300_000, 10_000_000])
+@pytest.mark.parametrize("channel", [TAKEN, LEFT])
+async def test_a_frame_without_bounds_is_taken_in_pieces(opened: Open, channel: int, step: int) -> None:
+    """So that none of it has to lie here until it is whole."""
+    pieces: list[bytes] = []
+
+    def take(_: int, payload: bytes) -> bool:
+        pieces.append(payload)
+        return True
+
+    opened.wire.lane(cast("aiormq.Channel", Channel(TAKEN)), take)
+    body = b"x" * (3 << 20)
+    data = frames.FRAME_HEAD.pack(frames.BODY, channel, len(body)) + body + frames.FRAME_END
+
+    for start in range(0, len(data), step):
+        opened.wire.data_received(data[start : start + step])
+
+    if channel == TAKEN:
+        assert b"".join(pieces) == body
+        assert all(pieces)
+    else:
+        assert b"".join(payloads(await opened.left())) == body
+
+
+def payloads(data: bytes) -> list[bytes]:
+    """The payloads of whole frames."""
+    found = []
+    while data:
+        _, _, size = frames.FRAME_HEAD.unpack_from(data)
+        found.append(data[frames.FRAME_HEAD.size : frames.FRAME_HEAD.size + size])
+        data = data[frames.FRAME_HEAD.size + size + 1 :]
+    return found
+
+
 async def test_a_peer_that_does_not_speak_amqp_is_left_to_aiormq(opened: Open) -> None:
     for line in (b"HTTP/1.1 400 Bad Request\r\n", b"\r\n"):
         opened.wire.data_received(line)

@@ -1,5 +1,6 @@
 """`dead`: parked messages listed, shown, replayed and discarded, and none ever lost."""
 
+import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,6 +11,8 @@ from aio_pika import Message
 from schemas import DownloadCompleted
 from tests.amqp import outside_channel
 from tests.cli.conftest import Run, json_lines
+from tests.raw_amqp import put_raw
+from tests.shapes import SHAPES
 from tests.site import APP, Site, bill
 from worker.broker.connection import connection
 from worker.broker.dead_letters import open_dead_letters
@@ -199,3 +202,38 @@ async def test_an_age_without_unit_is_refused(run: Run) -> None:
 
     assert listed.returncode == 2
     assert "90s, 15m, 2h or 3d" in " ".join(listed.stderr.split())
+
+
+async def test_every_letter_is_listed_and_shown(site: Site, run: Run) -> None:
+    """Whatever somebody put there, or RabbitMQ itself."""
+    parked = [raw for raw in SHAPES.values() if await put_raw(site.own_url, site.names.dead, raw, b"{}")]
+
+    listed = await run("dead", "list", "--output", "json")
+    shown = await run("dead", "show", hashlib.sha256(b"{}").hexdigest())
+
+    assert (listed.returncode, shown.returncode) == (0, 0)
+    assert len(json_lines(listed.stdout)) == len(parked)
+    assert "nested more than 64 deep" in shown.stdout
+    assert await site.queue_length(site.names.dead) == len(parked)
+
+
+async def test_a_letter_of_which_only_the_beginning_is_here_stays(site: Site, run: Run) -> None:
+    body = b'"' + b"x" * 1_000_000 + b'"'
+    await put_raw(site.own_url, site.names.jobs, b"\0\0", body)
+    job_id = hashlib.sha256(body).hexdigest()
+    with site.worker():
+        await site.until(lambda: job_id in site.ledger.outcomes)
+    async with outside_channel(site.own_url) as channel:
+        await channel.default_exchange.publish(Message(b"{}", message_id="small"), site.names.dead)
+
+    dry = await run("dead", "replay", "--all", "--dry-run")
+    replayed = await run("dead", "replay", "--all")
+    shown = await run("dead", "show", job_id)
+
+    reason = f"{job_id} stays parked: only the first 65536 of its 1000002 bytes were kept"
+    for done in (dry, replayed):
+        assert done.returncode == 1
+        assert reason in done.stderr
+    assert replayed.stdout == "✓ small (no reason) replayed\n"
+    assert "65536 bytes, the beginning of 1000002" in shown.stdout
+    assert await site.queue_length(site.names.dead) == 1

@@ -32,6 +32,7 @@ class Message:
     attempt: int = 1
     redelivered: bool = False
     sent_at: datetime | None = None
+    death: str = ""
     alive: bool = True
     steps: list[str] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
@@ -40,7 +41,11 @@ class Message:
     @property
     def envelope(self) -> Envelope:
         return Envelope(
-            body=self.body, message_id="m1", headers={"x-attempt": self.attempt}, sent_at=self.sent_at
+            body=self.body,
+            death=self.death,
+            message_id="m1",
+            headers={"x-attempt": self.attempt},
+            sent_at=self.sent_at,
         )
 
     async def publish(self, outcome: Outcome, job: Job) -> None:
@@ -244,6 +249,28 @@ async def test_a_message_that_the_broker_gave_up_on_is_parked_and_told(bench: Be
     assert await bench.seen.wait_for(1) == [(Ending.FAILED, "DELIVERY_LIMIT")]
     assert message.steps == ["park DELIVERY_LIMIT", "publish", "ack"]
     assert bench.fetch.calls == []
+
+
+@pytest.mark.parametrize(
+    ("death", "told"),
+    [
+        ("delivery_limit", "worker after worker died"),
+        ("expired", "time ran out in its queue"),
+        ("maxlen", "over a length limit"),
+        ("rejected", "worker after worker died"),
+        ("", "worker after worker died"),
+    ],
+)
+async def test_the_event_says_why_the_broker_gave_up(bench: Bench, death: str, told: str) -> None:
+    message = Message(death=death)
+
+    bench.intake.receive_dropped(message)
+    await bench.seen.wait_for(1)
+
+    (event,) = message.outcomes
+    assert isinstance(event, DownloadFailed)
+    assert event.error_code is ErrorCode.DELIVERY_LIMIT
+    assert told in event.error_message
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.job import Envelope, read_job
+from worker.job import Cut, Envelope, read_job
 
 GOOD = b'{"appId": "app1", "billFileName": "20260131_abc-1.zip"}'
 
@@ -65,6 +65,39 @@ def test_only_a_positive_whole_number_counts_as_an_attempt(header: Any, attempt:
     read = read_job(Envelope(body=GOOD, headers={"x-attempt": header})).attempt
 
     assert (type(read), read) == (int, attempt)
+
+
+@pytest.mark.parametrize(
+    ("header", "carried"),
+    [
+        ("a=b", "a=b"),
+        ("x" * 512, "x" * 512),
+        ("x" * 513, None),
+        (f"a=b,{'x' * 508},c=d", f"a=b,{'x' * 508}"),
+        (f"a=b,{'x' * 509},c=d", "a=b"),
+        (",".join(["k=v"] * 1000), ",".join(["k=v"] * 128)),
+        ("," * 1000, "," * 512),
+        (7, None),
+    ],
+)
+def test_of_a_long_tracestate_whole_members_are_carried(header: Any, carried: str | None) -> None:
+    assert read_job(Envelope(body=GOOD, headers={"tracestate": header})).tracestate == carried
+
+
+def test_headers_that_cannot_be_read_make_a_job_invalid() -> None:
+    """Its event still names what the body asks for."""
+    job = read_job(Envelope(body=GOOD, defect="the headers cannot be read: cut off"))
+
+    assert (job.request, job.defect) == (None, "the headers cannot be read: cut off")
+    assert (job.job_id, job.app_id) == (f"{job.app_id}/{job.bill_file_name}", "app1")
+
+
+def test_a_body_of_which_only_the_beginning_was_kept_is_no_job() -> None:
+    """Though its beginning may look like one."""
+    job = read_job(Envelope(body=GOOD, cut=Cut(10**8, "ab" * 32)))
+
+    assert (job.request, job.job_id) == (None, "ab" * 32)
+    assert "the body has 100000000 bytes; at most 65536" in job.defect
 
 
 @given(st.binary(max_size=300))

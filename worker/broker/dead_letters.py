@@ -21,6 +21,7 @@ from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from aiormq.exceptions import ChannelLockedResource
 
+from schemas import MAX_BODY_BYTES
 from worker.broker import frames, messages
 from worker.broker.connection import Connection, open_channel, unbroken
 from worker.broker.publisher import Publisher, open_publisher
@@ -90,14 +91,18 @@ class Parked:
             NotWholeError: Only its beginning was kept; it stays parked.
             BrokerError: The broker did not take it; it stays parked.
         """
-        if cut := self.letter.cut:
-            raise NotWholeError(
-                f"only the first {len(self.letter.body)} of its {cut.size} bytes were kept: "
-                "let its publisher send it again, at most 65536 bytes long"
-            )
+        await self.check_whole()
         copy = messages.replayed_copy(self._message, frame_max=self._publisher.frame_max)
         await self._publisher.to_queue(self._names.jobs, copy)
         await self.discard()
+
+    async def check_whole(self) -> None:
+        """See that all of it is here. Raises NotWholeError."""
+        if cut := self.letter.cut:
+            raise NotWholeError(
+                f"only the first {len(self.letter.body)} of its {cut.size} bytes were kept: "
+                f"have it published again, with at most {MAX_BODY_BYTES} bytes"
+            )
 
     async def discard(self) -> None:
         """Remove it for good. Raises BrokerError."""

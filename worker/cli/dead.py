@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from worker import wiring
-from worker.broker.dead_letters import DeadLetter, Parked, open_dead_letters
+from worker.broker.dead_letters import DeadLetter, NotWholeError, Parked, open_dead_letters
 from worker.cli import output
 from worker.cli.exits import FAILED
 from worker.cli.letters import describe, fields, row
@@ -86,11 +86,13 @@ class _Seen:
 
     Attributes:
         chosen: The letters that were meant, the oldest first.
+        refused: How many of those that were meant cannot be replayed.
         looked_at: How many were looked at.
         in_all: How many there were.
     """
 
     chosen: list[DeadLetter] = field(default_factory=list)
+    refused: int = 0
     looked_at: int = 0
     in_all: int = 0
 
@@ -162,7 +164,8 @@ def replay(
 
     They start over there at their first attempt. A message is removed here only once the broker has confirmed
     its copy there: if this is interrupted, a job may run twice, but none is lost. An invalid job comes back
-    unless the worker has learnt to read it.
+    unless the worker has learnt to read it. A message whose body was too large for a job stays here: only the
+    beginning of it was kept.
 
     Examples:
         ccfs-worker dead replay app1/20260131_9239cb50.zip
@@ -170,11 +173,10 @@ def replay(
         ccfs-worker dead replay --all
     """
     selection = _told(_selection(job_ids, reason, app, older_than), everything=everything)
-    if dry_run:
-        _show_all("would be replayed", asyncio.run(_walk(selection, limit)), job_ids, output_format)
-        return
-    seen = asyncio.run(_walk(selection, limit, Parked.replay))
-    _show_all("replayed", seen, job_ids, output_format)
+    seen = asyncio.run(_walk(selection, limit, Parked.check_whole if dry_run else Parked.replay))
+    _show_all("would be replayed" if dry_run else "replayed", seen, job_ids, output_format)
+    if seen.refused:
+        raise typer.Exit(FAILED)
 
 
 def discard(
@@ -241,13 +243,22 @@ async def _walk(
                 bar.advance(bar.task_ids[0])
                 seen.looked_at += 1
                 if parked.letter in wanted:
-                    if act is not None:
-                        await act(parked)
-                    seen.chosen.append(parked.letter)
+                    await _act(parked, act, seen)
     seen.chosen.sort(key=lambda letter: letter.since or _UNKNOWN)
     if seen.looked_at < seen.in_all:
         output.note(f"looked at {seen.looked_at} of {seen.in_all}; --limit looks at more")
     return seen
+
+
+async def _act(parked: Parked, act: Callable[[Parked], Awaitable[None]] | None, seen: _Seen) -> None:
+    try:
+        if act is not None:
+            await act(parked)
+    except NotWholeError as exc:
+        seen.refused += 1
+        output.note(f"{parked.letter.job.job_id} stays parked: {exc}")
+    else:
+        seen.chosen.append(parked.letter)
 
 
 def _show_all(what: str, seen: _Seen, job_ids: list[str] | None, output_format: Output) -> None:

@@ -10,7 +10,7 @@ from worker.broker.dead_letters import DeadLetter
 from worker.cli import output
 from worker.errors import one_line
 
-_SHOWN_BODY = 4096
+_SHOWN_BODY, _SHOWN_NAME = 4096, 60
 _TOLD = ("x-dead-", "x-delivery-count", "x-acquired-count")
 """Headers that the facts tell already, or that only count how often somebody looked."""
 
@@ -40,7 +40,7 @@ def fields(letter: DeadLetter, *, whole: bool = False) -> dict[str, object]:
         "since": letter.since,
     }
     if whole:
-        shown |= {"correlationId": job.correlation_id, "headers": letter.headers, **_body(letter.body)}
+        shown |= {"correlationId": job.correlation_id, "headers": letter.headers, **_body(letter)}
     return shown
 
 
@@ -57,12 +57,14 @@ def describe(letter: DeadLetter, now: datetime) -> str:
         "parked": since,
         "correlation": job.correlation_id,
         **{
-            f"header {name}": str(value)
+            one_line(f"header {name}", _SHOWN_NAME): str(value)
             for name, value in sorted(letter.headers.items())
             if not name.startswith(_TOLD)
         },
-        "body": f"{len(letter.body)} bytes",
+        "body": f"{len(letter.body)} bytes" + (f", the beginning of {letter.cut.size}" if letter.cut else ""),
     }
+    if letter.defect:
+        facts["headers"] = letter.defect
     width = max(map(len, facts))
     lines = (f"{name:<{width}}  {one_line(value)}" for name, value in facts.items())
     return "\n".join([*lines, indent("\n".join(_body_lines(letter.body)), "  ")])
@@ -72,11 +74,12 @@ def _age(letter: DeadLetter, now: datetime) -> str:
     return output.age((now - letter.since).total_seconds()) if letter.since else ""
 
 
-def _body(body: bytes) -> dict[str, object]:
+def _body(letter: DeadLetter) -> dict[str, object]:
+    whole = {"bodyBytes": letter.cut.size} if letter.cut else {}
     try:
-        return {"body": body.decode()}
+        return {"body": letter.body.decode(), **whole}
     except UnicodeDecodeError:
-        return {"body": None, "bodyBase64": base64.b64encode(body).decode()}
+        return {"body": None, "bodyBase64": base64.b64encode(letter.body).decode(), **whole}
 
 
 def _body_lines(body: bytes) -> Iterator[str]:
