@@ -36,15 +36,17 @@ class WorkerProcess:
         log_file: What it printed, over all its starts.
     """
 
-    def __init__(self, settings: Mapping[str, str], *, log_file: Path) -> None:
+    def __init__(self, settings: Mapping[str, str], *, log_file: Path, output: int | None = None) -> None:
         """Sets a worker up; nothing runs yet.
 
         Args:
             settings: its `WORKER_…` variables; it inherits none, and listens on a free port unless told.
             log_file: where to write what it prints; created or appended to.
+            output: a descriptor to print to instead; who reads it writes it to `log_file`.
         """
         self._settings = {"WORKER_HTTP__HOST": "127.0.0.1", "WORKER_HTTP__PORT": "0", **settings}
         self.log_file = log_file
+        self._output = output
         self._process: subprocess.Popen[bytes] | None = None
         self._offset = 0
 
@@ -79,7 +81,7 @@ class WorkerProcess:
                 # Away from any .env file of the user's.
                 cwd=self.log_file.parent,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=log if self._output is None else self._output,
                 stderr=subprocess.STDOUT,
                 preexec_fn=_die_with_parent,  # noqa: PLW1509 - started from the main thread
             )

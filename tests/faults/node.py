@@ -7,13 +7,13 @@ from contextlib import contextmanager
 import pytest
 
 from devkit import server
-from devkit.rabbitmq import PrivateRabbitMQ
+from devkit.rabbitmq import PrivateRabbitMQ, TlsFiles
 
 
 @contextmanager
-def own_node() -> Iterator[PrivateRabbitMQ]:
+def own_node(tls: TlsFiles | None = None) -> Iterator[PrivateRabbitMQ]:
     """A RabbitMQ node that tests may stop, kill and starve."""
     if "AMQP" in os.environ and server.find() is None:
         pytest.skip("needs a RabbitMQ server on this machine")
-    with PrivateRabbitMQ() as running:
+    with PrivateRabbitMQ(tls=tls) as running:
         yield running
