@@ -223,6 +223,7 @@ async def _serve(settings: Settings, board: Board) -> AsyncIterator[int]:
         checks=board.checks,
         render=board.metrics.render,
         status=board.report,
+        allowed_hosts=settings.http.allowed_hosts,
     )
     async with AsyncExitStack() as stack:
         try:

@@ -3,7 +3,6 @@
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -31,6 +30,8 @@ _SAMPLES = 13
 """So that the oldest is a minute older than the newest."""
 _LENGTHS_MAX_AGE = 2.0
 _LENGTHS_TIMEOUT = 2.0
+_LENGTHS_PAUSE = 10.0
+"""Seconds for which RabbitMQ is not asked again after it was silent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,24 +185,43 @@ class Board:
 
 
 class _Lengths:
-    """Asks for the queues' lengths no more often than every other second, and never for long."""
+    """Asks for the queues' lengths, one question at a time, and never makes anybody wait for long.
+
+    Those who come while a question is under way share it. After an answer none is asked for a while, and for
+    longer after silence: the last numbers stand meanwhile, with their age.
+    """
 
     def __init__(self, ask: Callable[[], Awaitable[dict[str, int]]]) -> None:
         self._ask = ask
-        self._asking = asyncio.Lock()
+        self._question: asyncio.Task[None] | None = None
         self._ready: dict[str, int] = {}
-        self._asked_at = -math.inf
+        self._answered_at = -math.inf
+        self._next_at = -math.inf
 
     async def read(self) -> status.Queues:
         now = asyncio.get_running_loop().time
-        async with self._asking:
-            if now() - self._asked_at > _LENGTHS_MAX_AGE:
-                # The last numbers stand, with their age, when none can be had now.
-                with suppress(BrokerError, TimeoutError):
-                    async with asyncio.timeout(_LENGTHS_TIMEOUT):
-                        self._ready, self._asked_at = await self._ask(), now()
-        age = now() - self._asked_at
+        if self._question is None and now() >= self._next_at:
+            self._question = asyncio.create_task(self._put())
+            self._next_at = now() + _LENGTHS_TIMEOUT
+        if self._question is not None:
+            # One that goes on after its time was over, as while its channel is being closed, holds nobody up.
+            await asyncio.wait({self._question}, timeout=max(0, self._next_at - now()))
+        age = now() - self._answered_at
         return status.Queues(ready=self._ready, age_seconds=None if math.isinf(age) else round(age, 1))
+
+    async def _put(self) -> None:
+        now = asyncio.get_running_loop().time
+        pause = _LENGTHS_MAX_AGE
+        try:
+            async with asyncio.timeout(_LENGTHS_TIMEOUT):
+                self._ready, self._answered_at = await self._ask(), now()
+        except BrokerError:
+            # Said without delay, as by a worker that has no session; readiness has the reason.
+            pass
+        except TimeoutError:
+            pause = _LENGTHS_PAUSE
+        finally:
+            self._question, self._next_at = None, now() + pause
 
 
 def _check(*, problem: str) -> status.Check:

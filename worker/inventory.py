@@ -33,6 +33,7 @@ _HEAD = "| variable | values | default | meaning |\n| --- | --- | --- | --- |"
 _KINDS = {
     "array": "JSON list of seconds",
     "boolean": "`true` or `false`",
+    "names": "JSON list of names",
     "password": "URL; secret",
     "path": "path",
     "string": "text",

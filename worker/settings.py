@@ -117,16 +117,19 @@ def _bare(value: str) -> str:
     return value.rstrip("/")
 
 
-def _json_list(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    try:
-        found = from_json(value, allow_inf_nan=False)
-    except ValueError:
-        found = None
-    if not isinstance(found, list):
-        raise PydanticCustomError("json", "must be a JSON list of seconds, such as [10, 60, 300]")
-    return found
+def _json_list(of: str, example: str) -> BeforeValidator:
+    def read(value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            found = from_json(value, allow_inf_nan=False)
+        except ValueError:
+            found = None
+        if not isinstance(found, list):
+            raise PydanticCustomError("json", f"must be a JSON list of {of}, such as {example}")
+        return found
+
+    return BeforeValidator(read)
 
 
 _SECONDS = Field(json_schema_extra={"unit": "seconds"})
@@ -135,6 +138,7 @@ _BYTES = Field(json_schema_extra={"unit": "bytes"})
 Seconds = Annotated[float, Field(gt=0), AfterValidator(_finite), _SECONDS]
 Wait = Annotated[float, Field(ge=0.001, le=86_400)]
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9._:-]+$")]
+HostName = Annotated[str, Field(max_length=253, pattern=r"^[A-Za-z0-9._-]+$")]
 Bytes = Annotated[int, Field(ge=0), _BYTES]
 
 
@@ -234,7 +238,9 @@ class Storage(_Group):
 class Retry(_Group):
     """The attempts."""
 
-    delays: Annotated[tuple[Wait, ...], BeforeValidator(_json_list), Field(max_length=32), _SECONDS] = (
+    delays: Annotated[
+        tuple[Wait, ...], _json_list("seconds", "[10, 60, 300]"), Field(max_length=32), _SECONDS
+    ] = (
         10.0,
         60.0,
         300.0,
@@ -252,6 +258,14 @@ class Http(_Group):
     """The address to listen on."""
     port: Annotated[int, Field(ge=0, le=65_535)] = 8080
     """The port to listen on; 0 takes any free one."""
+    allowed_hosts: Annotated[
+        tuple[HostName, ...],
+        _json_list("names", '["ccfs-worker.calls.svc"]'),
+        Field(max_length=100, json_schema_extra={"format": "names"}),
+    ] = ()
+    """JSON list of the names by which clients may ask, such as a Service's. Addresses, as kubelet and
+    Prometheus ask by, and `localhost` always work; other names are refused (421), so that no web page reads
+    the status through a browser that its own name leads here (DNS rebinding)."""
 
 
 class Log(_Group):

@@ -44,7 +44,7 @@ def sample(value: Value) -> Any:
         "boolean": True,
         "integer": schema.get("minimum", 0) + 3,
         "number": 3.5,
-        "array": [0.5, 7],
+        "array": ["a.svc", "b"] if schema.get("items", {}).get("type") == "string" else [0.5, 7],
         "string": "https://ccfs.example.com:28443" if "http" in schema.get("pattern", "") else "other",
     }[schema["type"][0]]
 

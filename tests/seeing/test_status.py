@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from yarl import URL
 
 from devkit.worker_process import WorkerProcess
+from tests.faults.proxy import open_proxy
 from tests.site import APP, PATIENCE, Site, bill
 from worker.simulator.faults import Fault, Hold, ResultCode
 from worker.status import State, Status, Step
@@ -79,6 +81,26 @@ async def test_a_pause_shows_its_reason(site: Site) -> None:
     assert 'ccfs_worker_intake_paused{reason="storage"} 1.0' in metrics
     assert 'ccfs_worker_intake_paused{reason="upstream"} 0.0' in metrics
     assert 'ccfs_worker_check_ok{check="intake"} 0.0' in metrics
+
+
+async def test_a_silent_broker_holds_up_no_status(site: Site) -> None:
+    """A question of it may take two seconds: all who ask share one, and for a while nobody puts another."""
+    broker = URL(site.url)
+    async with open_proxy(broker.host or "", broker.port or 0) as amqp:
+        url = str(broker.with_host("127.0.0.1").with_port(amqp.port))
+        with site.worker(AMQP__URL=url, AMQP__HEARTBEAT="300") as worker:
+            await status_once(worker, lambda seen: seen.queues.age_seconds is not None)
+            amqp.silence()
+            await status_once(worker, lambda seen: (seen.queues.age_seconds or 0) > 2)
+            # Twenty questions one after another would take forty seconds.
+            async with asyncio.timeout(20):
+                await asyncio.gather(*(status(worker) for _ in range(10)))
+                seen = [await status(worker) for _ in range(10)]
+            amqp.speak()
+            answered = await status_once(worker, lambda seen: (seen.queues.age_seconds or 99) < 2)
+
+    assert all(report.session.connected for report in seen)
+    assert seen[-1].queues.ready.keys() == answered.queues.ready.keys()
 
 
 async def test_a_worker_without_its_broker_still_answers(site: Site) -> None:

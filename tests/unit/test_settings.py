@@ -62,6 +62,7 @@ WRONG = {
         str([1] * 33),
     ],
     "WORKER_RETRY__NOT_FOUND_ATTEMPTS": ["0", "x"],
+    "WORKER_HTTP__ALLOWED_HOSTS": ["a.svc", "{}", '["a b"]', '["a/b"]', "[1]", '[""]'],
     "WORKER_HTTP__PORT": ["-1", "65536", "http"],
     "WORKER_LOG__LEVEL": ["loud"],
     "WORKER_LOG__FORMAT": ["xml"],

@@ -1,21 +1,39 @@
 """The HTTP server: `/livez`, `/readyz`, `/metrics`, `/status`, and at `/` a page that shows the status.
 
-All of it only reads. What it shows, files and accounts in flight among it, is as public as the port.
+All of it only reads. What it shows, files and accounts in flight among it, is as public as the port. A web
+page cannot read it through the browser of somebody who reaches the port, by giving its own name the worker's
+address (DNS rebinding): only requests that name an address, or a name that is known here, are answered.
 """
 
+import asyncio
 import base64
 import hashlib
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from importlib.resources import files
+from ipaddress import ip_address
+from typing import cast
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
 from worker import metrics
 from worker.status import Status
+from worker.web.connections import Connections
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_Signal = Callable[[web.Request, web.StreamResponse], Awaitable[None]]
+
+_MOST_CONNECTIONS = 64
+_PATIENCE = 30.0
+"""Seconds that a connection may last without a new answer."""
+_STOP_TIMEOUT = 0.5
+"""Seconds that answers under way may take once their connections are closed; aiohttp waits for them twice."""
+_MISDIRECTED = 421
+"""RFC 9110, section 15.5.20."""
+_REFUSAL = "ask by an address, as localhost, or by a name that WORKER_HTTP__ALLOWED_HOSTS has\n"
+_AUTHORITY = re.compile(r"(?:\[(?P<ipv6>[^\]]+)\]|(?P<name>[^:\[\]]+))(?::[0-9]*)?")
 
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -32,8 +50,10 @@ async def serve(
     checks: Mapping[str, Callable[[], str]],
     render: Callable[[], bytes],
     status: Callable[[], Awaitable[Status]],
+    allowed_hosts: Collection[str] = (),
+    patience: float = _PATIENCE,
 ) -> AsyncIterator[int]:
-    """Serve until left; gives the port.
+    """Serve until left; gives the port. Leaving waits for no client.
 
     `/livez` answers as long as the event loop turns, and looks at nothing else: a restart cures neither
     the broker nor the storage. `/readyz` runs the named checks.
@@ -45,11 +65,40 @@ async def serve(
             wrong, or nothing. They only look at what is known: no I/O.
         render: Gives the metrics.
         status: Gives the status.
+        allowed_hosts: The names beside `localhost` by which the server may be asked; by any address, too.
+        patience: Seconds that a connection may last without a new answer.
 
     Raises:
         OSError: The address is taken or not ours.
     """
-    app = web.Application()
+
+    def protocol() -> asyncio.Protocol:
+        # The runner has a server once it is set up.
+        return cast("web.Server", runner.server)()
+
+    connections = Connections(protocol, most=_MOST_CONNECTIONS, patience=patience)
+    app = _application(checks, render, status, allowed_hosts)
+    app.on_response_prepare.append(_noting(connections))
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=_STOP_TIMEOUT)
+    await runner.setup()
+    try:
+        server = await asyncio.get_running_loop().create_server(connections, host, port)
+        try:
+            yield server.sockets[0].getsockname()[1]
+        finally:
+            server.close()
+            connections.close()
+    finally:
+        await runner.cleanup()
+
+
+def _application(
+    checks: Mapping[str, Callable[[], str]],
+    render: Callable[[], bytes],
+    status: Callable[[], Awaitable[Status]],
+    allowed_hosts: Collection[str],
+) -> web.Application:
+    app = web.Application(middlewares=[_only_asked_by(allowed_hosts)])
     app.add_routes(
         [
             web.get("/", _page()),
@@ -60,14 +109,47 @@ async def serve(
         ]
     )
     app.on_response_prepare.append(_add_headers)
-    runner = web.AppRunner(app, access_log=None, handle_signals=False)
-    await runner.setup()
+    return app
+
+
+def _only_asked_by(names: Collection[str]) -> Middleware:
+    allowed = {"localhost", *(_folded(name) for name in names)}
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if all(_is_ours(host, allowed) for host in request.headers.getall("Host", [])):
+            return await handler(request)
+        return web.Response(status=_MISDIRECTED, text=_REFUSAL)
+
+    return check
+
+
+def _is_ours(host: str, allowed: Collection[str]) -> bool:
+    """Whether a Host (RFC 9110, section 7.2) is an address or an allowed name."""
+    found = _AUTHORITY.fullmatch(host)
+    if found is None:
+        return False
+    name = found["ipv6"] or found["name"]
+    return _folded(name) in allowed or _is_address(name)
+
+
+def _folded(name: str) -> str:
+    return name.lower().removesuffix(".")
+
+
+def _is_address(name: str) -> bool:
     try:
-        site = web.TCPSite(runner, host, port)
-        await site.start()
-        yield runner.addresses[0][1]
-    finally:
-        await runner.cleanup()
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _noting(connections: Connections) -> _Signal:
+    async def note(request: web.Request, _: web.StreamResponse) -> None:
+        connections.answered(request.transport)
+
+    return note
 
 
 async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
