@@ -32,8 +32,6 @@ from worker.upstream import UpstreamWatch
 from worker.volume import VolumeWatch
 
 _MAX_THREADS = 32
-_PATIENCE = 60.0
-"""Seconds that a job waits in hand for its place."""
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -195,7 +193,7 @@ def _pace(settings: Settings) -> Pace:
     return Pace(
         concurrency=settings.concurrency,
         per_app=settings.concurrency_per_app or settings.concurrency,
-        patience=min(_PATIENCE, settings.job_timeout),
+        patience=settings.patience,
         clock=asyncio.get_running_loop().time,
     )
 

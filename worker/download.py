@@ -52,7 +52,7 @@ class Source(Protocol):
     """Where files come from."""
 
     def open(self, job: DownloadJob, secret_key: str) -> AbstractAsyncContextManager[Stream]:
-        """Request a job's file."""
+        """Request a job's file; notes in `PROGRESS` that it asked, and what was answered."""
         ...
 
 
@@ -97,12 +97,20 @@ class Downloader:
         Raises:
             JobError: The attempt failed.
         """
+        progress = PROGRESS.get()
+        # Commands have one progress for all their files.
+        progress.asked, progress.http_status = False, None
         try:
             async with asyncio.timeout(self._job_timeout):
                 path = final_path(job)
                 return await self._store.find(path) or await self._download(job, path)
         except TimeoutError as exc:
-            raise JobError(ErrorCode.TIMEOUT, f"the job took longer than {self._job_timeout:g} s") from exc
+            raise JobError(
+                ErrorCode.TIMEOUT,
+                f"the job took longer than {self._job_timeout:g} s",
+                http_status=progress.http_status,
+                asked=progress.asked,
+            ) from exc
 
     async def _download(self, job: DownloadJob, path: PurePosixPath) -> StoredFile:
         try:

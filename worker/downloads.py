@@ -166,19 +166,20 @@ class Downloads:
             finally:
                 progress.download_seconds = clock() - began
                 self._report(progress)
+            self._pace.succeeded(request.app_id, reused=file.reused)
             if not file.reused:
-                self._take_note(request, file.size_bytes, progress.download_seconds)
+                self._take_note(file.size_bytes, progress.download_seconds)
             return file
 
     async def _attempt(self, request: DownloadJob, began: float) -> StoredFile:
         try:
             return await self._fetch(request)
         except JobError as error:
-            self._pace.failed(request.app_id, error, began)
             if await self._is_outage(error):
                 log.warning("job.outage", **error.told)
                 self._pace.collapse()
                 raise HeldBackError(error.message) from error
+            self._pace.failed(request.app_id, error, began)
             raise
         except Exception as exc:
             log.exception("job.defect")
@@ -195,8 +196,7 @@ class Downloads:
         if progress.sync_seconds is not None:
             self._observer.synced(progress.sync_seconds)
 
-    def _take_note(self, request: DownloadJob, size_bytes: int, seconds: float) -> None:
-        self._pace.succeeded(request.app_id)
+    def _take_note(self, size_bytes: int, seconds: float) -> None:
         for watch in self._watches:
             watch.succeeded()
         self._observer.downloaded(size_bytes, seconds)

@@ -25,6 +25,7 @@ class JobError(Exception):
         result_code: CC-FS's own `resultCode`, when it gave one.
         http_status: The HTTP status of CC-FS's answer, when there was one.
         retry_after: Seconds that the peer asked us to stay away (RFC 9110, section 10.2.3).
+        asked: False when the attempt ended before CC-FS was asked, and so says nothing about it.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class JobError(Exception):
         result_code: str | None = None,
         http_status: int | None = None,
         retry_after: float | None = None,
+        asked: bool = True,
     ) -> None:
         self.code = code
         self.message = one_line(message)
@@ -42,6 +44,7 @@ class JobError(Exception):
         self.result_code = result_code
         self.http_status = http_status
         self.retry_after = retry_after
+        self.asked = asked
 
     @property
     def told(self) -> dict[str, object]:

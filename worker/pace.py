@@ -51,10 +51,16 @@ class Window:
         """Whether nothing is held back."""
         return self._size >= self._most
 
-    def grow(self) -> None:
-        """Take note of a success."""
-        step = 1.0 if self._size < self._threshold else 1.0 / self._size
-        self._size = min(self._most, self._size + step)
+    def grow(self, *, proved: bool = True) -> None:
+        """Widen after a download that was not told to slow down.
+
+        Args:
+            proved: False when CC-FS was not asked. That ends the caution after an outage, and says nothing
+                about what CC-FS bears: it widens only up to half of what was too much.
+        """
+        is_cautious = self._size < self._threshold
+        if proved or is_cautious:
+            self._size = min(self._most, self._size + (1.0 if is_cautious else 1.0 / self._size))
 
     def shrink(self, began: float, now: float) -> None:
         """Take note that a request which began at `began` was told to slow down.
@@ -145,17 +151,17 @@ class Pace:
         finally:
             self._leave(app_id)
 
-    def succeeded(self, app_id: str) -> None:
-        """Take note of a download that CC-FS served."""
-        self._window.grow()
-        if (window := self._app_windows.get(app_id)) is not None:
-            window.grow()
-            if window.is_whole:
-                del self._app_windows[app_id]
-        self._wake()
+    def succeeded(self, app_id: str, *, reused: bool = False) -> None:
+        """Go faster after a download that ended in its file.
+
+        Args:
+            app_id: The account.
+            reused: The file was there, and CC-FS was not asked.
+        """
+        self._widen(app_id, proved=not reused)
 
     def failed(self, app_id: str, error: JobError, began: float) -> None:
-        """Slow down if that is what CC-FS asks for.
+        """Slow down if that is what CC-FS asks for; go faster after any other answer.
 
         An answer with a resultCode comes from CC-FS, which knows the account; any other from what stands
         before it, which sees only us.
@@ -166,8 +172,9 @@ class Pace:
             began: When that download began, by the clock.
         """
         if error.code is not ErrorCode.FLOW_CONTROL:
-            return
-        if error.result_code is None:
+            if error.http_status is not None:
+                self._widen(app_id, proved=True)
+        elif error.result_code is None:
             self._window.shrink(began, self._clock())
         else:
             window = self._app_windows.setdefault(app_id, Window(self._per_app))
@@ -176,6 +183,14 @@ class Pace:
     def collapse(self) -> None:
         """Begin again with one download at a time."""
         self._window.collapse()
+
+    def _widen(self, app_id: str, *, proved: bool) -> None:
+        self._window.grow(proved=proved)
+        if (window := self._app_windows.get(app_id)) is not None:
+            window.grow(proved=proved)
+            if window.is_whole:
+                del self._app_windows[app_id]
+        self._wake()
 
     def _is_free(self, app_id: str) -> bool:
         return self._running.total() < self._window.limit and self._has_share(app_id)

@@ -10,6 +10,8 @@ class Progress:
     Attributes:
         joined: True for a job that came to the download which another message had begun.
         wait_seconds: How long it waited for its place; None while it waits.
+        asked: Whether CC-FS was asked for it.
+        http_status: What CC-FS answered, once an answer's headers came.
         announced_bytes: The file's size, once CC-FS has announced it.
         received_bytes: What has come of it.
         answer_seconds: From the request to the first bytes of the file, once they came.
@@ -19,6 +21,8 @@ class Progress:
 
     joined: bool = False
     wait_seconds: float | None = None
+    asked: bool = False
+    http_status: int | None = None
     announced_bytes: int | None = None
     received_bytes: int = 0
     answer_seconds: float | None = None

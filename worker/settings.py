@@ -55,6 +55,8 @@ DELIMITER = "__"
 SECRETS_DIR = "WORKER_SECRETS_DIR"
 
 _JOB_TIMEOUT = 1500.0
+_PATIENCE = 60.0
+"""Seconds that a job waits in hand for its place at most."""
 
 
 class SettingsError(Exception):
@@ -360,9 +362,15 @@ class Settings(Sourced):
     concurrency_per_app: Annotated[int, Field(ge=1)] | None = None
     """Downloads of one account at once; as many as `concurrency` when unset."""
     job_timeout: Seconds = _JOB_TIMEOUT
-    """Seconds that one attempt at a job may take in all."""
+    """Seconds that one attempt at a job may take in all. With the minute for which it may wait for its place
+    before, that must lie below `amqp.consumer_timeout`."""
     shutdown_grace: Annotated[float, Field(ge=0), AfterValidator(_finite), _SECONDS] = 30.0
     """Seconds that downloads in flight have to finish after SIGTERM."""
+
+    @property
+    def patience(self) -> float:
+        """Seconds that a job waits in hand for its place at most: no longer than its attempt may take."""
+        return min(_PATIENCE, self.job_timeout)
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
@@ -372,8 +380,9 @@ class Settings(Sourced):
 
     def _clashes(self) -> Iterator[tuple[str, str]]:
         limit = f"must be below WORKER_AMQP__CONSUMER_TIMEOUT ({self.amqp.consumer_timeout:g})"
-        if self.job_timeout >= self.amqp.consumer_timeout:
-            yield "WORKER_JOB_TIMEOUT", f"{limit}: the broker would take the job away first"
+        if self.patience + self.job_timeout >= self.amqp.consumer_timeout:
+            with_wait = f"with the {self.patience:g} s that a job may wait for its place"
+            yield "WORKER_JOB_TIMEOUT", f"{with_wait} {limit}: the broker would take the job away first"
         if self.shutdown_grace >= self.amqp.consumer_timeout:
             yield "WORKER_SHUTDOWN_GRACE", f"{limit}: the broker would take the jobs away first"
         if self.storage.stale_after <= self.job_timeout:

@@ -68,9 +68,12 @@ class UpstreamWatch:
 
     async def failed(self, error: JobError) -> bool:
         """Say whether a download failed since CC-FS is silent; closes the gate if so."""
-        if error.code not in _SILENT_CODES or error.http_status is not None:
+        if error.http_status is not None or error.code is ErrorCode.UPSTREAM_ERROR:
             self._failures = 0
             self._obey(error)
+            return False
+        if error.code not in _SILENT_CODES or not error.asked:
+            # A missing key or a slow volume is no answer either: it neither ends the row nor adds to it.
             return False
         self._failures += 1
         if self._failures >= self._pause_after:

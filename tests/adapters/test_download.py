@@ -5,7 +5,7 @@ import hashlib
 import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -15,6 +15,7 @@ from tests.adapters.samples import JOB, KEY, PATH, OpenClient, make_zip
 from worker.credentials import KeyDirectory
 from worker.download import Downloader
 from worker.errors import JobError
+from worker.outcome import StoredFile
 from worker.storage import Storage
 
 FILE = make_zip(b"the call records")
@@ -75,7 +76,7 @@ async def test_after_a_401_the_key_is_read_again_and_tried_once_more(
 
     async def rotate(peer: Peer) -> None:
         await peer.request()
-        (keys / "app1").write_text("the new key")
+        (keys / "app1").write_text("the-new-key")
         await peer.send(response(status=401))
         await peer.request()
         await peer.send(response(FILE))
@@ -155,9 +156,50 @@ async def test_the_deadline_covers_the_whole_attempt(
             await downloader.fetch(JOB)
         await hung_up.wait()
 
-    assert caught.value.code is ErrorCode.TIMEOUT
+    assert (caught.value.code, caught.value.http_status) == (ErrorCode.TIMEOUT, 200)
     assert "1 s" in caught.value.message
     assert [path for path in root.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("beginning", "status"),
+    [(b"", None), (b"HTTP/1.1 200 OK\r\n", None), (response(FILE, status=503)[:-100], 503)],
+    ids=["nothing", "half a head", "half a refusal"],
+)
+async def test_a_deadline_says_what_had_been_answered(
+    client_for: OpenClient, storage: Storage, keys: Path, beginning: bytes, status: int | None
+) -> None:
+    async def stall(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(beginning)
+        await peer.until_hung_up()
+
+    async with downloading(stall, client_for, storage, keys, job_timeout=0.3) as (downloader, _):
+        with pytest.raises(JobError) as caught:
+            await downloader.fetch(JOB)
+
+    assert (caught.value.code, caught.value.http_status) == (ErrorCode.TIMEOUT, status)
+    assert caught.value.asked
+
+
+class SlowStorage:
+    """A volume that does not answer."""
+
+    async def find(self, path: PurePosixPath) -> StoredFile | None:
+        await asyncio.Event().wait()
+        return None
+
+    async def store(self, *_: object, **__: object) -> StoredFile:
+        raise NotImplementedError
+
+
+async def test_a_deadline_before_ccfs_was_asked_is_told_as_that(client_for: OpenClient, keys: Path) -> None:
+    async with client_for("http://127.0.0.1:9") as client:
+        downloader = Downloader(keys=KeyDirectory(keys), source=client, store=SlowStorage(), job_timeout=0.05)
+        with pytest.raises(JobError) as caught:
+            await downloader.fetch(JOB)
+
+    assert (caught.value.code, caught.value.asked) == (ErrorCode.TIMEOUT, False)
 
 
 async def test_cancelling_is_no_timeout(client_for: OpenClient, storage: Storage, keys: Path) -> None:

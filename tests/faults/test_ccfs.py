@@ -91,6 +91,22 @@ async def test_a_drip_is_waited_for_until_the_jobs_deadline(site: Site) -> None:
     assert site.ledger.outcomes[job_id][0].attempts == 2
 
 
+async def test_a_file_slower_than_the_deadline_is_its_own_trouble(site: Site) -> None:
+    """CC-FS answers: each deadline counts as an attempt, and intake goes on, as early as it would pause."""
+    site.simulator.plan = lambda request: Drip(rate=2_000) if request.bill_file_name == bill(1) else None
+    settings = {"CCFS__PAUSE_AFTER": "1", "JOB_TIMEOUT": "1", "RETRY__DELAYS": "[0.05, 0.05]"}
+    with site.worker(**settings) as worker:
+        slow, quick = await site.publish(bill(1), bill(2))
+        counts = await site.settled()
+
+    assert (counts.completed, counts.failed, counts.sound) == (1, 1, True)
+    (outcome,) = site.ledger.outcomes[slow]
+    assert outcome.status == "failed"
+    assert (outcome.error_code, outcome.http_status, outcome.attempts) == ("TIMEOUT", 200, 3)
+    assert site.ledger.outcomes[quick][0].attempts == 1
+    assert not [line for line in worker.lines() if line["event"] in {"upstream.silent", "intake.paused"}]
+
+
 async def test_a_fault_that_does_not_pass_ends_in_its_code(site: Site) -> None:
     faults: dict[str, tuple[Fault, str]] = {
         bill(1): (ShortBody(), "TRUNCATED"),

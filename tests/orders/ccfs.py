@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from schemas import DownloadJob, ErrorCode
+from worker.context import PROGRESS
 from worker.download import Stream
 from worker.errors import JobError
 from worker.gate import Gate
@@ -85,12 +86,15 @@ class Ccfs:
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[Stream]:
+        progress = PROGRESS.get()
+        progress.asked = True
         await asyncio.sleep(self.dice.choice((0, 0, 0.5, 1)))
         if self.is_silent:
             raise JobError(_SILENT, "silent")
         if not self.is_well and self.dice.random() < 0.4:
             refuse = _ANSWERS[self.dice.choice(list(_ANSWERS))]
             raise refuse()
+        progress.http_status = _OK
         yield File(3, _chunks())
 
 

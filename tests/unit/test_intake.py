@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -167,6 +167,7 @@ class Bench:
     fetch: Fetch
     gate: Gate
     watch: Outage
+    pace: Pace
     seen: Endings
     intake: Intake
 
@@ -184,7 +185,7 @@ async def bench() -> AsyncIterator[Bench]:
         clock=lambda: NOW,
         patience=PublishPatience(confirm_within=0.01, backoff=0.001),
     )
-    yield Bench(fetch, gate, watch, seen, intake)
+    yield Bench(fetch, gate, watch, pace, seen, intake)
     await intake.drain(grace=0)
 
 
@@ -392,6 +393,29 @@ async def test_an_outage_burns_no_attempt(bench: Bench) -> None:
 
     assert await bench.seen.wait_for(1) == [(Ending.DEFERRED, "")]
     assert message.steps == ["retry 10 3", "ack"]
+
+
+@pytest.mark.parametrize(
+    ("result", "limit"),
+    [
+        (replace(FILE, reused=True), 2),
+        (JobError(ErrorCode.FILE_NOT_FOUND, "none", http_status=404), 4),
+        (FILE, 4),
+    ],
+    ids=["reused", "answered", "downloaded"],
+)
+async def test_after_an_outage_every_job_that_is_done_widens_the_window(
+    bench: Bench, result: StoredFile | Exception, limit: int
+) -> None:
+    bench.pace.collapse()
+    assert bench.pace.limit == 1
+    bench.fetch.result = result
+
+    for number in range(1, 11):
+        bench.intake.receive(Message())
+        await bench.seen.wait_for(number)
+
+    assert bench.pace.limit == limit
 
 
 async def test_an_event_is_published_until_it_is_confirmed(bench: Bench) -> None:

@@ -200,6 +200,58 @@ async def test_other_failures_slow_nobody() -> None:
     assert await room_for(paced, "app") == 8
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        JobError(ErrorCode.FILE_NOT_FOUND, "none", result_code="0300011", http_status=200),
+        JobError(ErrorCode.UPSTREAM_ERROR, "broken", http_status=500),
+        JobError(ErrorCode.TIMEOUT, "slow", http_status=200),
+    ],
+    ids=lambda error: error.code,
+)
+def test_after_an_outage_answers_that_are_no_files_widen_too(answer: JobError) -> None:
+    paced = pace(concurrency=8)
+    paced.collapse()
+
+    for _ in range(30):
+        paced.failed("app", answer, 0.0)
+
+    assert paced.limit == 8
+
+
+def test_after_an_outage_reused_files_widen_to_half() -> None:
+    """CC-FS was not asked for them: more than that is for its answers to show."""
+    paced = pace(concurrency=8)
+    paced.collapse()
+
+    for _ in range(30):
+        paced.succeeded("app", reused=True)
+
+    assert paced.limit == 4
+    for _ in range(30):
+        paced.succeeded("app")
+    assert paced.limit == 8
+
+
+def test_reused_files_take_back_no_slowing_down() -> None:
+    paced = pace(concurrency=8)
+    paced.failed("app", BUSY_WAF, 0.0)
+
+    for _ in range(30):
+        paced.succeeded("app", reused=True)
+
+    assert paced.limit == 4
+
+
+def test_a_failure_without_an_answer_widens_nothing() -> None:
+    paced = pace(concurrency=8)
+    paced.collapse()
+
+    paced.failed("app", JobError(ErrorCode.UNKNOWN_APP, "no key"), 0.0)
+
+    assert paced.limit == 1
+
+
 async def test_an_account_gets_its_share_back() -> None:
     paced = pace(concurrency=4, per_app=4)
     paced.failed("busy", BUSY_ACCOUNT, 0.0)

@@ -187,7 +187,11 @@ def test_nothing_is_touched_before_the_settings_are_right(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("together", "variable", "says"),
     [
-        ({"WORKER_JOB_TIMEOUT": "1800"}, "WORKER_JOB_TIMEOUT", "below WORKER_AMQP__CONSUMER_TIMEOUT (1800)"),
+        (
+            {"WORKER_JOB_TIMEOUT": "1740"},
+            "WORKER_JOB_TIMEOUT",
+            "60 s that a job may wait for its place must be below WORKER_AMQP__CONSUMER_TIMEOUT (1800)",
+        ),
         (
             {"WORKER_AMQP__CONSUMER_TIMEOUT": "1000"},
             "WORKER_JOB_TIMEOUT",

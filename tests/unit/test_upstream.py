@@ -81,6 +81,32 @@ async def test_any_answer_or_success_ends_the_row(watch: Watch, gate: Gate) -> N
     assert gate.is_open
 
 
+SLOW = JobError(ErrorCode.TIMEOUT, "the job took longer than 2 s", http_status=200)
+UNASKED = [
+    JobError(ErrorCode.TIMEOUT, "the job took longer than 2 s", asked=False),
+    JobError(ErrorCode.UNKNOWN_APP, "no key"),
+    JobError(ErrorCode.STORAGE_ERROR, "EIO"),
+]
+
+
+async def test_a_deadline_after_an_answer_is_no_silence(watch: Watch, gate: Gate) -> None:
+    watching = await watch(Upstream(silent_probes=0))
+
+    assert [await watching.failed(SLOW) for _ in range(10)] == [False] * 10
+    assert gate.is_open
+
+
+@pytest.mark.parametrize("between", UNASKED, ids=lambda error: error.code)
+async def test_a_failure_before_ccfs_was_asked_says_nothing_about_it(watch: Watch, between: JobError) -> None:
+    """It neither ends the row of failures without an answer nor adds to it."""
+    watching = await watch(Upstream(silent_probes=0))
+
+    assert [await watching.failed(between) for _ in range(10)] == [False] * 10
+    errors = [SILENT, between, SILENT, between]
+    assert [await watching.failed(error) for error in errors] == [False] * 4
+    assert await watching.failed(SILENT)
+
+
 @pytest.mark.parametrize(("asked", "obeyed"), [(7.0, 7.0), (3600.0, 60.0)])
 async def test_a_retry_after_keeps_everybody_away(
     watch: Watch, gate: Gate, asked: float, obeyed: float

@@ -20,6 +20,7 @@ from worker.ccfs.faults import after_headers, before_headers
 from worker.ccfs.pool import Pool, open_pool
 from worker.ccfs.request import download_bytes, host_and_port, probe_bytes
 from worker.ccfs.takeover import Takeovers
+from worker.context import PROGRESS
 from worker.errors import JobError
 from worker.incoming import Incoming, no_takeover
 
@@ -128,6 +129,7 @@ class CcfsClient:
         """
         with before_headers():
             response = await self._ask(job, secret_key)
+        PROGRESS.get().http_status = response.status
         try:
             body = Body(response, self._idle_timeout)
             head = await body.head(HEAD_BYTES) if response.status == HTTP_OK else b""
@@ -164,6 +166,7 @@ class CcfsClient:
 
     async def _ask(self, job: DownloadJob, secret_key: str) -> Response:
         def signed_now() -> bytes:
+            PROGRESS.get().asked = True
             return download_bytes(job, self._host, secret_key=secret_key, now=self._clock())
 
         return await self._exchange(signed_now, self._limiter)
