@@ -1,8 +1,6 @@
 """A site whose broker is the test module's own to break, with a proxy on the way to it."""
 
 import asyncio
-import shutil
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -11,6 +9,7 @@ import pytest
 
 from devkit.rabbitmq import PrivateRabbitMQ
 from tests.faults.node import own_node
+from tests.faults.preload import build
 from tests.faults.proxy import Proxy, open_proxy
 
 
@@ -43,12 +42,9 @@ def worker_broker_url(amqp: Proxy) -> str:
 @pytest.fixture(scope="session")
 def failing_disk_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library that makes calls on the storage fail or hang."""
-    compiler = shutil.which("cc")
-    if compiler is None:
+    library = build("failing_disk", tmp_path_factory.mktemp("failing_disk"))
+    if library is None:
         pytest.skip("making system calls fail needs a C compiler")
-    library = tmp_path_factory.mktemp("failing_disk") / "failing_disk.so"
-    source = Path(__file__).with_name("failing_disk.c")
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
     return library
 
 

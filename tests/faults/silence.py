@@ -501,11 +501,11 @@ STORAGE_ROWS = (
 
 OTHER_ROWS = (
     replace(_NOBODY, awaited="Log: its reader", bound="none; 2 s at the end", silence=unread_log),
-    replace(_NOBODY, awaited="HTTP: the rest of a request", bound="", silence=half_a_request),
-    replace(_NOBODY, awaited="HTTP: a client that reads its answer", bound="", silence=unread_answer),
+    replace(_NOBODY, awaited="HTTP: the rest of a request", bound="30 s", silence=half_a_request),
+    replace(_NOBODY, awaited="HTTP: a client that reads its answer", bound="30 s", silence=unread_answer),
 )
 
-ROWS = (*CCFS_ROWS[1:], *AMQP_ROWS[1:8], AMQP_ROWS[9], OTHER_ROWS[0])
+ROWS = (*CCFS_ROWS[1:], *AMQP_ROWS[1:], *OTHER_ROWS)
 
 _HEADINGS = ("waits for", "at most", "`/readyz`", "metric", "log", "other jobs")
 

@@ -1,7 +1,8 @@
 """A long run under all faults at once: `python -m tests.faults.soak --minutes 20`, or `make soak`.
 
-Thousands of jobs of random size and account meet a CC-FS with random faults, workers that are killed every
-few seconds and a broker that restarts every minute. One worker is spared, so that its memory can be watched.
+Thousands of jobs of random size, account and priority, and hostile messages among them, meet a CC-FS with
+random faults, workers that are killed every few seconds, storage that hangs, and a broker that restarts every
+minute, is slow, or takes no messages for a while. One worker is spared, so that its memory can be watched.
 What counts is printed at the end; the exit code is 1 when anything was lost, unexpected or partial, or when
 the spared worker's memory grew.
 """
@@ -9,6 +10,7 @@ the spared worker's memory grew.
 import argparse
 import asyncio
 import logging
+import os
 import random
 import sys
 import tempfile
@@ -18,10 +20,14 @@ from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from urllib.parse import urlsplit
 
 from devkit.ledger import Counts
 from devkit.rabbitmq import PrivateRabbitMQ
 from devkit.worker_process import WorkerProcess
+from tests.faults import hostile
+from tests.faults.preload import build
+from tests.faults.proxy import Proxy, open_proxy
 from tests.site import Site, bill, collecting
 from worker.broker import Names
 from worker.simulator import Range, SimulatorOptions, open_simulator, parse_fault
@@ -50,6 +56,12 @@ SIZES = Range(4 * 1024, 1024 * 1024)
 OPEN_JOBS = 400
 KILL_EVERY = (2.0, 8.0)
 RESTART_EVERY = 60.0
+HOSTILE_EVERY = 0.5
+HANG_EVERY, HANG_FOR = (20.0, 40.0), (1.0, 6.0)
+ALARM_EVERY, ALARM_FOR = (30.0, 50.0), (2.0, 8.0)
+SLOW_EVERY, SLOW_FOR, SLOW_BY = (20.0, 40.0), (2.0, 8.0), 0.2
+WATERMARKS = ("0.0001", "0.4")
+"""Shares of memory in use from which on RabbitMQ takes no messages: one too low, and its default."""
 SETTLE_WITHIN = 300.0
 _MINUTE = 60
 """Samples of memory in a minute."""
@@ -65,6 +77,9 @@ WORKER_SETTINGS = {
     "CCFS__PAUSE_AFTER": "5",
     "CONCURRENCY": "8",
     "CONCURRENCY_PER_APP": "4",
+    "AMQP__PUBLISH_TIMEOUT": "1",
+    "STORAGE__CHECK_INTERVAL": "0.5",
+    "STORAGE__HANG_AFTER": "2",
     "RETRY__DELAYS": "[0.2, 0.5, 1, 2, 4]",
     "LOG__LEVEL": "INFO",
 }
@@ -77,12 +92,20 @@ class Tally:
     Attributes:
         kills: workers killed.
         restarts: times that the broker went down and came back.
+        hostile: hostile messages published.
+        hangs: times that the storage hung.
+        alarms: times that the broker took no messages.
+        slows: times that it was slow.
         memory: resident bytes of the spared worker, a sample a second.
         highest: the highest resident size of any worker, in bytes.
     """
 
     kills: int = 0
     restarts: int = 0
+    hostile: int = 0
+    hangs: int = 0
+    alarms: int = 0
+    slows: int = 0
     memory: list[int] = field(default_factory=list)
     highest: int = 0
 
@@ -110,14 +133,64 @@ async def kill(workers: list[WorkerProcess], tally: Tally) -> None:
         victim.start()
 
 
-async def restart(node: PrivateRabbitMQ, tally: Tally) -> None:
+async def publish_hostile(site: Site, tally: Tally) -> None:
+    """Put messages among the jobs that are hard to take."""
+    for message in hostile.messages(site, ACCOUNTS):
+        await hostile.publish(site, message)
+        tally.hostile += 1
+        await asyncio.sleep(HOSTILE_EVERY)
+
+
+async def restart(node: PrivateRabbitMQ, only: asyncio.Lock, tally: Tally) -> None:
     """Restart the broker now in good order, now after a crash."""
     while True:
         await asyncio.sleep(RESTART_EVERY)
-        await asyncio.to_thread(node.sync_queues)
-        await asyncio.to_thread(node.stop if tally.restarts % 2 else node.kill)
-        tally.restarts += 1
-        await asyncio.to_thread(node.start)
+        async with only:
+            await asyncio.to_thread(node.sync_queues)
+            await asyncio.to_thread(node.stop if tally.restarts % 2 else node.kill)
+            tally.restarts += 1
+            await asyncio.to_thread(node.start)
+
+
+async def alarm(node: PrivateRabbitMQ, only: asyncio.Lock, tally: Tally) -> None:
+    """Have the broker confirm nothing for a while, since it is short of memory."""
+    while True:
+        await asyncio.sleep(random.uniform(*ALARM_EVERY))
+        async with only:
+            tally.alarms += 1
+            # On one thread: a cancellation in between would leave the broker so.
+            await asyncio.to_thread(_be_short_of_memory, node, random.uniform(*ALARM_FOR))
+
+
+def _be_short_of_memory(node: PrivateRabbitMQ, seconds: float) -> None:
+    little, usual = WATERMARKS
+    node.rabbitmqctl("set_vm_memory_high_watermark", little)
+    time.sleep(seconds)
+    node.rabbitmqctl("set_vm_memory_high_watermark", usual)
+
+
+async def slow(line: Proxy, tally: Tally) -> None:
+    """Have what workers and broker say take its time."""
+    while True:
+        await asyncio.sleep(random.uniform(*SLOW_EVERY))
+        line.slow(SLOW_BY)
+        tally.slows += 1
+        try:
+            await asyncio.sleep(random.uniform(*SLOW_FOR))
+        finally:
+            line.slow(0)
+
+
+async def hang(disk: Path, tally: Tally) -> None:
+    """Have the storage not answer for a while; see `failing_disk.c`."""
+    while True:
+        await asyncio.sleep(random.uniform(*HANG_EVERY))
+        disk.write_text("all hang\n")
+        try:
+            tally.hangs += 1
+            await asyncio.sleep(random.uniform(*HANG_FOR))
+        finally:
+            disk.unlink()
 
 
 async def watch(spared: WorkerProcess, tally: Tally) -> None:
@@ -135,20 +208,34 @@ async def watch(spared: WorkerProcess, tally: Tally) -> None:
             )
 
 
+def failing_disk(folder: Path) -> Path:
+    """Give the switch that makes the storage hang, for all workers from here on."""
+    library = build("failing_disk", folder)
+    if library is None:
+        sys.exit("the soak needs a C compiler (cc): without one, storage cannot be made to hang")
+    switch = folder / "failing_disk"
+    os.environ |= {"LD_PRELOAD": str(library), "FAILING_DISK": str(switch)}
+    return switch
+
+
 @asynccontextmanager
-async def installed(node: PrivateRabbitMQ, folder: Path) -> AsyncIterator[Site]:
-    """A site with accounts and faults."""
+async def installed(node: PrivateRabbitMQ, folder: Path) -> AsyncIterator[tuple[Site, Proxy]]:
+    """A site with accounts and faults, and the line between its workers and its broker."""
     keys, root = folder / "keys", folder / "files"
     for directory in (keys, root):
         directory.mkdir()
     for account in ACCOUNTS:
         (keys / account).write_text("secret")
+    broker = urlsplit(node.url)
     options = SimulatorOptions(
         keys=keys, state=folder, sizes=(SIZES,), faults=tuple(map(parse_fault, FAULTS)), history=1000
     )
-    async with open_simulator(options) as simulator:
+    async with (
+        open_simulator(options) as simulator,
+        open_proxy(broker.hostname or "", broker.port or 0) as line,
+    ):
         site = Site(
-            url=node.url,
+            url=f"amqp://guest:guest@127.0.0.1:{line.port}/",
             own_url=node.url,
             names=Names(),
             simulator=simulator,
@@ -157,7 +244,7 @@ async def installed(node: PrivateRabbitMQ, folder: Path) -> AsyncIterator[Site]:
             keys=keys,
         )
         async with collecting(site):
-            yield site
+            yield site, line
 
 
 async def run(minutes: float) -> tuple[Counts, Tally, float]:
@@ -165,8 +252,10 @@ async def run(minutes: float) -> tuple[Counts, Tally, float]:
     tally = Tally()
     with tempfile.TemporaryDirectory(prefix="soak-") as name, ExitStack() as stack:
         folder = Path(name)
+        disk = failing_disk(folder)
         node = stack.enter_context(PrivateRabbitMQ())
-        async with installed(node, folder) as site:
+        async with installed(node, folder) as (site, line):
+            only = asyncio.Lock()
             spared, *others = (
                 stack.enter_context(site.worker(f"worker{number}", **WORKER_SETTINGS)) for number in range(3)
             )
@@ -177,7 +266,11 @@ async def run(minutes: float) -> tuple[Counts, Tally, float]:
                     await together(
                         lambda: publish(site),
                         lambda: kill(others, tally),
-                        lambda: restart(node, tally),
+                        lambda: publish_hostile(site, tally),
+                        lambda: restart(node, only, tally),
+                        lambda: alarm(node, only, tally),
+                        lambda: slow(line, tally),
+                        lambda: hang(disk, tally),
                         lambda: watch(spared, tally),
                     )
             await asyncio.to_thread(node.start)
@@ -210,6 +303,10 @@ def report(counts: Counts, tally: Tally, seconds: float) -> bool:
         f"{counts.published} jobs, {counts.completed} completed, {counts.failed} failed, "
         f"{counts.published / seconds:.0f} jobs/s, {tally.kills} workers killed, "
         f"{tally.restarts} broker restarts, {seconds / 60:.1f} minutes"
+    )
+    print(
+        f"{tally.hostile} hostile messages, {tally.hangs} times a storage that hung, "
+        f"{tally.alarms} memory alarms, {tally.slows} times a slow line"
     )
     print(f"highest memory of a worker: {tally.highest / 2**20:.0f} MiB")
     print(

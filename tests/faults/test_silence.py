@@ -2,9 +2,7 @@
 
 import json
 import re
-import shutil
 import signal
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +14,7 @@ import trustme
 from devkit.rabbitmq import PrivateRabbitMQ, TlsFiles
 from devkit.worker_process import WorkerProcess
 from tests.faults.node import own_node
+from tests.faults.preload import build
 from tests.faults.proxy import Proxy, open_proxy
 from tests.faults.silence import OTHER, ROWS, Bench, Reader, Row, table, until
 from tests.site import Site
@@ -47,12 +46,9 @@ def node(tls: TlsFiles) -> Iterator[PrivateRabbitMQ]:
 
 @pytest.fixture(scope="session")
 def deaf_resolver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    compiler = shutil.which("cc")
-    if compiler is None:
+    library = build("deaf_resolver", tmp_path_factory.mktemp("deaf_resolver"))
+    if library is None:
         pytest.skip("making a lookup hang needs a C compiler")
-    library = tmp_path_factory.mktemp("deaf_resolver") / "deaf_resolver.so"
-    source = Path(__file__).with_name("deaf_resolver.c")
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
     return library
 
 
