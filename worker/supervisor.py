@@ -3,6 +3,8 @@
 import asyncio
 import random
 from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from typing import Any, TypeVar
 
 import structlog
 
@@ -16,6 +18,12 @@ _CHECK_INTERVAL = 30.0
 """Seconds between two looks at whether the broker still knows our consumer."""
 _SETTLED_AFTER = 30.0
 """Seconds after which a session counts as a success; one lost sooner adds to the backoff."""
+_STOP_TIMEOUT = 1.0
+"""Seconds that are waited, after the drain, for the broker to say that it sends nothing more."""
+_ABANDON_TIMEOUT = 4.0
+"""Seconds in which a session that is being opened may close its connections, before it is left to itself."""
+
+_T = TypeVar("_T")
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -62,7 +70,10 @@ class Supervisor:
             return "draining"
         if reasons := self._gate.reasons:
             return "; ".join(f"paused: {detail}" for detail in reasons.values())
-        return "" if self._session is not None and self._session.consuming else "not consuming"
+        if self._session is not None and self._session.consuming:
+            return ""
+        obstacle = "" if self._session is None else self._session.obstacle
+        return f"not consuming: {obstacle}" if obstacle else "not consuming"
 
     async def queue_lengths(self) -> dict[str, int]:
         """Count, by queue, the messages that wait to be delivered.
@@ -92,9 +103,13 @@ class Supervisor:
         await self._intake.drain(grace=0)
 
     async def _hold_session(self) -> None:
-        async with open_session(
+        opening = open_session(
             self._options, on_job=self._intake.receive, on_dropped=self._intake.receive_dropped
-        ) as session:
+        )
+        async with AsyncExitStack() as stack:
+            session = await _unless(self._draining, stack.enter_async_context(opening))
+            if session is None:
+                return
             log.info("broker.connected")
             self._on_session()
             self._session = session
@@ -111,19 +126,27 @@ class Supervisor:
     async def _work(self, session: Session) -> None:
         while not self._draining.is_set():
             if self._gate.is_open:
-                await session.consume()
+                await _unless(self._draining, session.consume())
                 await _first(
                     session.lost(), self._draining.wait(), self._gate.wait_closed(), self._watch(session)
                 )
             else:
                 log.warning("intake.paused", **self._gate.reasons)
-                await session.pause()
+                await _unless(self._draining, session.pause())
                 await _first(session.lost(), self._draining.wait(), self._gate.wait_open())
                 log.info("intake.resumed")
             if session.is_lost:
                 raise BrokerError(await session.lost())
-        await session.stop()
+        await self._drain(session)
+
+    async def _drain(self, session: Session) -> None:
+        """Let what is in hand finish within its grace, whatever becomes of the request to send no more."""
+        stopping = asyncio.create_task(session.stop())
+        stopping.add_done_callback(_look_at)
         await self._intake.drain(self._grace)
+        await asyncio.wait({stopping}, timeout=_STOP_TIMEOUT)
+        # What came until the broker heard of it.
+        await self._intake.drain(grace=0)
 
     async def _watch(self, session: Session) -> None:
         while True:
@@ -139,3 +162,24 @@ async def _first(*waits: Coroutine[object, object, object]) -> None:
     finally:
         for task in tasks:
             task.cancel()
+
+
+async def _unless(event: asyncio.Event, work: Coroutine[object, object, _T]) -> _T | None:
+    """Do some work, or drop it when an event comes first, however it hangs."""
+    task, waiting = asyncio.ensure_future(work), asyncio.ensure_future(event.wait())
+    task.add_done_callback(_look_at)
+    try:
+        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+    finally:
+        task.cancel()
+        waiting.cancel()
+    await asyncio.wait({task}, timeout=_ABANDON_TIMEOUT)
+    return None
+
+
+def _look_at(task: "asyncio.Future[Any]") -> None:
+    """Keep asyncio from reporting the error of something that is not waited for any more."""
+    if not task.cancelled():
+        task.exception()

@@ -166,7 +166,6 @@ def broker_options(settings: Settings, tls: ssl.SSLContext | None) -> BrokerOpti
         prefetch=settings.concurrency,
         heartbeat=amqp.heartbeat,
         connect_timeout=amqp.connect_timeout,
-        publish_timeout=amqp.publish_timeout,
         tls=tls,
         host=socket.gethostname(),
     )

@@ -23,7 +23,6 @@ def options(rabbitmq: Broker, names: Names) -> BrokerOptions:
         prefetch=4,
         heartbeat=10,
         connect_timeout=10,
-        publish_timeout=10,
         tls=None,
         host="test",
     )

@@ -1,24 +1,30 @@
 """Sessions: what is delivered, settled, published, and how a lost one shows."""
 
 import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from aio_pika.abc import AbstractChannel
+from structlog.testing import capture_logs
 
 from devkit.broker import Broker
 from schemas import DownloadFailed, ErrorCode, read_outcome
 from tests.amqp import put, take
-from tests.broker.conftest import Connect, Connected
-from worker.broker import AmqpDelivery, BrokerOptions, Names, Topology, open_session
+from tests.broker.breaking import Breaks, open_breaker
+from tests.broker.conftest import Connect, Connected, Inbox
+from worker.broker import AmqpDelivery, BrokerOptions, Names, Session, Topology, open_session
 from worker.context import SPAN
 from worker.errors import BrokerError, JobError, NotConfirmedError, SessionLostError
 from worker.job import Job, read_job
 from worker.outcome import Span, failed
 from worker.retry import Retry
 from worker.spans import NoTracer
+
+T = TypeVar("T")
 
 BODY = b'{"appId": "app1", "billFileName": "20260131_a.zip"}'
 NOW = datetime(2026, 1, 31, 8, 15, tzinfo=UTC)
@@ -231,19 +237,135 @@ async def test_pausing_takes_no_more_and_keeps_what_came(
     assert (await connected.inbox.jobs.get()).envelope.body == b"third"
 
 
-async def test_a_deleted_queue_loses_the_session(
+@asynccontextmanager
+async def completing(session: Session) -> AsyncIterator[None]:
+    """On leaving, wait until what was deleted is there again."""
+    with capture_logs() as lines:
+        yield
+        async with asyncio.timeout(60):
+            while not any(line["event"] == "broker.completed" for line in lines):
+                assert session.loss == ""
+                await asyncio.sleep(0.01)
+    assert session.consuming
+
+
+@pytest.mark.parametrize("settle", ["ack", "give_back", "reject"])
+async def test_a_job_of_a_deleted_queue_has_its_outcome(
+    connected: Connected, outside: AbstractChannel, names: Names, settle: str
+) -> None:
+    """The queue is declared again; what was in hand is published, and settling it harms nothing."""
+    await put(outside, names.jobs, BODY, message_id="old")
+    orphan, job = await delivered(connected)
+
+    async with completing(connected.session):
+        await outside.queue_delete(names.jobs)
+    await orphan.publish(outcome_of(job), job)
+    await getattr(orphan, settle)()
+    await put(outside, names.jobs, BODY, message_id="new")
+    await put(outside, names.jobs, BODY, message_id="newer")
+
+    assert names.results_queue
+    assert read_outcome((await take(outside, names.results_queue)).body).job_id == "old"
+    for expected in ("new", "newer"):
+        delivery, fresh = await delivered(connected)
+        assert (fresh.job_id, delivery.redelivered) == (expected, False)
+        await delivery.ack()
+    assert not connected.session.is_lost
+
+
+async def test_a_queue_deleted_again_and_again_is_declared_each_time(
     connected: Connected, outside: AbstractChannel, names: Names
 ) -> None:
+    for queue in (names.jobs, names.dropped, names.jobs):
+        async with completing(connected.session):
+            await outside.queue_delete(queue)
+
+    await put(outside, names.jobs, BODY)
+    delivery, _ = await delivered(connected)
+    await delivery.ack()
+    assert not connected.session.is_lost
+
+
+async def test_consuming_waits_for_a_queue_that_is_gone(
+    connected: Connected, outside: AbstractChannel, names: Names
+) -> None:
+    """While intake is paused the broker does not say that the queue was deleted."""
+    await put(outside, names.jobs, BODY)
+    held, _ = await delivered(connected)
+    await connected.session.pause()
     await outside.queue_delete(names.jobs)
 
-    assert "cancelled our consumer" in await connected.session.lost()
-    assert not connected.session.consuming
+    async with completing(connected.session):
+        await connected.session.consume()
+
+    assert held.alive
+
+
+async def test_what_no_queue_takes_is_declared_again(
+    connected: Connected, outside: AbstractChannel, names: Names
+) -> None:
+    """A tier, the queue of dead letters and the queue of results, deleted by somebody."""
+    await put(outside, names.jobs, BODY)
+    delivery, job = await delivered(connected)
+    assert names.results_queue
+    for queue in (names.results_queue, names.dead, names.tier(60.0)):
+        await outside.queue_delete(queue)
+    sends = (
+        lambda: delivery.publish(outcome_of(job), job),
+        lambda: delivery.park(ERROR, job),
+        lambda: delivery.retry(Retry(60.0, 2)),
+    )
+
+    async with asyncio.timeout(60):
+        for send in sends:
+            await insist(send)
+
+    for queue in (names.results_queue, names.dead, names.tier(60.0)):
+        assert (await outside.declare_queue(queue, passive=True)).declaration_result.message_count == 1
+    await delivery.ack()
+    assert not connected.session.is_lost
+
+
+async def insist(send: Callable[[], Awaitable[None]]) -> None:
+    """Publish again until a queue takes it, as intake does."""
+    while True:
+        try:
+            return await send()
+        except NotConfirmedError as exc:
+            assert exc.unroutable  # noqa: PT017 - the error is what is looked at
+            await asyncio.sleep(0.05)
+
+
+async def test_a_check_that_is_cancelled_loses_nothing(
+    connected: Connected, outside: AbstractChannel, names: Names
+) -> None:
+    """A closing gate and SIGTERM cancel it, wherever it stands."""
+    await put(outside, names.jobs, BODY)
+    held, _ = await delivered(connected)
+    for turns in range(40):
+        checking = asyncio.create_task(connected.session.check(free_places=4))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        checking.cancel()
+        await asyncio.wait([checking])
+    for turns in range(20):
+        for step in (connected.session.pause, connected.session.consume):
+            stepping = asyncio.create_task(step())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            stepping.cancel()
+            await asyncio.wait([stepping])
+
+    await connected.session.pause()
+    await connected.session.consume()
+    assert (held.alive, connected.session.is_lost) == (True, False)
 
 
 async def cancel_behind_its_back(connected: Connected) -> None:
     """The broker forgets the session's consumer, and the session is not told."""
-    consumer = connected.session._jobs  # noqa: SLF001 - nobody outside has the tag
+    consumer = connected.session._parts.jobs  # noqa: SLF001 - nobody outside has the tag
     assert consumer.tag
+    assert consumer._lane  # noqa: SLF001
     await consumer._lane.channel.basic_cancel(consumer.tag)  # noqa: SLF001
 
 
@@ -330,6 +452,51 @@ async def close_connection(broker: Broker, name: str) -> None:
     for line in listed.splitlines():
         if name in line:
             await asyncio.to_thread(broker.node.rabbitmqctl, "close_connection", line.split("\t")[0], "test")
+
+
+@pytest.mark.parametrize("what", [Breaks.CONNECTION, Breaks.CHANNEL])
+async def test_whatever_breaks_at_whatever_frame_is_noticed(
+    options: BrokerOptions, outside: AbstractChannel, what: Breaks
+) -> None:
+    """A session does not open, or is lost, or works: it never looks well and takes nothing."""
+    async with open_breaker(options.url, what, 0) as breaker:
+        assert await works(replace(options, url=breaker.url), outside)
+        frames = breaker.frames
+    for after in range(1, frames + 1):
+        async with open_breaker(options.url, what, after) as breaker:
+            await works(replace(options, url=breaker.url), outside)
+            assert breaker.frames >= after
+
+
+async def works(options: BrokerOptions, outside: AbstractChannel) -> bool:
+    """Open a session and do a job with it. False when it says that it does not work."""
+    inbox = Inbox()
+    try:
+        async with (
+            asyncio.timeout(60),
+            open_session(
+                options, on_job=inbox.jobs.put_nowait, on_dropped=inbox.dropped.put_nowait
+            ) as session,
+        ):
+            await session.consume()
+            await put(outside, options.topology.names.jobs, BODY)
+            delivery = await unless_lost(session, inbox.jobs.get())
+            job = read_job(delivery.envelope)
+            await unless_lost(session, delivery.publish(outcome_of(job), job))
+            await delivery.ack()
+            return True
+    except BrokerError:
+        return False
+
+
+async def unless_lost(session: Session, work: Coroutine[Any, Any, T]) -> T:
+    task, lost = asyncio.create_task(work), asyncio.create_task(session.lost())
+    await asyncio.wait({task, lost}, return_when=asyncio.FIRST_COMPLETED)
+    for waiting in (task, lost):
+        waiting.cancel()
+    if not task.done():
+        raise BrokerError(session.loss)
+    return await task
 
 
 async def test_a_refused_login_is_one_line_without_the_password(options: BrokerOptions) -> None:

@@ -1,13 +1,24 @@
-"""What the supervisor tells of the session that it holds."""
+"""What the supervisor tells of the session that it holds, and how it ends."""
 
 import asyncio
-from collections.abc import Callable
+import ssl
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
+from urllib.parse import urlsplit
 
+import aio_pika
+import pytest
 from aio_pika.abc import AbstractChannel
 
-from schemas import DownloadJob
+from schemas import DownloadJob, read_outcome
+from tests.amqp import put, take
+from tests.broker.breaking import Breaks, open_breaker
+from tests.broker.test_session import BODY
+from tests.faults.proxy import open_proxy
 from worker.broker import BrokerOptions, Names
+from worker.broker.topology import declare
 from worker.downloads import Downloads
 from worker.errors import HeldBackError
 from worker.gate import Gate
@@ -23,10 +34,18 @@ async def refuse(_: DownloadJob) -> StoredFile:
     raise HeldBackError("no job is expected")
 
 
-def supervisor_of(options: BrokerOptions, draining: asyncio.Event) -> Supervisor:
+FILE = StoredFile(path="app1/20260131/20260131_a.zip", size_bytes=3, sha256="0" * 64, reused=False)
+
+
+def supervisor_of(
+    options: BrokerOptions,
+    draining: asyncio.Event,
+    fetch: Callable[[DownloadJob], Awaitable[StoredFile]] = refuse,
+    grace: float = 0,
+) -> Supervisor:
     gate, metrics = Gate(), Metrics("0")
     pace = Pace(concurrency=4, per_app=4, patience=60, clock=asyncio.get_running_loop().time)
-    downloads = Downloads(refuse, pace=pace, gate=gate, watches=(), observer=metrics)
+    downloads = Downloads(fetch, pace=pace, gate=gate, watches=(), observer=metrics)
     intake = Intake(
         downloads,
         policy=RetryPolicy(delays=(10.0, 60.0)),
@@ -34,7 +53,14 @@ def supervisor_of(options: BrokerOptions, draining: asyncio.Event) -> Supervisor
         host="w1",
         clock=lambda: datetime.now(UTC),
     )
-    return Supervisor(options, intake=intake, gate=gate, draining=draining, grace=0, on_session=lambda: None)
+    return Supervisor(
+        options, intake=intake, gate=gate, draining=draining, grace=grace, on_session=lambda: None
+    )
+
+
+async def declare_all(options: BrokerOptions) -> None:
+    async with await aio_pika.connect(options.url) as connection:
+        await declare(connection, options.topology, passive=False, timeout=60)
 
 
 async def until(is_so: Callable[[], bool]) -> None:
@@ -42,19 +68,110 @@ async def until(is_so: Callable[[], bool]) -> None:
         await asyncio.sleep(0)
 
 
-async def test_a_lost_session_has_a_reason_at_every_moment(
-    outside: AbstractChannel, names: Names, options: BrokerOptions
-) -> None:
+async def test_a_lost_session_has_a_reason_at_every_moment(options: BrokerOptions) -> None:
     """A probe may come by between the loss and whoever hears of it."""
     draining = asyncio.Event()
-    supervisor = supervisor_of(options, draining)
-    running = asyncio.create_task(supervisor.run())
-    async with asyncio.timeout(60):
+    address = urlsplit(options.url)
+    async with open_proxy(address.hostname or "", address.port or 0) as line, asyncio.timeout(60):
+        near = f"amqp://guest:guest@127.0.0.1:{line.port}{address.path}"
+        supervisor = supervisor_of(replace(options, url=near), draining)
+        running = asyncio.create_task(supervisor.run())
         await until(lambda: not supervisor.pause())
-        deleting = asyncio.create_task(outside.queue_delete(names.jobs))
+        line.cut()
         await until(lambda: bool(supervisor.pause()))
         reason = supervisor.problem()
         draining.set()
-        await asyncio.gather(running, deleting)
+        await running
 
-    assert "cancelled our consumer" in reason
+    assert "closed the connection" in reason
+
+
+async def test_a_deleted_queue_pauses_until_it_is_declared(
+    outside: AbstractChannel, names: Names, options: BrokerOptions
+) -> None:
+    """The session lives; readiness says what is missing, where the worker may not declare it."""
+    await declare_all(options)
+    draining = asyncio.Event()
+    supervisor = supervisor_of(replace(options, declare=False), draining)
+    running = asyncio.create_task(supervisor.run())
+    async with asyncio.timeout(60):
+        await until(lambda: not supervisor.pause())
+        await outside.queue_delete(names.jobs)
+        await until(lambda: f"the queue {names.jobs} does not exist: make it" in supervisor.pause())
+        assert supervisor.problem() == ""
+        await declare_all(options)
+        await until(lambda: not supervisor.pause())
+        draining.set()
+        await running
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400\r\n\r\n"], ids=["silent", "not AMQP"])
+@pytest.mark.parametrize("scheme", ["amqp", "amqps"])
+async def test_the_end_does_not_wait_for_a_connection(
+    options: BrokerOptions, scheme: str, answer: bytes
+) -> None:
+    """Whatever takes the call and then says nothing of use, a stop comes through."""
+    called = asyncio.Event()
+
+    async def keep(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
+        called.set()
+        with suppress(OSError):
+            await reader.read(-1)
+        writer.close()
+
+    draining = asyncio.Event()
+    async with await asyncio.start_server(keep, "127.0.0.1", 0) as server:
+        url = f"{scheme}://guest:guest@127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        tls = ssl.create_default_context() if scheme == "amqps" else None
+        silent = replace(options, url=url, tls=tls, connect_timeout=3600)
+        running = asyncio.create_task(supervisor_of(silent, draining).run())
+        await called.wait()
+        draining.set()
+        async with asyncio.timeout(60):
+            await running
+
+
+async def test_the_end_does_not_wait_for_a_broker_that_falls_silent(options: BrokerOptions) -> None:
+    """Behind any frame of the set-up."""
+    address = urlsplit(options.url)
+    patient = replace(options, connect_timeout=3600, answer_timeout=3600, heartbeat=300)
+    for after in range(1, 30, 4):
+        draining = asyncio.Event()
+        async with open_breaker(address.geturl(), Breaks.SILENCE, after) as line, asyncio.timeout(60):
+            supervisor = supervisor_of(replace(patient, url=line.url), draining)
+            running = asyncio.create_task(supervisor.run())
+            await line.broken.wait()
+            draining.set()
+            await running
+
+
+async def test_a_drain_keeps_its_grace_when_stopping_is_not_answered(
+    options: BrokerOptions, outside: AbstractChannel, names: Names
+) -> None:
+    """The broker falls silent as the worker is told to end: what is in hand still has its time."""
+    fetching, go_on = asyncio.Event(), asyncio.Event()
+
+    async def fetch(_: DownloadJob) -> StoredFile:
+        fetching.set()
+        await go_on.wait()
+        return FILE
+
+    draining = asyncio.Event()
+    supervisor = supervisor_of(options, draining, fetch, grace=3600)
+    running = asyncio.create_task(supervisor.run())
+    async with asyncio.timeout(60):
+        await until(lambda: not supervisor.pause())
+        await put(outside, names.jobs, BODY, message_id="m1")
+        await fetching.wait()
+        checking = asyncio.create_task(supervisor.queue_lengths())
+        await asyncio.sleep(0)
+        checking.cancel()
+        draining.set()
+        await until(lambda: supervisor.pause() == "draining")
+        go_on.set()
+        await running
+
+    assert names.results_queue
+    assert read_outcome((await take(outside, names.results_queue)).body).job_id == "m1"
+    assert (await outside.declare_queue(names.jobs, passive=True)).declaration_result.message_count == 0

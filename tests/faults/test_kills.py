@@ -27,13 +27,14 @@ async def test_killed_in_mid_body(site: Site) -> None:
 
 async def test_killed_after_the_rename_and_before_the_event(site: Site) -> None:
     """The next worker finds the file and downloads nothing."""
-    with site.worker() as worker:
+    with site.worker(AMQP__DECLARE="false") as worker:
         await worker.readiness()
         await site.unbind_results()
         (job_id,) = await site.publish(bill(1))
         await worker.logged("job.publish_unconfirmed")
         assert (site.root / APP / "20260131" / bill(1)).exists()
         worker.kill()
+        await site.bind_results()
         worker.start()
         counts = await site.settled()
 

@@ -2,21 +2,33 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import cast
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeVar, cast
 
 import aio_pika
 import aiormq
-from aio_pika.abc import AbstractChannel
+from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, AuthenticationError, ProbableAuthenticationError
 from yarl import URL
 
 from worker.broker.wire import Lane, Take, WireFactory
 from worker.errors import BrokerError
 
-_CLOSE_TIMEOUT = 2.0
+ANSWER_TIMEOUT = 15.0
+"""Seconds for one answer of the broker that is no confirm: to open a channel, declare, consume, cancel.
+
+It is no setting, and not the publish timeout: quorum queues take seconds to be declared in a busy cluster,
+and a session set up with a lower bound would never open there. The end of the worker does not wait for it.
+"""
+_CLOSE_TIMEOUT = 1.5
+"""Seconds for the closing handshake of a connection or channel. A session closes two connections, and has to
+be over within five seconds of the end of the drain."""
 _MISSED_HEARTBEATS = 3
+
+_T = TypeVar("_T")
+_going_on: "set[asyncio.Task[Any]]" = set()
+"""Keeps calls from being garbage collected, which the event loop does not."""
 
 
 class Connection(aio_pika.Connection):
@@ -33,6 +45,17 @@ class Connection(aio_pika.Connection):
         self._factory = WireFactory(tls)
         # aio-pika (10.2) has no parameter for it, but hands these to aiormq as they are.
         self.kwargs["transport_factory"] = self._factory
+
+    @property
+    def closing(self) -> asyncio.Future[object]:
+        """Is done as soon as the open connection is closed or broken, also if it has been for long."""
+        if self.transport is None:
+            raise RuntimeError("the connection is not open yet")
+        return self.transport.connection.closing
+
+    def abort(self) -> None:
+        """Give up what is left of the connection, without another word to the broker."""
+        self._factory.abort()
 
     async def lane(self, channel: AbstractChannel, take: Take) -> Lane:
         """Take the frames of one of its open channels; see `Wire.lane`."""
@@ -63,20 +86,55 @@ async def connection(
 
 
 @asynccontextmanager
-async def open_channel(connection: Connection, *, confirms: bool = False) -> AsyncIterator[AbstractChannel]:
+async def open_channel(
+    connection: AbstractConnection, *, confirms: bool = False
+) -> AsyncIterator[AbstractChannel]:
     """Hold one channel open; with confirms, returned messages raise.
+
+    Who enters it on a connection that others use must not be cancelled: aiormq (7.2) then closes the channel
+    in a way that makes the broker close the connection (504, "expected 'channel.open'").
 
     Raises:
         BrokerError: It cannot be opened.
     """
     channel = connection.channel(publisher_confirms=confirms, on_return_raises=confirms)
     with unbroken():
-        await channel.initialize()
+        await channel.initialize(timeout=ANSWER_TIMEOUT)
     try:
         yield channel
     finally:
-        with suppress(*CONNECTION_EXCEPTIONS):
-            await channel.close()
+        # Waited for, and never cancelled, for the same reason.
+        await finished(_close_channel(channel), _CLOSE_TIMEOUT)
+
+
+async def _close_channel(channel: AbstractChannel) -> None:
+    await channel.close()
+
+
+async def finished(call: Coroutine[Any, Any, _T], timeout: float) -> "asyncio.Task[_T]":
+    """Wait for a call to the broker that must not be cancelled, whatever becomes of the caller.
+
+    aiormq (7.2) closes the channel of a cancelled call, and what is in hand on it is lost.
+
+    Args:
+        call: Goes on in a task of its own.
+        timeout: Seconds.
+
+    Returns:
+        The task; not done yet if it has taken longer.
+    """
+    task = asyncio.create_task(call)
+    _going_on.add(task)
+    task.add_done_callback(_forget)
+    await asyncio.wait({task}, timeout=timeout)
+    return task
+
+
+def _forget(task: "asyncio.Task[Any]") -> None:
+    _going_on.discard(task)
+    # Its caller may have gone; asyncio would report an exception that nobody has looked at.
+    if not task.cancelled():
+        task.exception()
 
 
 async def underlay(channel: AbstractChannel) -> aiormq.Channel:
@@ -134,6 +192,8 @@ async def _close(opened: Connection) -> None:
             await opened.close()
     except (TimeoutError, *CONNECTION_EXCEPTIONS):
         return
+    finally:
+        opened.abort()
 
 
 def _place(url: URL) -> str:

@@ -1,7 +1,7 @@
 """Publishes so that a message either lies in a queue for good or the caller knows that it does not."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from enum import Enum, auto
 from itertools import takewhile
@@ -93,12 +93,16 @@ class Publisher:
         lane: The way to a channel with confirms, on which nobody else publishes.
         confirms: Takes what the broker says on it.
         timeout: Seconds to wait for each confirm, for commands, which have to end; None waits for good.
+        on_return: Is called when no queue takes a message.
     """
 
-    def __init__(self, lane: Lane, confirms: _Confirms, *, timeout: float | None) -> None:
+    def __init__(
+        self, lane: Lane, confirms: _Confirms, *, timeout: float | None, on_return: Callable[[], None]
+    ) -> None:
         self._lane = lane
         self._confirms = confirms
         self._timeout = timeout
+        self._on_return = on_return
         self.frame_max = lane.frame_max
 
     async def to_exchange(self, name: str, message: Content, routing_key: str) -> None:
@@ -125,6 +129,7 @@ class Publisher:
             case _Word.NACK:
                 raise NotConfirmedError("the broker refused to store the message")
             case _Word.RETURN:
+                self._on_return()
                 raise NotConfirmedError(
                     f"no queue takes {routing_key!r} from the exchange {name!r}: bind or declare one",
                     unroutable=True,
@@ -146,13 +151,17 @@ class Publisher:
 
 
 async def publisher(
-    connection: Connection, channel: AbstractChannel, *, timeout: float | None = None
+    connection: Connection,
+    channel: AbstractChannel,
+    *,
+    timeout: float | None = None,
+    on_return: Callable[[], None] = lambda: None,
 ) -> Publisher:
-    """Publish on an open channel with confirms; see `Publisher` for the `timeout`."""
+    """Publish on an open channel with confirms; see `Publisher` for the rest."""
     confirms = _Confirms()
     lane = await connection.lane(channel, confirms.take)
     lane.channel.closing.add_done_callback(lambda _: confirms.lose())
-    return Publisher(lane, confirms, timeout=timeout)
+    return Publisher(lane, confirms, timeout=timeout, on_return=on_return)
 
 
 @asynccontextmanager

@@ -1,33 +1,57 @@
-"""A session with RabbitMQ: entered and left as a whole, never repaired.
+"""A session with RabbitMQ: entered and left as a whole.
 
 One connection consumes and another publishes, so that a broker that blocks publishers (memory or disk
-alarm) still gets our acks. When anything of it breaks, or the broker cancels a consumer, the session
-is lost; whoever holds it opens the next one.
+alarm) still gets our acks. When a connection or channel of it closes, the session is lost, and its holder
+opens the next one. A queue or exchange that somebody deletes does not end it: it is declared again, and what
+is in hand stays in hand, since the broker gives out nothing of a deleted queue a second time.
 """
 
 import asyncio
+import random
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 
-from aio_pika.abc import AbstractChannel
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+import structlog
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelNotFoundEntity
 from aiormq.abc import DeliveredMessage
-from pamqp.commands import Queue
+from pamqp.commands import Basic, Queue
+from pamqp.common import FieldTable
 
 from worker.broker import frames
-from worker.broker.connection import Connection, connection, underlay
+from worker.broker.connection import (
+    ANSWER_TIMEOUT,
+    Connection,
+    connection,
+    finished,
+    open_channel,
+    unbroken,
+    underlay,
+)
 from worker.broker.delivery import AmqpDelivery
 from worker.broker.lengths import queue_lengths
 from worker.broker.publisher import Publisher, publisher
 from worker.broker.topology import Names, Topology, declare
 from worker.broker.wire import Lane
 from worker.errors import BrokerError
+from worker.retry import backoff
 
 _DROPPED_PREFETCH = 8
 """Messages given up on are few and need no download: they share none of the jobs' places."""
+_RESTORE_INTERVAL = 5.0
+"""Seconds after which a returned message has everything declared again: they may come by the thousand."""
+_CONSUMING: FieldTable = {"x-consumer-timeout": 30 * 24 * 3600 * 1000}
+"""Keeps RabbitMQ 4.3 from taking back a message that we hold, for 30 days in milliseconds. Our own deadlines
+end a job; what remains is a message that waits for a confirm, and that would only be published twice. A
+`basic.cancel` then means that the queue is gone. Earlier versions do not know the argument, and ignore it:
+there the channel is closed, and the session is lost."""
+
+_T = TypeVar("_T")
+
+log = structlog.stdlib.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +65,7 @@ class BrokerOptions:
         prefetch: Unsettled jobs that the broker gives us at most.
         heartbeat: Seconds.
         connect_timeout: Seconds to open a connection.
-        publish_timeout: Seconds to wait for a confirm, and for any other answer.
+        answer_timeout: Seconds for each answer that is no confirm.
         tls: How to verify an `amqps://` broker; None for `amqp://`.
         host: Our name in the broker's list of connections.
     """
@@ -52,7 +76,7 @@ class BrokerOptions:
     prefetch: int
     heartbeat: int
     connect_timeout: float
-    publish_timeout: float
+    answer_timeout: float = ANSWER_TIMEOUT
     tls: ssl.SSLContext | None
     host: str
 
@@ -60,102 +84,218 @@ class BrokerOptions:
 Receive = Callable[[AmqpDelivery], None]
 
 
-class _Consumer:
-    """One queue's consumer, which can be stopped and started while its channel lives."""
+class _Loss:
+    """Whether a session is over, and why. It is there before anything of the session that could break."""
 
-    def __init__(self, queue: str, receive: Callable[[frames.Delivered, Lane], None]) -> None:
+    def __init__(self) -> None:
+        self.future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    @property
+    def reason(self) -> str:
+        """Why it is over; empty while it is not."""
+        return self.future.result() if self.future.done() else ""
+
+    def say(self, reason: str) -> None:
+        """It is over; the first reason counts."""
+        if not self.future.done():
+            self.future.set_result(reason)
+
+    def watch(self, closing: "asyncio.Future[object]") -> None:
+        """It is over when this connection or channel is closed, also if it is already."""
+        closing.add_done_callback(self._on_close)
+
+    def _on_close(self, closing: "asyncio.Future[object]") -> None:
+        if closing.cancelled() or isinstance(closing.exception(), asyncio.CancelledError):
+            # aiormq's way of ending a connection whose heartbeats stay away.
+            self.say("the line to RabbitMQ went silent")
+        else:
+            self.say(f"RabbitMQ or the line closed the connection: {closing.exception()!r}")
+
+
+class _Completeness:
+    """Whether something that was declared may be gone."""
+
+    def __init__(self) -> None:
+        self.lacks = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._completed_at = float("-inf")
+
+    def completed(self) -> None:
+        """Everything is there."""
+        self._completed_at = self._loop.time()
+
+    def returned(self) -> None:
+        """No queue took a message of ours."""
+        if self._loop.time() - self._completed_at >= _RESTORE_INTERVAL:
+            self.lacks.set()
+
+
+class _Consumer:
+    """One queue's consumer, which can be stopped and started.
+
+    Each has a channel. When the broker cancels the consumer, since its queue was deleted, the channel is kept
+    for what is in hand, and the next consumer gets another: to consume from a queue that is still being
+    deleted closes the channel.
+
+    Attributes:
+        queue: The queue's name.
+        delivered: How many messages have come.
+        tag: What the broker calls it; None while it gets nothing.
+        is_wanted: Whether it should get messages.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        queue: str,
+        *,
+        prefetch: int,
+        receive: Callable[[frames.Delivered, Lane], None],
+        loss: _Loss,
+        whole: _Completeness,
+    ) -> None:
+        self.queue = queue
         self.delivered = 0
         self.tag: str | None = None
-        self._queue = queue
+        self.is_wanted = False
+        self._connection = connection
+        self._prefetch = prefetch
         self._receive = receive
-        self._deliveries = frames.Assembly(frames.DELIVER, self._on_message)
-        self._lane: Lane
-
-    async def open(self, connection: Connection, channel: AbstractChannel) -> None:
-        """Take what is delivered on an open channel from now on."""
-        self._lane = await connection.lane(channel, self._deliveries.take)
+        self._loss = loss
+        self._whole = whole
+        self._lane: Lane | None = None
+        self._cancelled_tag: str | None = None
 
     async def start(self) -> None:
-        if self.tag is None:
-            consuming = await self._lane.channel.basic_consume(self._queue, _leave_to_the_lane)
-            self.tag = consuming.consumer_tag
+        """Get messages, if they are wanted and do not come already; without a queue, nothing happens."""
+        if not self.is_wanted or self.tag is not None:
+            return
+        lane = self._lane or await self._open()
+        try:
+            answer = await lane.channel.basic_consume(self.queue, _leave_to_the_lane, arguments=_CONSUMING)
+        except ChannelNotFoundEntity:
+            self._whole.lacks.set()
+            return
+        if lane is not self._lane:
+            self._loss.watch(lane.channel.closing)
+        # The broker may have cancelled it before we came to read its answer.
+        if answer.consumer_tag != self._cancelled_tag:
+            self.tag, self._lane = answer.consumer_tag, lane
 
     async def stop(self) -> None:
-        if self.tag is not None:
+        """Get no more messages; those in hand stay ours."""
+        if self.tag is not None and self._lane is not None:
             tag, self.tag = self.tag, None
             await self._lane.channel.basic_cancel(tag)
 
-    async def look(self) -> Queue.DeclareOk:
-        """Ask how many messages and consumers the queue has."""
-        return await self._lane.channel.queue_declare(self._queue, passive=True)
+    def lose(self, tag: str | None) -> None:
+        """The broker has cancelled the consumer, or has no such queue any more."""
+        self.tag, self._lane, self._cancelled_tag = None, None, tag
+        self._whole.lacks.set()
 
-    def _on_message(self, method: bytes, message: frames.Message) -> None:
-        self.delivered += 1
-        self._receive(frames.read_delivery(method, message), self._lane)
+    async def _open(self) -> Lane:
+        channel = self._connection.channel(publisher_confirms=False)
+        await channel.initialize(timeout=ANSWER_TIMEOUT)
+        await channel.set_qos(prefetch_count=self._prefetch, timeout=ANSWER_TIMEOUT)
+        (await underlay(channel)).on_consumer_cancel_callbacks.add(self._on_cancel)
+
+        def on_message(method: bytes, message: frames.Message) -> None:
+            self.delivered += 1
+            self._receive(frames.read_delivery(method, message), lane)
+
+        lane = await self._connection.lane(channel, frames.Assembly(frames.DELIVER, on_message).take)
+        return lane
+
+    def _on_cancel(self, cancel: Basic.Cancel) -> None:
+        # What is in hand stays unsettled on its channel. Its outcomes are published, and the broker ignores
+        # acks of a queue that is gone (tried on RabbitMQ 3.10, 4.0 and 4.3).
+        log.warning("broker.consumer_cancelled", queue=self.queue)
+        self.lose(cancel.consumer_tag)
 
 
 async def _leave_to_the_lane(_: DeliveredMessage) -> None:
     """What aiormq would call with each message, if it saw any."""
 
 
-class Session:
-    """An open session. Made by `open_session`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    """What an open session consists of."""
 
-    def __init__(
-        self,
-        jobs: _Consumer,
-        dropped: _Consumer,
-        *,
-        timeout: float,
-        lengths: Callable[[], Awaitable[dict[str, int]]],
-    ) -> None:
-        self._jobs = jobs
-        self._dropped = dropped
-        self._lengths = lengths
-        self._timeout = timeout
+    connection: Connection
+    jobs: _Consumer
+    dropped: _Consumer
+
+
+class Session:
+    """An open session. Made by `open_session`.
+
+    Attributes:
+        obstacle: Why what was deleted cannot be declared again, as one line; empty when nothing is missing.
+    """
+
+    def __init__(self, options: BrokerOptions, parts: _Parts, loss: _Loss, whole: _Completeness) -> None:
+        self._options = options
+        self._parts = parts
+        self._loss = loss
+        self._whole = whole
+        self._stepping = asyncio.Lock()
         self._seen = 0
         self._suspicions = 0
-        self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.obstacle = ""
 
     @property
     def consuming(self) -> bool:
         """Whether the broker gives us jobs."""
-        return self._jobs.tag is not None and not self.is_lost
+        return self._parts.jobs.tag is not None and not self.is_lost
 
     @property
     def is_lost(self) -> bool:
         """Whether the session is over."""
-        return self._lost.done()
+        return self._loss.future.done()
 
     @property
     def loss(self) -> str:
         """Why the session is over; empty while it is not."""
-        return self._lost.result() if self._lost.done() else ""
+        return self._loss.reason
 
     def lose(self, reason: str) -> None:
         """End the session; the first reason counts."""
-        if not self._lost.done():
-            self._lost.set_result(reason)
+        self._loss.say(reason)
 
     async def lost(self) -> str:
         """Wait until the session is over, and give the reason."""
-        return await asyncio.shield(self._lost)
+        return await asyncio.shield(self._loss.future)
 
     async def consume(self) -> None:
-        """Take jobs, and messages that the broker gave up on. Raises BrokerError."""
-        await self._do(self._dropped.start, self._jobs.start)
+        """Take jobs, and messages that the broker gave up on.
+
+        A queue that was deleted meanwhile is declared first, which this does not wait for.
+
+        Raises:
+            BrokerError: The session is lost.
+        """
+        consumers = (self._parts.dropped, self._parts.jobs)
+        for consumer in consumers:
+            consumer.is_wanted = True
+        # To consume from a queue that is not there would close the channel, and lose what is in hand.
+        if await self._look(self._parts.jobs.queue) and await self._look(self._parts.dropped.queue):
+            await self._do(*(consumer.start for consumer in consumers))
 
     async def pause(self) -> None:
         """Take no more jobs; what was delivered stays ours. Raises BrokerError."""
-        await self._do(self._jobs.stop)
+        self._parts.jobs.is_wanted = False
+        await self._do(self._parts.jobs.stop)
 
     async def stop(self) -> None:
         """Take nothing more of anything. Raises BrokerError."""
-        await self._do(self._jobs.stop, self._dropped.stop)
+        self._parts.jobs.is_wanted = self._parts.dropped.is_wanted = False
+        await self._do(self._parts.jobs.stop, self._parts.dropped.stop)
 
     async def queue_lengths(self) -> dict[str, int]:
         """Count, by queue, the messages that wait to be delivered. Raises BrokerError."""
-        return await self._lengths()
+        # Not on the publishing connection, which a broker with an alarm does not read.
+        asking = queue_lengths(self._parts.connection, self._options.topology)
+        return _answer(await finished(asking, self._options.answer_timeout))
 
     async def check(self, free_places: int) -> None:
         """Lose the session if the broker seems to have dropped our consumer without a word.
@@ -166,26 +306,111 @@ class Session:
         Args:
             free_places: Jobs that we could take now.
         """
+        jobs = self._parts.jobs
+        tag = jobs.tag
         try:
-            async with asyncio.timeout(self._timeout):
-                queue = await self._jobs.look()
-        except (TimeoutError, *CONNECTION_EXCEPTIONS) as exc:
-            return self.lose(f"RabbitMQ does not tell the state of the job queue: {exc!r}")
-        idle = self._seen == self._jobs.delivered
-        self._seen = self._jobs.delivered
+            queue = await self._look(jobs.queue)
+        except BrokerError:
+            return
+        if queue is None:
+            # Unless the queue was declared again meanwhile, which gave us another consumer.
+            if jobs.tag == tag:
+                jobs.lose(tag)
+            return
+        idle = self._seen == jobs.delivered
+        self._seen = jobs.delivered
         starved = bool(idle and queue.message_count and free_places > 0)
         self._suspicions = self._suspicions + 1 if starved else 0
         if self.consuming and (not queue.consumer_count or self._suspicions > 1):
             self.lose("RabbitMQ no longer gives us jobs although there are some")
-        return None
+
+    async def keep_complete(self) -> None:
+        """Declare again what was deleted, and consume again, until cancelled."""
+        failures = 0
+        while not self.is_lost:
+            await self._whole.lacks.wait()
+            self._whole.lacks.clear()
+            try:
+                await self._complete()
+            except BrokerError as exc:
+                if self.is_lost:
+                    return
+                failures += 1
+                wait = backoff(failures, random.random())
+                self.obstacle = str(exc)
+                log.warning("broker.incomplete", reason=self.obstacle, retry_in=round(wait, 1))
+                await asyncio.sleep(wait)
+                self._whole.lacks.set()
+            else:
+                failures, self.obstacle = 0, ""
+                self._whole.completed()
+                log.info("broker.completed")
+
+    async def _complete(self) -> None:
+        options = self._options
+        with unbroken():
+            await declare(
+                self._parts.connection,
+                options.topology,
+                passive=not options.declare,
+                timeout=options.answer_timeout,
+            )
+        consumers = (self._parts.dropped, self._parts.jobs)
+        await self._do(*(consumer.start for consumer in consumers))
+        if gone := [held.queue for held in consumers if held.is_wanted and held.tag is None]:
+            raise BrokerError(f"the queue {gone[0]} was deleted as soon as it was declared")
+
+    async def _look(self, queue: str) -> Queue.DeclareOk | None:
+        """Ask how many messages and consumers a queue has; None when there is no such queue.
+
+        It has a channel of its own: the broker closes the channel when there is no such queue, which would
+        lose what is in hand on it.
+
+        Raises:
+            BrokerError: There is no answer; the session is lost.
+        """
+        try:
+            asking = _state(self._parts.connection, queue)
+            state = _answer(await finished(asking, self._options.answer_timeout))
+        except BrokerError as exc:
+            self.lose(f"RabbitMQ does not tell the state of the queue {queue}: {exc}")
+            raise BrokerError(self.loss) from exc
+        if state is None:
+            self._whole.lacks.set()
+        return state
 
     async def _do(self, *steps: Callable[[], Awaitable[None]]) -> None:
+        """Take steps on channels that hold deliveries, for one caller at a time.
+
+        No step is ever cancelled, although its caller may be. When one fails or takes too long, the session
+        is lost.
+        """
         try:
-            async with asyncio.timeout(self._timeout):
-                for step in steps:
-                    await step()
-        except (TimeoutError, *CONNECTION_EXCEPTIONS) as exc:
-            raise BrokerError(f"RabbitMQ did not do as told: {exc!r}") from exc
+            _answer(await finished(self._take(steps), self._options.answer_timeout))
+        except BrokerError as exc:
+            self.lose(f"RabbitMQ did not do as told: {exc}")
+            raise BrokerError(self.loss) from exc
+
+    async def _take(self, steps: tuple[Callable[[], Awaitable[None]], ...]) -> None:
+        async with self._stepping:
+            for step in steps:
+                await step()
+
+
+def _answer(task: "asyncio.Task[_T]") -> _T:
+    """What the broker answered. Raises BrokerError."""
+    with unbroken():
+        if not task.done():
+            raise TimeoutError
+        return task.result()
+
+
+async def _state(connection: Connection, queue: str) -> Queue.DeclareOk | None:
+    async with open_channel(connection) as channel:
+        try:
+            return (await channel.declare_queue(queue, passive=True)).declaration_result
+        except ChannelNotFoundEntity:
+            return None
 
 
 @asynccontextmanager
@@ -203,15 +428,20 @@ async def open_session(
         BrokerError: The session could not be opened; the text says what to do.
     """
     async with AsyncExitStack() as stack:
+        loss = _Loss()
         consuming = await stack.enter_async_context(_connection(options, "consumer"))
+        loss.watch(consuming.closing)
         publishing = await stack.enter_async_context(_connection(options, "publisher"))
+        loss.watch(publishing.closing)
         try:
-            session = await _set_up(options, consuming, publishing, on_job, on_dropped)
+            session = await _set_up(options, consuming, publishing, loss, on_job, on_dropped)
         except (TimeoutError, *CONNECTION_EXCEPTIONS) as exc:
             raise BrokerError(f"the session with RabbitMQ could not be set up: {exc!r}") from exc
+        completing = asyncio.create_task(session.keep_complete())
         try:
             yield session
         finally:
+            completing.cancel()
             session.lose("left")
 
 
@@ -229,50 +459,31 @@ async def _set_up(
     options: BrokerOptions,
     consuming: Connection,
     publishing: Connection,
+    loss: _Loss,
     on_job: Receive,
     on_dropped: Receive,
 ) -> Session:
-    timeout = options.publish_timeout
-    topology = options.topology
-    await declare(publishing, topology, passive=not options.declare, timeout=timeout)
+    names = options.topology.names
+    whole = _Completeness()
+    await declare(consuming, options.topology, passive=not options.declare, timeout=options.answer_timeout)
     channel = publishing.channel(publisher_confirms=True)
-    await channel.initialize(timeout=timeout)
-    for_results = await publisher(publishing, channel)
+    await channel.initialize(timeout=options.answer_timeout)
+    loss.watch((await underlay(channel)).closing)
+    outgoing = await publisher(publishing, channel, on_return=whole.returned)
 
-    async def consumer(queue: str, prefetch: int, receive: Receive) -> tuple[AbstractChannel, _Consumer]:
-        channel = consuming.channel(publisher_confirms=False)
-        await channel.initialize(timeout=timeout)
-        await channel.set_qos(prefetch_count=prefetch, timeout=timeout)
-        opened = _Consumer(queue, partial(_deliver, receive, for_results, topology.names))
-        await opened.open(consuming, channel)
-        return channel, opened
+    def consumer(queue: str, prefetch: int, receive: Receive) -> _Consumer:
+        deliver = partial(_deliver, receive, outgoing, names)
+        return _Consumer(consuming, queue, prefetch=prefetch, receive=deliver, loss=loss, whole=whole)
 
-    jobs_channel, jobs = await consumer(topology.names.jobs, options.prefetch, on_job)
-    dropped_channel, dropped = await consumer(topology.names.dropped, _DROPPED_PREFETCH, on_dropped)
-    # Not on the publishing connection, which a broker with an alarm does not read.
-    session = Session(jobs, dropped, timeout=timeout, lengths=partial(queue_lengths, consuming, topology))
-    for part in (consuming, publishing, channel, jobs_channel, dropped_channel):
-        part.close_callbacks.add(partial(_on_close, session))
-    for consumer_channel in (jobs_channel, dropped_channel):
-        below = await underlay(consumer_channel)
-        below.on_consumer_cancel_callbacks.add(partial(_on_cancel, session))
-    return session
+    parts = _Parts(
+        connection=consuming,
+        jobs=consumer(names.jobs, options.prefetch, on_job),
+        dropped=consumer(names.dropped, _DROPPED_PREFETCH, on_dropped),
+    )
+    return Session(options, parts, loss, whole)
 
 
 def _deliver(
     receive: Receive, publisher: Publisher, names: Names, message: frames.Delivered, lane: Lane
 ) -> None:
     receive(AmqpDelivery(message, lane, publisher, names))
-
-
-def _on_close(session: Session, _sender: object, reason: BaseException | None) -> None:
-    if isinstance(reason, asyncio.CancelledError):
-        # aiormq's way of ending a connection whose heartbeats stay away.
-        session.lose("the line to RabbitMQ went silent")
-    else:
-        session.lose(f"RabbitMQ or the line closed the connection: {reason!r}")
-
-
-def _on_cancel(session: Session, _frame: object) -> None:
-    # Up to RabbitMQ 4.2 a message held for too long closes its channel instead.
-    session.lose("RabbitMQ cancelled our consumer: was the queue deleted, or its consumer_timeout exceeded?")

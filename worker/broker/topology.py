@@ -19,6 +19,7 @@ from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import ChannelClosed, ChannelNotFoundEntity, ChannelPreconditionFailed
 from pamqp.common import FieldValue
 
+from worker.broker.connection import open_channel
 from worker.errors import BrokerError
 from worker.retry import tier_name
 
@@ -129,7 +130,7 @@ async def declare(
         BrokerError: Something is missing, exists with other arguments, or is not permitted.
     """
     names = topology.names
-    async with connection.channel() as channel:
+    async with open_channel(connection) as channel:
         with explained("exchange", names.results):
             results = await channel.declare_exchange(
                 names.results, ExchangeType.TOPIC, durable=True, passive=passive, timeout=timeout

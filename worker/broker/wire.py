@@ -75,6 +75,11 @@ class Wire(asyncio.StreamReaderProtocol):
             self._loop.call_at(self._last_write + _WRITE_INTERVAL, self.flush)
         self._outgoing.append(frames)
 
+    def abort(self) -> None:
+        """Give the connection up without another word to its peer."""
+        if self._transport is not None:
+            self._transport.abort()
+
     def flush(self) -> None:
         """Write what waits to be sent."""
         outgoing, self._outgoing = self._outgoing, []
@@ -195,6 +200,11 @@ class WireFactory(TransportFactory):
         if self._wire is None:
             raise RuntimeError("the connection is not open yet")
         return self._wire
+
+    def abort(self) -> None:
+        """Give the connection up, if there is one."""
+        if self._wire is not None:
+            self._wire.abort()
 
     async def create(self, url: URL, **_: object) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Implements `TransportFactory`."""

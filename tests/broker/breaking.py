@@ -1,0 +1,104 @@
+"""A proxy that breaks a connection, or one channel of it, behind the n-th frame that the broker sends."""
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from enum import Enum, auto
+from urllib.parse import urlsplit
+
+_HEAD = struct.Struct(">BHI")
+_METHOD, _PROTOCOL_HEADER = 1, 8
+_CLOSE_OK = struct.pack(">HH", 20, 41)
+_REASON = b"test"
+_CLOSE = struct.pack(">HHHB", 20, 40, 541, len(_REASON)) + _REASON + struct.pack(">HH", 0, 0)
+
+
+class Breaks(Enum):
+    """What breaks."""
+
+    CONNECTION = auto()
+    CHANNEL = auto()
+    SILENCE = auto()
+
+
+class Breaker:
+    """Made by `open_breaker`.
+
+    Attributes:
+        url: Where clients connect.
+        frames: How many frames the broker has sent, on all connections together.
+        broken: Is set once it has broken something.
+    """
+
+    def __init__(self, url: str, what: Breaks, after: int) -> None:
+        self._target = urlsplit(url)
+        self._what = what
+        self._after = after
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.url = ""
+        self.frames = 0
+        self.broken = asyncio.Event()
+
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        broker_reader, broker_writer = await asyncio.open_connection(self._target.hostname, self._target.port)
+        try:
+            with suppress(OSError, asyncio.IncompleteReadError):
+                broker_writer.write(await reader.readexactly(_PROTOCOL_HEADER))
+                await asyncio.gather(
+                    _pump(reader, broker_writer, _without_close_ok),
+                    _pump(broker_reader, writer, self._and_break),
+                )
+        finally:
+            for line in (writer, broker_writer):
+                line.close()
+
+    def _and_break(self, kind: int, channel: int, frame: bytes) -> bytes:
+        self.frames += 1
+        if self.broken.is_set() and self._what is Breaks.SILENCE:
+            return b""
+        if self.frames != self._after:
+            return frame
+        self.broken.set()
+        if self._what is Breaks.SILENCE:
+            return frame
+        if self._what is Breaks.CONNECTION or not channel:
+            raise ConnectionResetError
+        return frame + _HEAD.pack(_METHOD, channel, len(_CLOSE)) + _CLOSE + b"\xce"
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+
+def _without_close_ok(kind: int, _: int, frame: bytes) -> bytes:
+    # The broker knows nothing of the channel that was closed here.
+    return b"" if kind == _METHOD and frame[_HEAD.size :].startswith(_CLOSE_OK) else frame
+
+
+async def _pump(
+    source: asyncio.StreamReader, sink: asyncio.StreamWriter, change: Callable[[int, int, bytes], bytes]
+) -> None:
+    while True:
+        head = await source.readexactly(_HEAD.size)
+        kind, channel, size = _HEAD.unpack(head)
+        sink.write(change(kind, channel, head + await source.readexactly(size + 1)))
+        await sink.drain()
+
+
+@asynccontextmanager
+async def open_breaker(url: str, what: Breaks, after: int) -> AsyncIterator[Breaker]:
+    """Stand before a broker; with `after` 0 nothing breaks."""
+    breaker = Breaker(url, what, after)
+    async with await asyncio.start_server(breaker.accept, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        breaker.url = f"amqp://guest:guest@127.0.0.1:{port}{urlsplit(url).path}"
+        yield breaker
+        await breaker.close()
