@@ -1,11 +1,11 @@
 """Workers with one defect each: a net that finds none of them would prove nothing."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from schemas import DownloadJob, Outcome
 from worker.downloads import Downloads
-from worker.errors import SessionLostError
+from worker.errors import NotConfirmedError, SessionLostError
 from worker.gate import Gate
 from worker.intake import Delivery, Intake
 from worker.job import Job
@@ -56,6 +56,33 @@ class AcksFirst(Intake):
     async def _conclude(self, delivery: Delivery, job: Job, outcome: Outcome) -> None:
         await delivery.ack()
         await super()._conclude(delivery, job, outcome)
+
+
+class RepeatsWhatIsLate(Intake):
+    """Publishes again what is not confirmed in time."""
+
+    async def _insist(self, delivery: Delivery, send: Callable[[], Awaitable[None]]) -> None:
+        async def in_time() -> None:
+            try:
+                async with asyncio.timeout(15):
+                    await send()
+            except TimeoutError:
+                raise NotConfirmedError("late") from None
+
+        await super()._insist(delivery, in_time)
+
+
+class CancelsWhatHasNotBegun(Intake):
+    """Cancels deliveries that came in as the drain ended, before they can be given back."""
+
+    async def drain(self, grace: float) -> None:
+        """Cancel all."""
+        self._draining = True
+        if self._handlers:
+            await asyncio.wait(self._handlers.values(), timeout=grace)
+        for handler in self._handlers.values():
+            handler.cancel()
+        await super().drain(grace=0)
 
 
 class KeepsPlaces(Pace):

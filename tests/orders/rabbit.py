@@ -28,6 +28,7 @@ class Message:
     body: bytes
     attempt: int = 1
     deliveries: int = 0
+    has_queue: bool = True
 
     def __str__(self) -> str:
         return f"{self.job_id}#{self.attempt}"
@@ -53,6 +54,8 @@ class Rabbit:
         self._in_tiers: set[Message] = set()
         self._lines: list[Line] = []
         self.parked: set[str] = set()
+        self.thrown_away: set[str] = set()
+        """The jobs that lay in the job queue as it was deleted, or came back to it later."""
 
     @property
     def queued(self) -> set[str]:
@@ -91,18 +94,33 @@ class Rabbit:
         for line in self._lines:
             line.break_off()
 
+    def delete_queue(self) -> None:
+        """Delete the job queue; the worker declares it again. What is in hand belongs to no queue then."""
+        self.rules.tell("job queue deleted")
+        self.thrown_away.update(message.job_id for message in self._ready)
+        self._ready.clear()
+        for line in self._lines:
+            for message in line.unsettled.values():
+                message.has_queue = False
+
     def take_back(self, line: "Line") -> None:
         """A session is over for the broker: its messages go back to the front of the queue."""
         for message in reversed(line.unsettled.values()):
-            self._ready.appendleft(message)
+            self._return(message)
         line.unsettled.clear()
         self._lines.remove(line)
         self._pump()
 
     def give_back(self, message: Message) -> None:
         """A message came back by itself."""
-        self._ready.appendleft(message)
+        self._return(message)
         self._pump()
+
+    def _return(self, message: Message) -> None:
+        if message.has_queue:
+            self._ready.appendleft(message)
+        else:
+            self.thrown_away.add(message.job_id)
 
     def resume(self) -> None:
         """A session may take more than before."""
@@ -139,7 +157,8 @@ class Line:
         """True once the worker knows."""
         self.lost = asyncio.Event()
         self._consuming = False
-        self._words: set[asyncio.Future[None]] = set()
+        # No set: the order of one is not the same each time.
+        self._words: dict[asyncio.Future[None], str] = {}
 
     @property
     def consumes(self) -> bool:
@@ -172,7 +191,7 @@ class Line:
         self.rabbit.rules.tell("session lost")
         self.is_known_lost = True
         self.lost.set()
-        words, self._words = self._words, set()
+        words, self._words = self._words, {}
         for word in words:
             if not word.done():
                 word.set_exception(SessionLostError(_GONE))
@@ -204,12 +223,12 @@ class Line:
         if self.is_known_lost:
             raise SessionLostError(_GONE)
         word: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._words.add(word)
+        self._words[word] = what
         try:
             self._send(what, land, word)
             await word
         finally:
-            self._words.discard(word)
+            self._words.pop(word, None)
 
     def _send(self, what: str, land: Callable[[], None], word: asyncio.Future[None]) -> None:
         dice = self.rabbit.dice
@@ -242,6 +261,7 @@ class Letter:
         self._rules = line.rabbit.rules
         self._is_confirmed = False
         self._is_settled = False
+        self._awaits_word = False
         self.came_in_step = 0
         self.redelivered = message.deliveries > 1
         self.envelope = Envelope(
@@ -294,7 +314,14 @@ class Letter:
 
     async def _publish(self, what: str, land: Callable[[], None]) -> None:
         self._rules.require(not self._is_settled, "nothing is published for a message that is settled")
-        await self._line.publish(what, land)
+        self._rules.require(not self._awaits_word, "time alone repeats no publish")
+        self._awaits_word = True
+        try:
+            await self._line.publish(what, land)
+        except NotConfirmedError:
+            self._awaits_word = False
+            raise
+        self._awaits_word = False
 
     def _settle(self, how: str) -> Message | None:
         if self._line.is_known_lost:

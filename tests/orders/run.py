@@ -128,6 +128,8 @@ class World:
             self._dice.choice(self._troubles())()
         if self._dice.random() < 0.5:
             await self._get_well()
+        else:
+            self._send_job()
         self._draining.set()
         await working
         probing.cancel()
@@ -135,7 +137,8 @@ class World:
         self._check_end()
 
     def _troubles(self) -> list[Callable[[], None]]:
-        return [self._send_job, self._send_job, self._send_job, self._rabbit.cut, self._toggle_ccfs]
+        usual = [self._send_job, self._rabbit.cut, self._toggle_ccfs]
+        return [self._send_job] * 4 + usual * 2 + [self._rabbit.delete_queue]
 
     def _send_job(self) -> None:
         """Send a job; there are few files, so that many jobs ask for one."""
@@ -178,7 +181,7 @@ class World:
                     await _first(line.lost.wait(), self._draining.wait(), self._gate.wait_open())
             if not line.is_known_lost:
                 line.pause()
-                await self._intake.drain(self._dice.choice((0, 1, 30)))
+                await self._intake.drain(self._dice.choice((0, 0.5, 0.5, 30)))
                 line.break_off()
                 line.lose()
                 return
@@ -197,14 +200,16 @@ class World:
         self._is_calm = self._rabbit.is_well = self._ccfs.is_well = self._volume.is_well = True
         self._ccfs.is_silent = False
         until = asyncio.get_running_loop().time() + _CALM
-        while self._rabbit.queued or self._rabbit.held:
+        while self._rabbit.queued or self._rabbit.held or self._gate.reasons:
             await asyncio.sleep(5)
             if asyncio.get_running_loop().time() > until:
-                self.rules.require(False, "every job has its outcome within an hour of calm")
+                self.rules.require(
+                    False, "every job has its outcome, and the gate opens, within an hour of calm"
+                )
                 return
-        self.rules.require(not self._gate.reasons, "the gate opens again")
         for job_id in self._jobs:
-            self.rules.require(self.rules.outcomes[job_id], f"{job_id} has an outcome")
+            has_ended = self.rules.outcomes[job_id] or job_id in self._rabbit.thrown_away
+            self.rules.require(has_ended, f"{job_id} has an outcome")
         for app_id in _ACCOUNTS:
             for _ in range(30):
                 self._pace.succeeded(app_id)
@@ -221,7 +226,7 @@ class World:
             besides={"_returns"} if self._is_calm else {"_returns", "_app_windows", "_reasons"}
         )
         require(not left, f"nothing is left in a table: {left}")
-        kept = self._rabbit.queued | self._rabbit.held
+        kept = self._rabbit.queued | self._rabbit.held | self._rabbit.thrown_away
         for job_id in self._jobs:
             require(self.rules.outcomes[job_id] or job_id in kept, f"{job_id} has an outcome or is queued")
         others = asyncio.all_tasks() - {asyncio.current_task()}
