@@ -16,6 +16,7 @@ from worker import web, wiring
 from worker.board import Board, Identity
 from worker.ccfs import CcfsClient
 from worker.credentials import KeyDirectory
+from worker.descriptors import DescriptorWatch, limit_problems
 from worker.download import Downloader
 from worker.downloads import Downloads
 from worker.gate import Gate
@@ -51,6 +52,7 @@ def look_around(settings: Settings) -> Surroundings:
         SettingsError: One line for each that cannot.
     """
     problems = [
+        *limit_problems(settings.concurrency),
         *wiring.storage_problems(settings.storage),
         *wiring.credentials_problems(settings.credentials),
     ]
@@ -73,6 +75,7 @@ class _Parts:
     """What runs while the worker does."""
 
     supervisor: Supervisor
+    descriptors: DescriptorWatch
     upstream: UpstreamWatch
     volume: VolumeWatch
     board: Board
@@ -99,6 +102,7 @@ async def run(settings: Settings) -> None:
         _warn(settings)
         await _until_drained(
             parts.supervisor.run(),
+            parts.descriptors.run(),
             parts.upstream.run(),
             parts.volume.run(),
             parts.volume.sweep_hourly(),
@@ -123,11 +127,12 @@ def _put_together(
         client.probe, gate, pause_after=settings.ccfs.pause_after, longest_pause=policy.tiers[-1]
     )
     volume = _volume(settings, storage, gate)
+    descriptors = DescriptorWatch(gate)
     downloads = Downloads(
         _downloader(settings, client, storage).fetch,
         pace=pace,
         gate=gate,
-        watches=(upstream, volume),
+        watches=(descriptors, upstream, volume),
         observer=metrics,
     )
     intake = Intake(
@@ -160,7 +165,7 @@ def _put_together(
         volume=volume,
     )
     metrics.read = board.readings
-    return _Parts(supervisor, upstream, volume, board)
+    return _Parts(supervisor, descriptors, upstream, volume, board)
 
 
 def _tracer(settings: Settings) -> AbstractAsyncContextManager[Tracer | None]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from worker import status
+from worker.descriptors import DESCRIPTORS
 from worker.downloads import Downloads
 from worker.errors import BrokerError
 from worker.gate import Gate
@@ -80,7 +81,7 @@ class Board:
             in_flight=self.intake.in_flight,
             downloads=self.downloads.in_flight,
             concurrency_limit=self.pace.limit,
-            paused=dict.fromkeys((STORAGE, UPSTREAM, FLOW_CONTROL, DRAINING), False)
+            paused=dict.fromkeys((STORAGE, UPSTREAM, FLOW_CONTROL, DESCRIPTORS, DRAINING), False)
             | dict.fromkeys(self._pauses(), True),
             checks={name: not check() for name, check in self.checks.items()},
             free_bytes=self.volume.free_bytes,

@@ -63,7 +63,7 @@ class Downloads:
         fetch: Brings one file to storage; raises JobError.
         pace: Says how many run at once.
         gate: Nothing is begun while it is closed.
-        watches: Say whether a failure is an outage.
+        watches: Say whether a failure is an outage, each of those that the ones before it say is none.
         observer: Is told of every file downloaded.
     """
 
@@ -188,7 +188,10 @@ class Downloads:
             ) from exc
 
     async def _is_outage(self, error: JobError) -> bool:
-        return any([await watch.failed(error) for watch in self._watches])
+        for watch in self._watches:
+            if await watch.failed(error):
+                return True
+        return False
 
     def _report(self, progress: Progress) -> None:
         if progress.answer_seconds is not None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from worker.descriptors import limit_problems
 from worker.settings import SECRETS_DIR, Place, Settings, SettingsError, load, places, sources
 from worker.urls import masked
 
@@ -118,11 +119,12 @@ def _default(setting: Setting) -> str:
 
 def _problems() -> Iterator[tuple[str, str]]:
     try:
-        load()
+        lines = tuple(limit_problems(load().concurrency))
     except SettingsError as exc:
-        for line in exc.lines:
-            variable, _, problem = line.partition(": ")
-            yield variable, problem
+        lines = exc.lines
+    for line in lines:
+        variable, _, problem = line.partition(": ")
+        yield variable, problem
 
 
 def _effective(place: Place, found: Iterable[tuple[str, Mapping[str, Any]]], problem: str) -> Effective:

@@ -358,7 +358,8 @@ class Settings(Sourced):
     http: Http = Field(default_factory=Http)
     log: Log = Field(default_factory=Log)
     concurrency: Annotated[int, Field(ge=1, le=2000)] = 16
-    """Downloads at once; also the prefetch of the job consumer."""
+    """Downloads at once; also the prefetch of the job consumer. Each takes up to 4 file descriptors, and the
+    worker itself 192, of those that the hard limit allows (`ulimit -Hn`)."""
     concurrency_per_app: Annotated[int, Field(ge=1)] | None = None
     """Downloads of one account at once; as many as `concurrency` when unset."""
     job_timeout: Seconds = _JOB_TIMEOUT

@@ -68,3 +68,21 @@ def test_the_reference_does_not_depend_on_what_is_set(tmp_path: Path) -> None:
 
     assert (made.returncode, made.stderr) == (0, "")
     assert made.stdout == (ROOT / "docs/settings.md").read_text()
+
+
+@pytest.mark.parametrize("arguments", ["config", "run"])
+def test_a_concurrency_beyond_the_descriptors_is_one_line(tmp_path: Path, arguments: str) -> None:
+    settings = REQUIRED | {
+        "WORKER_CONCURRENCY": "100",
+        "WORKER_CREDENTIALS__DIR": str(tmp_path),
+        "WORKER_STORAGE__ROOT": str(tmp_path),
+    }
+    limited = f'ulimit -n 300; exec "{CCFS_WORKER}" {arguments}'
+
+    shown = command("sh", "-c", limited, settings=settings, cwd=tmp_path)
+
+    assert shown.returncode == 2
+    assert shown.stderr == (
+        "WORKER_CONCURRENCY: 100 downloads need 592 file descriptors and this process may have 300: "
+        "lower it to 27, or raise the limit (ulimit -n)\n"
+    )

@@ -86,7 +86,8 @@ class Takeovers:
         if plain is None:
             # Under a TLS that is about to be closed.
             return None
-        connection = socket.socket(fileno=socket.dup(plain.fileno()))
+        with after_headers():
+            connection = socket.socket(fileno=socket.dup(plain.fileno()))
         connection.setblocking(False)
         try:
             with after_headers():

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from worker import app, logs, settings
+from worker import app, descriptors, logs, settings
 from worker.cli.loop import loop_factory
 from worker.cli.memory import bound_arenas, spare_startup
 
@@ -10,6 +10,7 @@ from worker.cli.memory import bound_arenas, spare_startup
 def run() -> None:
     """Run the worker until SIGTERM or SIGINT; settings come from WORKER_… variables."""
     bound_arenas()
+    descriptors.raise_limit()
     loaded = settings.load()
     logs.configure(level=loaded.log.level, json=loaded.log.format == "json")
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
