@@ -48,7 +48,7 @@ soak: $(STAMP) ## run under all faults at once (MINUTES=20)
 FUZZ_STAMP := .venv/.fuzz-done
 
 .PHONY: fuzz
-fuzz: $(FUZZ_STAMP) ## fuzz what reads jobs, answers and zips and builds paths (MINUTES=10)
+fuzz: $(FUZZ_STAMP) ## fuzz what reads messages, answers and zips and builds paths (MINUTES=10)
 	@$(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),10)
 
 $(FUZZ_STAMP): $(STAMP) requirements-fuzz.lock

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
+from typing import Any, cast
 
 from pydantic import ValidationError
 
 from schemas import DownloadJob, ErrorCode
 from tests.adapters.samples import make_zip
+from tests.fuzz.messages import a_message_goes_round
 from tests.malformed import GOOD, MALFORMED
 from worker.archive import CorruptArchiveError, check_archive
 from worker.ccfs.answers import LONGEST_RETRY_AFTER, RESULT_CODES, NotAFile, is_file, refusal
@@ -105,6 +107,7 @@ TARGETS: dict[str, tuple[Target, list[bytes]]] = {
         ],
     ),
     "path": (build_a_path, [b"app1\n20260131_a.zip", b"..\n20260131_a.zip", b"a/b\n../../etc/passwd"]),
+    "message": (cast("Any", a_message_goes_round).hypothesis.fuzz_one_input, [b"\0" * 64]),
     "zip": (check_a_zip, [make_zip(), make_zip(b"a", b"b", method=0), make_zip()[:-1]]),
 }
 """Each target with inputs to start from."""

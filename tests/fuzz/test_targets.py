@@ -15,7 +15,8 @@ def test_a_target_takes_what_it_starts_from(name: str) -> None:
         target(seed)
 
 
-@pytest.mark.parametrize("name", TARGETS)
+# The target of messages draws from its grammar by itself, and has a test of its own.
+@pytest.mark.parametrize("name", sorted(TARGETS.keys() - {"message"}))
 @given(data=st.binary(max_size=500))
 def test_a_target_takes_anything(name: str, data: bytes) -> None:
     TARGETS[name][0](data)

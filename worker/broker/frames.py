@@ -28,10 +28,11 @@ ACK = struct.pack(">HH", 60, 80)
 NACK = struct.pack(">HH", 60, 120)
 GET_OK = struct.pack(">HH", 60, 71)
 GET_EMPTY = struct.pack(">HH", 60, 72)
-_PUBLISH = struct.pack(">HHH", 60, 40, 0)
-_GET = struct.pack(">HHH", 60, 70, 0)
+PUBLISH = struct.pack(">HH", 60, 40)
+_GET = struct.pack(">HH", 60, 70)
 _REJECT = struct.pack(">HH", 60, 90)
 
+_RESERVED = b"\0\0"
 _METHOD_BYTES = 4
 _TAG_AND_BITS = struct.Struct(">QB")
 _CONTENT_HEAD = struct.Struct(">HHQ")
@@ -173,7 +174,7 @@ def reject(channel: int, tag: int) -> bytes:
 
 def get(channel: int, queue: str) -> bytes:
     """Write `basic.get` of the next message of a queue, to be settled."""
-    return _frame(METHOD, channel, _GET + short(queue) + _WITH_ACK.to_bytes(1, "big"))
+    return _frame(METHOD, channel, _GET + _RESERVED + short(queue) + _WITH_ACK.to_bytes(1, "big"))
 
 
 def publish(
@@ -200,7 +201,9 @@ def publish(
     """
     if not fits(properties, frame_max):
         raise ValueError(f"{len(properties)} bytes of properties do not fit into a frame of {frame_max}")
-    method = b"".join((_PUBLISH, short(exchange), short(routing_key), _MANDATORY.to_bytes(1, "big")))
+    method = b"".join(
+        (PUBLISH, _RESERVED, short(exchange), short(routing_key), _MANDATORY.to_bytes(1, "big"))
+    )
     header = _CONTENT_HEAD.pack(_BASIC, 0, len(body)) + properties
     step = (frame_max or _UNBOUNDED_STEP) - _FRAME_OVERHEAD
     bodies = [_frame(BODY, channel, body[start : start + step]) for start in range(0, len(body), step)]
