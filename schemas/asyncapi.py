@@ -40,7 +40,19 @@ _TRACEPARENT = {
     "description": "W3C Trace Context.",
     "examples": [examples.TRACEPARENT],
 }
-_TRACESTATE = {"type": "string", "description": "Vendor data of the trace."}
+_TRACESTATE = {
+    "type": "string",
+    "description": "Vendor data of the trace. Beyond 512 characters, whole members are dropped from its end.",
+}
+_PUBLISH_ID = {
+    "type": "integer",
+    "description": "The worker's own: tells its publishes apart when the broker returns one.",
+}
+_HEADERS_DROPPED = {
+    "type": "string",
+    "description": "Why the publisher's headers are missing: they could not be read, or left no room in a "
+    "frame for the worker's own.",
+}
 _ATTEMPT = {
     "type": "integer",
     "minimum": 1,
@@ -171,7 +183,15 @@ def _job_message() -> Document:
         "name": DownloadJob.__name__,
         "title": "Download job",
         "summary": "Asks for one file of one developer account.",
-        "headers": _object({"traceparent": _TRACEPARENT, "tracestate": _TRACESTATE, "x-attempt": _ATTEMPT}),
+        "headers": _object(
+            {
+                "traceparent": _TRACEPARENT,
+                "tracestate": _TRACESTATE,
+                "x-attempt": _ATTEMPT,
+                "x-publish-id": _PUBLISH_ID,
+                "x-headers-dropped": _HEADERS_DROPPED,
+            }
+        ),
         PROPERTIES: _object(
             {
                 "message_id": _text("Becomes the `jobId` of the job's events."),
@@ -195,7 +215,11 @@ def _event_message(model: type[Outcome], bodies: Document) -> Document:
         "app_id": {"const": "ccfs-worker"},
         "delivery_mode": {"const": 2},
     }
-    headers = {"traceparent": _TRACEPARENT, "tracestate": _TRACESTATE}
+    headers = {
+        "traceparent": _TRACEPARENT,
+        "tracestate": _TRACESTATE | {"maxLength": 512},
+        "x-publish-id": _PUBLISH_ID,
+    }
     return {
         "name": model.__name__,
         "title": f"Download {status}",
@@ -216,6 +240,18 @@ def _parked_message() -> Document:
         "x-dead-reason": {"enum": reasons, "description": "The `errorCode` of the job's event."},
         "x-dead-detail": {"type": "string", "description": "Its `errorMessage`."},
         "x-dead-since": {"type": "integer", "description": "When it was parked: an AMQP timestamp (`T`)."},
+        "x-dead-body-bytes": {
+            "type": "integer",
+            "minimum": 65_537,
+            "description": "How long the body was, when only its first 64 KiB are here.",
+        },
+        "x-dead-body-sha256": {
+            "type": "string",
+            "pattern": "^[0-9a-f]{64}$",
+            "description": "The SHA-256 of all of that body.",
+        },
+        "x-headers-dropped": _HEADERS_DROPPED,
+        "x-publish-id": _PUBLISH_ID,
         "x-attempt": _ATTEMPT,
         "traceparent": _TRACEPARENT,
         "tracestate": _TRACESTATE,
@@ -227,13 +263,16 @@ def _parked_message() -> Document:
         "headers": _object(headers, required=["x-dead-reason", "x-dead-detail"]),
         PROPERTIES: _object(
             {
-                "message_id": _text("The `jobId` of the job's event."),
+                "message_id": _text("As published: the `jobId` of the job's event, where there is one."),
                 "correlation_id": _text("As published."),
                 "delivery_mode": {"const": 2},
             },
-            required=["message_id", "delivery_mode"],
+            required=["delivery_mode"],
         ),
-        "payload": {"description": "The body byte for byte as it was published, which may not be JSON."},
+        "payload": {
+            "description": "The body byte for byte as it was published, at most its first 64 KiB. It may "
+            "not be JSON."
+        },
         "examples": [
             _example(
                 "not an object",

@@ -46,6 +46,7 @@ _GOOD = b'{"appId": "app1", "billFileName": "20260131_a.zip"}'
 _BODIES = (_GOOD, b"", b"nonsense", _GOOD.ljust(65_536), _GOOD.ljust(65_537), b"x" * 200_000)
 _CONSUMING, _PUBLISHING = 1, 2
 _HEAD = 12
+_MOST_READS = 200
 _NOW = datetime(2026, 1, 31, 8, 15, tzinfo=UTC)
 _ERROR = JobError(ErrorCode.INVALID_JOB, "no")
 _THEIRS = {b"traceparent", b"tracestate", b"x-headers-dropped", b"CCFS-Tag", b"x-death-row"}
@@ -182,9 +183,10 @@ class _Broker:
         return self._wire.lane(channel, take)
 
     def deliver(self, raw: bytes, body: bytes, step: int) -> AmqpDelivery:
-        """Deliver a message, so many bytes at a time."""
+        """Deliver a message, so many bytes at a time, unless it is large."""
         method = frames.DELIVER + b"\x01c" + (7).to_bytes(8, "big") + b"\0\0\0"
-        self._receive(_content(_CONSUMING, method, raw, body), step)
+        data = _content(_CONSUMING, method, raw, body)
+        self._receive(data, max(step, len(data) // _MOST_READS))
         (delivered,) = self._delivered
         self._delivered.clear()
         return AmqpDelivery(delivered, self._consuming, self.publisher, Names())
