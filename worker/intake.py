@@ -236,7 +236,8 @@ class Intake:
         # Only those that have begun: the others give back by themselves when they do, and would never begin.
         for delivery in self._in_hand:
             self._handlers[delivery].cancel()
-        while self._handlers:
+        # Once: what comes in from now on goes back by itself, and might never cease to come.
+        if self._handlers:
             await asyncio.wait(self._handlers.values())
         await self._downloads.stop()
 

@@ -70,7 +70,7 @@ class Rabbit:
     def send(self, message: Message) -> None:
         """Put a message at the end of the job queue."""
         self._ready.append(message)
-        self._pump()
+        self.pump()
 
     def wait_in_tier(self, message: Message, seconds: float) -> None:
         """Put a copy into a tier; it comes back to the job queue."""
@@ -109,12 +109,12 @@ class Rabbit:
             self._return(message)
         line.unsettled.clear()
         self._lines.remove(line)
-        self._pump()
+        self.pump()
 
     def give_back(self, message: Message) -> None:
         """A message came back by itself."""
         self._return(message)
-        self._pump()
+        self.pump()
 
     def _return(self, message: Message) -> None:
         if message.has_queue:
@@ -122,23 +122,21 @@ class Rabbit:
         else:
             self.thrown_away.add(message.job_id)
 
-    def resume(self) -> None:
-        """A session may take more than before."""
-        self._pump()
-
-    def _pump(self) -> None:
+    def pump(self) -> None:
+        """Deliver whatever a session takes."""
         for line in self._lines:
+            while line.consumes and self._ready and len(line.unsettled) < self._prefetch:
+                self._give_out(line, self._ready.popleft())
             while self._dropped and line.is_whole:
                 line.deliver(self._dropped.popleft(), line.on_dropped)
-            while line.consumes and self._ready and len(line.unsettled) < self._prefetch:
-                message = self._ready.popleft()
-                message.deliveries += 1
-                if message.deliveries > _DELIVERY_LIMIT:
-                    self.rules.tell(f"give up on {message}")
-                    self._dropped.append(message)
-                    return self._pump()
-                line.deliver(message, line.on_job)
-        return None
+
+    def _give_out(self, line: "Line", message: Message) -> None:
+        message.deliveries += 1
+        if message.deliveries > _DELIVERY_LIMIT:
+            self.rules.tell(f"give up on {message}")
+            self._dropped.append(message)
+        else:
+            line.deliver(message, line.on_job)
 
 
 class Line:
@@ -168,7 +166,7 @@ class Line:
     def consume(self) -> None:
         """Take jobs from now on."""
         self._consuming = True
-        self.rabbit.resume()
+        self.rabbit.pump()
 
     def pause(self) -> None:
         """Take no more jobs; what is on its way still comes."""
@@ -330,5 +328,5 @@ class Letter:
         self._rules.require(not self._is_settled, "a message is settled once")
         self._is_settled = True
         message = self._line.settle(self)
-        self._line.rabbit.resume()
+        self._line.rabbit.pump()
         return message

@@ -182,6 +182,8 @@ class World:
             if not line.is_known_lost:
                 line.pause()
                 await self._intake.drain(self._dice.choice((0, 0.5, 0.5, 30)))
+                await asyncio.sleep(self._dice.choice((0, 0.5)))
+                await self._intake.drain(0)
                 line.break_off()
                 line.lose()
                 return
