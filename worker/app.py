@@ -4,15 +4,17 @@ import asyncio
 import os
 import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 import structlog
 
-from worker import web, wiring
+from worker import logs, web, wiring
 from worker.board import Board, Identity
 from worker.ccfs import CcfsClient
 from worker.credentials import KeyDirectory
@@ -27,12 +29,16 @@ from worker.pace import Pace
 from worker.settings import Settings, SettingsError, unknown_variables
 from worker.signals import drain_on_signal
 from worker.spans import Tracer
-from worker.storage import Storage, Threads
+from worker.storage import Call, Storage, Threads
 from worker.supervisor import Supervisor
 from worker.upstream import UpstreamWatch
 from worker.volume import VolumeWatch
 
 _MAX_THREADS = 32
+_LEAVE_WITHIN = 5.0
+"""Seconds after the grace in which jobs are given back and connections closed; then the process ends."""
+_LAST_WORDS = 2.0
+"""Seconds to write the rest of the log."""
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -46,7 +52,9 @@ class Surroundings:
 
 
 def look_around(settings: Settings) -> Surroundings:
-    """Check that the directories and certificate files of the settings can be used; changes nothing.
+    """Check that the directories and certificate files of the settings can be used.
+
+    Blocks for as long as the file systems do.
 
     Raises:
         SettingsError: One line for each that cannot.
@@ -87,11 +95,18 @@ async def run(settings: Settings) -> None:
     Raises:
         SettingsError: Something that the settings point at cannot be used.
     """
-    around = look_around(settings)
     async with AsyncExitStack() as stack:
-        draining = stack.enter_context(drain_on_signal())
+        draining = stack.enter_context(drain_on_signal(settings.shutdown_grace + _LEAVE_WITHIN, _leave))
         executor = stack.enter_context(Threads(min(_MAX_THREADS, settings.concurrency + 2)))
-        storage = wiring.shared_storage(settings.storage, executor, concurrency=settings.concurrency)
+        lookout = stack.enter_context(Threads(1))
+        log.debug("worker.looking")
+        looking = lookout.start(partial(_find, settings, executor, lookout))
+        await _first(looking, draining.wait(), settings.storage.hang_after)
+        if draining.is_set():
+            return
+        if not looking.done():
+            raise SettingsError([_silent_line(settings)])
+        around, storage = looking.result()
         client = await stack.enter_async_context(
             wiring.ccfs_client(settings.ccfs, around.ccfs_tls, concurrency=settings.concurrency)
         )
@@ -109,6 +124,45 @@ async def run(settings: Settings) -> None:
             parts.board.keep_rates(),
         )
     log.info("worker.stopped")
+    if executor.running or lookout.running:
+        # What hangs in them would also hold up the interpreter's own end.
+        _leave()
+
+
+def _find(settings: Settings, executor: Threads, lookout: Threads) -> tuple[Surroundings, Storage]:
+    """Look around, and open the storage; blocks for as long as the file systems do."""
+    around = look_around(settings)
+    return around, wiring.shared_storage(
+        settings.storage, executor, lookout=lookout, concurrency=settings.concurrency
+    )
+
+
+def _silent_line(settings: Settings) -> str:
+    return (
+        f"WORKER_STORAGE__ROOT: {settings.storage.root}, or the directory of WORKER_CREDENTIALS__DIR, does "
+        f"not answer within {settings.storage.hang_after:g} s: see whether its file server does"
+    )
+
+
+async def _first(future: Call[Any], other: Coroutine[Any, Any, Any], timeout: float) -> None:
+    """Wait until the first of two is done, or for some seconds; the other one is dropped."""
+    task = asyncio.ensure_future(other)
+    await asyncio.wait([future, task], timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+    task.cancel()
+
+
+def _leave() -> None:
+    """End the process without waiting for any thread: one that hangs in the kernel may hold up everything."""
+    # A log that is a file may lie on what hangs.
+    words = threading.Thread(target=_say_left, daemon=True)
+    words.start()
+    words.join(_LAST_WORDS)
+    os._exit(0)
+
+
+def _say_left() -> None:
+    log.warning("worker.left", threads=threading.active_count() - 2)
+    logs.flush()
 
 
 def _put_together(
@@ -207,8 +261,10 @@ def _volume(settings: Settings, storage: Storage, gate: Gate) -> VolumeWatch:
     return VolumeWatch(
         storage,
         gate,
+        clock=wiring.now,
         min_free_bytes=settings.storage.min_free_bytes,
         check_interval=settings.storage.check_interval,
+        hang_after=settings.storage.hang_after,
         stale_after=settings.storage.stale_after,
     )
 

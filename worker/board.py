@@ -86,6 +86,8 @@ class Board:
             checks={name: not check() for name, check in self.checks.items()},
             free_bytes=self.volume.free_bytes,
             reserved_bytes=self.identity.reserved_bytes,
+            storage_silence=self.volume.silence,
+            left_behind=self.volume.left_behind,
         )
 
     async def keep_rates(self) -> None:
@@ -116,6 +118,7 @@ class Board:
             storage=status.Storage(
                 free_bytes=None if math.isnan(self.volume.free_bytes) else int(self.volume.free_bytes),
                 reserved_bytes=identity.reserved_bytes,
+                silent_seconds=round(self.volume.silence, 1),
             ),
             jobs=[self._job(held, now) for held in self.intake.in_hand],
         )

@@ -132,19 +132,22 @@ async def _broker() -> list[Finding]:
 
 async def _storage() -> list[Finding]:
     storage = _load(StorageSettings).storage
-    if problems := list(wiring.storage_problems(storage)):
-        return [_refused("storage", problem) for problem in problems]
     found: list[Finding] = []
 
     def probe() -> None:
-        # One by one, so that what was found is there even when the next step hangs.
-        found.extend(probe_storage(storage.root, min_free_bytes=storage.min_free_bytes))
+        found.extend(_refused("storage", problem) for problem in wiring.storage_problems(storage))
+        if not found:
+            # One by one, so that what was found is there even when the next step hangs.
+            found.extend(probe_storage(storage.root, min_free_bytes=storage.min_free_bytes))
 
+    patience = min(PATIENCE / 2, storage.hang_after)
     try:
-        async with asyncio.timeout(PATIENCE / 2):
+        async with asyncio.timeout(patience):
             await _in_daemon_thread(probe)
     except TimeoutError:
-        found.append(wrong("storage", "hangs", "see whether the file server answers"))
+        found.append(
+            wrong("storage", f"hangs: no answer within {patience:g} s", "see whether the file server answers")
+        )
     return found
 
 

@@ -44,6 +44,7 @@ _QUIET = frozenset({"debug", "info"})
 _FLUSH_TIMEOUT = 2.0
 
 _Render = Callable[[EventDict], bytes]
+_sink: Sink | None = None
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -55,8 +56,9 @@ def configure(*, level: str, json: bool) -> None:
         level: The least severe level written: DEBUG, INFO, WARNING or ERROR.
         json: One JSON object a line, for machines; otherwise coloured text for people.
     """
-    sink = Sink(sys.stdout.fileno(), _tell_dropped)
-    atexit.register(sink.flush, _FLUSH_TIMEOUT)
+    global _sink  # noqa: PLW0603 - there is one log in a process
+    _sink = sink = Sink(sys.stdout.fileno(), _tell_dropped)
+    atexit.register(flush)
     structlog.configure(
         processors=[_Storms(), _Line(_json if json else _console())],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -68,6 +70,12 @@ def configure(*, level: str, json: bool) -> None:
     root.setLevel(level)
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def flush() -> None:
+    """Wait, for two seconds at most, until every line is written."""
+    if _sink is not None:
+        _sink.flush(_FLUSH_TIMEOUT)
 
 
 def silence() -> None:

@@ -43,6 +43,8 @@ class Readings:
         checks: By name, whether a check of `/readyz` passes.
         free_bytes: Free bytes on the storage volume; NaN when unknown.
         reserved_bytes: Bytes that are to stay free there.
+        storage_silence: Seconds for which the longest call to that volume has waited.
+        left_behind: Threads that hold a call to it whose job was given up.
     """
 
     in_flight: int = 0
@@ -52,6 +54,8 @@ class Readings:
     checks: Mapping[str, bool] = field(default_factory=dict)
     free_bytes: float = math.nan
     reserved_bytes: float = math.nan
+    storage_silence: float = 0.0
+    left_behind: int = 0
 
 
 class Metrics:
@@ -244,6 +248,16 @@ class Metrics:
             "ccfs_worker_storage_reserved_bytes",
             "Bytes that are to stay free there (`WORKER_STORAGE__MIN_FREE_BYTES`); below, intake pauses.",
             lambda: self.read().reserved_bytes,
+        )
+        gauge(
+            "ccfs_worker_storage_silent_seconds",
+            "How long the call that has waited longest for the storage volume has waited; 0 without any.",
+            lambda: self.read().storage_silence,
+        )
+        gauge(
+            "ccfs_worker_storage_threads_left_behind",
+            "Threads that hold a call to the volume whose job was given up meanwhile.",
+            lambda: self.read().left_behind,
         )
         gauges(
             "ccfs_worker_build_info",

@@ -115,6 +115,8 @@ class Storage(_Part):
     """Null when it cannot be looked at."""
     reserved_bytes: int
     """What is to stay free; below, intake pauses."""
+    silent_seconds: float = 0.0
+    """For how long the call that has waited longest for the volume has waited; 0 without any."""
 
 
 class JobInHand(_Part):

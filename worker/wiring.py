@@ -13,8 +13,8 @@ from worker.broker.connection import Connection, connection
 from worker.ccfs import CcfsClient, open_client
 from worker.retry import RetryPolicy
 from worker.settings import Amqp, Ccfs, Credentials, Retry, Settings, SettingsError, Storage
+from worker.storage import CASE_FOLDED, Rules, Threads, has_mount, is_case_folded
 from worker.storage import Storage as SharedStorage
-from worker.storage import Threads
 from worker.tls import client_context
 
 _LEAST_BLOCK, _MOST_BLOCK, _ALL_BLOCKS = 64 * 1024, 1024 * 1024, 8 * 1024 * 1024
@@ -30,8 +30,19 @@ def now() -> datetime:
 
 
 def storage_problems(storage: Storage, *, called: str = STORAGE_ROOT) -> Iterator[str]:
-    """Say why the storage root cannot be used, as far as a look tells; `called` is what it was set by."""
-    return _directory_problems(called, storage.root, os.R_OK | os.W_OK | os.X_OK)
+    """Say why the storage root cannot be used; `called` is what it was set by.
+
+    Blocks for as long as the volume does. Makes a directory, and removes it, to see whether case counts.
+    """
+    if problems := list(_directory_problems(called, storage.root, os.R_OK | os.W_OK | os.X_OK)):
+        yield from problems
+    elif storage.require_mount and not has_mount(storage.root):
+        yield (
+            f"{called}: {storage.root} is no mount point: mount the volume there, or unset "
+            "WORKER_STORAGE__REQUIRE_MOUNT"
+        )
+    elif is_case_folded(storage.root):
+        yield f"{called}: {CASE_FOLDED.format(root=storage.root)}: mount a file system that tells them apart"
 
 
 def credentials_problems(credentials: Credentials) -> Iterator[str]:
@@ -106,15 +117,34 @@ def ccfs_client(
     )
 
 
-def shared_storage(storage: Storage, executor: Threads, *, concurrency: int = 1) -> SharedStorage:
-    """The storage for so many downloads at once, its calls running on `executor`."""
+def shared_storage(
+    storage: Storage, executor: Threads, *, lookout: Threads | None = None, concurrency: int = 1
+) -> SharedStorage:
+    """The storage for so many concurrent downloads; blocks for as long as the volume does.
+
+    Args:
+        storage: What it is.
+        executor: What its calls run on.
+        lookout: The thread of the looks at its volume.
+        concurrency: How many.
+    """
     return SharedStorage(
         storage.root,
         executor,
+        lookout=lookout,
         max_file_bytes=storage.max_file_bytes,
         min_free_bytes=storage.min_free_bytes,
         block_bytes=block_bytes(concurrency),
+        rules=Rules(
+            file_mode=_octal(storage.file_mode),
+            directory_mode=_octal(storage.dir_mode),
+            require_mount=storage.require_mount,
+        ),
     )
+
+
+def _octal(mode: str | None) -> int | None:
+    return None if mode is None else int(mode, 8)
 
 
 def retry_policy(retry: Retry) -> RetryPolicy:

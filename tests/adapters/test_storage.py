@@ -13,6 +13,7 @@ import pytest
 from schemas import ErrorCode
 from tests.adapters.memory import track_peak
 from tests.adapters.samples import PATH, make_zip, stream
+from tests.adapters.sweeping import swept
 from worker.errors import JobError
 from worker.outcome import StoredFile
 from worker.storage import Storage, Threads
@@ -324,7 +325,7 @@ async def test_stale_temporary_files_are_swept_and_younger_ones_are_not(storage:
     ]
     young = leave(root, f"app1/20260131/.20260131_y.zip.{UNIQUE}.part", age=50)
 
-    assert await storage.sweep(100) == 2
+    assert await swept(storage, 100) == 2
 
     assert [path for path in stale if path.exists()] == []
     assert young.exists()
@@ -351,7 +352,7 @@ NOT_OURS = [
 async def test_nothing_else_is_swept_however_old(storage: Storage, root: Path, path: str) -> None:
     other = leave(root, path, age=1e9)
 
-    assert await storage.sweep(100) == 0
+    assert await swept(storage, 100) == 0
 
     assert other.exists()
 
@@ -363,13 +364,13 @@ async def test_the_sweep_passes_over_a_directory_named_like_a_temporary_file(
     directory.mkdir(parents=True)
     os.utime(directory, (0, 0))
 
-    assert await storage.sweep(100) == 0
+    assert await swept(storage, 100) == 0
 
 
 async def test_a_transfer_that_runs_is_not_swept(storage: Storage) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         yield FILE[:2_000_000]
-        assert await storage.sweep(100) == 0
+        assert await swept(storage, 100) == 0
         yield FILE[2_000_000:]
 
     await storage.store(PurePosixPath(PATH), chunks(), announced_bytes=None)

@@ -12,6 +12,7 @@ import pytest
 
 from schemas import ErrorCode
 from tests.adapters.samples import PATH, make_zip, stream
+from tests.adapters.sweeping import swept
 from tests.adapters.syscalls import descriptor_of, fail
 from worker.errors import JobError
 from worker.storage import Storage, Threads
@@ -201,7 +202,7 @@ async def test_a_missing_root_is_an_error_everywhere(storage: Storage, root: Pat
     for attempt in (
         storage.find(PATH),
         storage.free_bytes(),
-        storage.sweep(100),
+        swept(storage, 100),
         storage.store(PATH, stream(FILE), announced_bytes=None),
     ):
         with pytest.raises(JobError) as caught:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from schemas import DownloadJob, ErrorCode
 from tests.adapters.samples import JOB, PATH, make_zip, stream
+from tests.adapters.sweeping import swept
 from tests.adapters.syscalls import fail
 from worker.errors import JobError
 from worker.paths import final_path
@@ -148,7 +149,7 @@ async def test_the_sweep_follows_no_link(storage: Storage, root: Path, outside: 
     (root / "app3/20260131").mkdir(parents=True)
     (root / f"app3/20260131/.{PATH.name}.{UNIQUE}.part").symlink_to(outside / "secret.zip")
 
-    assert await storage.sweep(time.time() - 2) == 0
+    assert await swept(storage, time.time() - 2) == 0
 
 
 texts = st.text(max_size=70) | st.sampled_from(["..", ".", "/", "a/b", "../x", "app1", "a\0b", "-", "CON"])

@@ -91,9 +91,12 @@ static void hang_while_told(const char *call) {
         nanosleep(&pause, NULL);
 }
 
+/* Leaves errno alone: readdir(3) tells the end of a directory by it. */
 static void hang_at(const char *call, int directory, const char *name) {
+    int number = errno;
     if (is_stored_at(directory, name))
         hang_while_told(call);
+    errno = number;
 }
 
 /* The errno with which a call on an open file shall fail; 0 for none. It may hang before. */
@@ -109,7 +112,9 @@ static int fault(const char *call, int fd) {
 /* What a call that was done gives: its result, or a replay's errno. */
 static int replayed(const char *call, int result, int number) {
     char word[16];
+    int before = errno;
     told(call, word);
+    errno = before;
     if (result || strcmp(word, "replayed"))
         return result;
     errno = number;

@@ -1,14 +1,20 @@
 """A disk that is full, over quota, read-only, broken or gone: intake waits, and no event tells a lie."""
 
+import asyncio
 import errno
+import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from devkit.worker_process import WorkerProcess
+from tests.commands import CCFS_WORKER, command
 from tests.site import APP, Site, bill
 from worker.simulator.faults import Chunked, Hold
 
@@ -166,3 +172,150 @@ async def test_a_download_under_way_survives_the_sweep_of_another_pod(site: Site
         counts = await site.settled()
 
     assert (counts.completed, counts.sound) == (1, True)
+
+
+SILENT = {"STORAGE__HANG_AFTER": "1", "STORAGE__CHECK_INTERVAL": "0.1"}
+
+
+@pytest.mark.parametrize("call", ["statvfs", "open", "mkdir", "write", "fsync", "rename"])
+async def test_a_volume_that_hangs(site: Site, failing_disk: Path, call: str) -> None:
+    """Whichever call it is that does not return: intake pauses, and resumes when it has."""
+    with site.worker(**SILENT) as worker:
+        await worker.readiness()
+        failing_disk.write_text(f"{call} hang\n")
+        (job_id,) = await site.publish(bill(1))
+        since = (await worker.logged("storage.silent"))["since"]
+        checks = await worker.readiness(503)
+        assert f"the volume does not answer since {since}" in checks["intake"]["detail"]
+        assert (await status_of(worker))["freeBytes"] is None
+        assert await metric(worker, "ccfs_worker_storage_silent_seconds") >= 1
+        assert (await worker.get("/livez"))[0] == 200
+        failing_disk.unlink()
+        counts = await site.settled()
+        await worker.readiness()
+        assert (await status_of(worker))["freeBytes"] > 0
+
+    assert (counts.completed, counts.sound, site.leftovers()) == (1, True, [])
+    assert site.ledger.outcomes[job_id][0].attempts == 1
+
+
+@pytest.mark.parametrize("call", ["open", "write", "fsync", "close", "rename"])
+@pytest.mark.parametrize("simulator_options", [64 * 1024, 3 * MIB], indirect=True, ids=["small", "large"])
+async def test_a_job_ends_by_its_deadline_while_its_call_hangs(
+    site: Site, failing_disk: Path, call: str
+) -> None:
+    """Its thread is left behind, nothing comes of what it worked on, and no attempt is burned."""
+    with site.worker(JOB_TIMEOUT="5", STORAGE__CHECK_INTERVAL="0.1") as worker:
+        await worker.readiness()
+        failing_disk.write_text(f"{call} hang\n")
+        (job_id,) = await site.publish(bill(1))
+        await worker.logged("job.outage", code="TIMEOUT")
+        await worker.logged("job.deferred")
+        assert await metric(worker, "ccfs_worker_storage_threads_left_behind") == 1
+        await worker.readiness(503)
+        failing_disk.unlink()
+        counts = await site.settled()
+        await worker.readiness()
+        assert await metric(worker, "ccfs_worker_storage_threads_left_behind") == 0
+
+    assert (counts.completed, counts.sound, site.leftovers()) == (1, True, [])
+    assert site.ledger.outcomes[job_id][0].attempts == 1
+
+
+@pytest.mark.parametrize("call", ["fsync", "all"])
+@pytest.mark.parametrize("simulator_options", [64 * 1024, 3 * MIB], indirect=True, ids=["small", "large"])
+async def test_sigterm_ends_a_worker_whose_volume_hangs(site: Site, failing_disk: Path, call: str) -> None:
+    """Its jobs go back, connections and port are closed, and it leaves without its threads."""
+    with site.worker(SHUTDOWN_GRACE="1", **SILENT) as worker:
+        await worker.readiness()
+        failing_disk.write_text(f"{call} hang\n")
+        await site.publish(*(bill(number) for number in range(3)))
+        await worker.logged("job.received", count=3)
+        await worker.logged("storage.silent")
+        worker.signal(signal.SIGTERM)
+        assert await worker.exited(patience=30) == 0
+        events = [line["event"] for line in worker.lines()]
+        assert await site.queue_length(site.names.jobs) == 3
+
+    told = [name for name in events if name in ENDING]
+    assert told == ["worker.draining", *["job.given_back"] * 3, "worker.stopped", "worker.left"]
+    assert site.ledger.outcomes == {}
+    failing_disk.unlink()
+    with site.worker():
+        counts = await site.settled()
+    assert (counts.completed, counts.sound) == (3, True)
+
+
+ENDING = {"worker.draining", "job.given_back", "worker.stopped", "worker.left"}
+
+
+async def test_a_second_signal_ends_a_worker_whose_volume_hangs(site: Site, failing_disk: Path) -> None:
+    with site.worker(SHUTDOWN_GRACE="3600", AMQP__CONSUMER_TIMEOUT="7200", **SILENT) as worker:
+        await worker.readiness()
+        failing_disk.write_text("all hang\n")
+        await site.publish(bill(1))
+        await worker.logged("storage.silent")
+        worker.signal(signal.SIGTERM)
+        await worker.logged("worker.draining")
+        worker.signal(signal.SIGTERM)
+        assert await worker.exited() == 128 + signal.SIGTERM
+
+
+async def test_a_worker_does_not_start_on_a_volume_that_hangs(site: Site, failing_disk: Path) -> None:
+    """It says so in one line, instead of hanging as well."""
+    failing_disk.write_text("all hang\n")
+    with site.worker(**SILENT) as worker:
+        assert await worker.exited() == 2
+        line = worker.log_file.read_text().splitlines()[-1]
+
+    assert line.startswith(f"WORKER_STORAGE__ROOT: {site.root}")
+    assert "does not answer within 1 s" in line
+
+
+async def test_sigterm_ends_a_worker_that_starts_on_a_volume_that_hangs(
+    site: Site, failing_disk: Path
+) -> None:
+    failing_disk.write_text("all hang\n")
+    with site.worker(STORAGE__HANG_AFTER="3600") as worker:
+        await worker.logged("worker.looking")
+        worker.signal(signal.SIGTERM)
+        assert await worker.exited() == 0
+
+
+async def test_a_check_of_a_volume_that_hangs_ends(site: Site, failing_disk: Path) -> None:
+    """As in the chart's init container."""
+    failing_disk.write_text("all hang\n")
+    checked = await asyncio.to_thread(
+        command, CCFS_WORKER, "check", "--only", "storage", settings=site.settings(**SILENT)
+    )
+
+    assert checked.returncode == 1
+    assert "hangs: no answer within 1 s" in checked.stdout
+
+
+@pytest.mark.parametrize("call", ["rename", "mkdir", "unlink"])
+@pytest.mark.parametrize("simulator_options", [64 * 1024, 3 * MIB], indirect=True, ids=["small", "large"])
+async def test_a_call_that_was_done_and_is_answered_as_a_replay(
+    site: Site, failing_disk: Path, call: str
+) -> None:
+    """A file server that lost its answer gives ENOENT or EEXIST to the repeated request."""
+    failing_disk.write_text(f"{call} replayed\n")
+    with site.worker():
+        (job_id,) = await site.publish(bill(1))
+        counts = await site.settled()
+
+    assert (counts.completed, counts.sound, site.leftovers()) == (1, True, [])
+    assert site.ledger.outcomes[job_id][0].attempts == 1
+
+
+async def status_of(worker: WorkerProcess) -> dict[str, Any]:
+    """What a worker says of its storage."""
+    _, body = await worker.get("/status")
+    storage: dict[str, Any] = json.loads(body)["storage"]
+    return storage
+
+
+async def metric(worker: WorkerProcess, name: str) -> float:
+    """The value of a metric without labels."""
+    _, text = await worker.get("/metrics")
+    return next(float(line.split()[1]) for line in text.splitlines() if line.startswith(f"{name} "))

@@ -6,6 +6,18 @@ since only that makes the new name durable (fsync(2)).
 """
 
 from worker.storage.files import Storage
-from worker.storage.threads import Threads
+from worker.storage.mount import CASE_FOLDED, has_mount, is_case_folded
+from worker.storage.sweep import Sweep
+from worker.storage.threads import Call, Threads
+from worker.storage.tree import Rules
 
-__all__ = ["Storage", "Threads"]
+__all__ = [
+    "CASE_FOLDED",
+    "Call",
+    "Rules",
+    "Storage",
+    "Sweep",
+    "Threads",
+    "has_mount",
+    "is_case_folded",
+]

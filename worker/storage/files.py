@@ -2,14 +2,16 @@
 
 import asyncio
 import os
+import threading
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import aclosing, contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import Any, cast
 
 import aiofiles
 from aiofiles.threadpool.binary import AsyncFileIO
@@ -23,26 +25,59 @@ from worker.outcome import StoredFile
 from worker.paths import part_name
 from worker.storage.content import Bytes, Content, read_content, write_all
 from worker.storage.faults import storage_errors
-from worker.storage.threads import Threads, outlast, run, run_stoppable, to_the_end
-from worker.storage.tree import Identity, Tree, identity_of
+from worker.storage.sweep import Sweep
+from worker.storage.threads import PATIENCE, Call, Strand, Threads, outlast, run, run_stoppable
+from worker.storage.tree import Identity, Rules, Tree, identity_of
 
 BLOCK_BYTES = 1024 * 1024
 
-_T = TypeVar("_T")
-_Fill = Callable[[int], Awaitable[Content]]
-"""Writes a file by its descriptor."""
+_Fill = Callable[[Strand, int], Awaitable[Content]]
+"""Writes a file by its descriptor, on that strand."""
+
+
+@dataclass(slots=True)
+class _Writing:
+    """A temporary file under way.
+
+    Attributes:
+        part: Its path, relative to the root.
+        strand: Runs what works on it.
+        file: The open file; None before it is.
+        step: The last step that aiofiles was asked for, which nobody can leave behind by its thread.
+    """
+
+    part: PurePosixPath
+    strand: Strand
+    file: AsyncFileIO | None = None
+    step: asyncio.Task[None] | None = None
+
+    async def do(self, step: Coroutine[Any, Any, None]) -> None:
+        """Do a step; it goes on when we are cancelled."""
+        self.step = asyncio.create_task(step)
+        await asyncio.shield(self.step)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a step still goes on."""
+        return self.step is not None and not self.step.done()
 
 
 class Storage:
     """The storage root and the threads that touch it.
 
+    On a volume that hangs, a task that is cancelled goes on without its call (`worker.storage.threads`). What
+    the call works on is let go when it returns. No file gets its final name any more once the attempt at it
+    was given up, unless the rename itself was what hung: that file is whole.
+
     Args:
         root: An existing directory; it may be a link, while below it none is followed.
         executor: Threads of our own; the loop's default ones also resolve names.
+        lookout: A thread for `look` alone, so that no call of a job stands before it; `executor` without one.
         max_file_bytes: Larger files are refused.
         min_free_bytes: What stays free on the volume after a file of announced size.
         block_bytes: What the event loop receives is gathered to this size before it crosses to a thread: a
             hop costs about as much as writing 64 KiB. Large files of known size are received by threads.
+        rules: What holds for the root.
     """
 
     def __init__(
@@ -50,13 +85,17 @@ class Storage:
         root: Path,
         executor: Threads,
         *,
+        lookout: Threads | None = None,
         max_file_bytes: int,
         min_free_bytes: int,
         block_bytes: int = BLOCK_BYTES,
+        rules: Rules = Rules(),  # noqa: B008 - immutable
     ) -> None:
         self._root = root
-        self._tree = Tree(root)
+        self._tree = Tree(root, rules)
         self._executor = executor
+        self._lookout = lookout or executor
+        self._tidying: dict[asyncio.Task[None], _Writing] = {}
         self._max_file_bytes = max_file_bytes
         self._min_free_bytes = min_free_bytes
         self._block_bytes = block_bytes
@@ -110,14 +149,34 @@ class Storage:
         with storage_errors(self._root):
             return await run(self._executor, self._tree.free_bytes)
 
-    async def sweep(self, older_than: float) -> int:
-        """Remove temporary files that nobody has written to for `older_than` seconds; gives their number.
+    def look(self) -> Call[int]:
+        """Begin a look at the volume, which gives what `free_bytes` does; for a call at a time."""
+        return self._lookout.start(self._tree.look)
+
+    @property
+    def silence(self) -> float:
+        """Seconds for which the call that has waited longest for the volume has waited."""
+        waits = [threads.waiting_since for threads in (self._executor, self._lookout)]
+        now = time.monotonic()
+        return max((now - since for since in waits if since is not None), default=0.0)
+
+    @property
+    def left_behind(self) -> int:
+        """Threads that hold a call whose job was given up meanwhile."""
+        return self._executor.left_behind + sum(writing.is_held for writing in self._tidying.values())
+
+    def new_sweep(self, older_than: float) -> Sweep:
+        """Give what removes temporary files that nobody has written to for `older_than` seconds."""
+        return Sweep(self._tree, older_than)
+
+    async def sweep_on(self, sweep: Sweep) -> bool:
+        """Sweep a little further; gives whether there is more to do.
 
         Raises:
-            JobError: STORAGE_ERROR when the storage cannot be read.
+            JobError: STORAGE_ERROR when the root cannot be read.
         """
         with storage_errors(self._root):
-            return await run_stoppable(self._executor, partial(self._tree.sweep, time.time() - older_than))
+            return await run(self._executor, sweep.step)
 
     def _refuse_over_limit(self, size: int) -> None:
         if size > self._max_file_bytes:
@@ -142,27 +201,31 @@ class Storage:
         self._refuse_over_limit(size)
         PROGRESS.get().received_bytes = size
         with storage_errors(path), _corruption():
-            content, seconds = await run(self._executor, partial(self._put, path, part.name, chunks))
+            put = partial(self._put, path, part.name, chunks)
+            content, seconds = await run_stoppable(self._executor, put)
         PROGRESS.get().sync_seconds = seconds
         return content
 
-    def _put(self, path: PurePosixPath, part: str, chunks: Sequence[bytes]) -> tuple[Content, float]:
+    def _put(
+        self, path: PurePosixPath, part: str, chunks: Sequence[bytes], stop: threading.Event
+    ) -> tuple[Content, float]:
         content = read_content(chunks)
         admit = partial(self._refuse_without_space, size=content.size)
-        return content, self._tree.put(path, part, chunks, admit)
+        return content, self._tree.put(path, part, chunks, admit, stop)
 
     async def _store_large(
         self, path: PurePosixPath, part: PurePosixPath, announced: int, fill: _Fill
     ) -> Content:
         self._refuse_without_space(await self.free_bytes(), announced)
+        writing = _Writing(part, Strand(self._executor))
         try:
             with storage_errors(path), _corruption():
-                content, identity = await self._write(part, fill)
+                content, identity = await self._write(writing, fill)
                 if not content.is_proven:
-                    await run_stoppable(self._executor, partial(self._tree.check, part))
-                await run(self._executor, partial(self._tree.rename, part, path.name, identity))
+                    await writing.strand.run_stoppable(partial(self._tree.check, part))
+                await writing.strand.run(partial(self._tree.rename, part, path.name, identity))
         except BaseException:
-            await self._discard(part)
+            await self._discard(writing)
             raise
         return content
 
@@ -174,35 +237,25 @@ class Storage:
                 f"and {self._min_free_bytes} stay free",
             )
 
-    async def _write(self, part: PurePosixPath, fill: _Fill) -> tuple[Content, Identity]:
-        async with self._created(part) as file:
-            content = await fill(file.fileno())
-            began = time.monotonic()
-            await run(self._executor, partial(os.fsync, file.fileno()))
-            PROGRESS.get().sync_seconds = time.monotonic() - began
-            return content, await run(self._executor, partial(identity_of, file.fileno()))
-
-    @asynccontextmanager
-    async def _created(self, part: PurePosixPath) -> AsyncIterator[AsyncFileIO]:
-        # Unbuffered: what is written comes in blocks already.
-        opening = asyncio.ensure_future(
-            _awaited(aiofiles.open(part, "xb", 0, opener=self._opener, executor=self._executor))
-        )
-        try:
-            yield await to_the_end(opening)
-        except BaseException:
-            if opening.exception() is None:
-                # What went wrong first is what counts.
-                with suppress(OSError):
-                    await to_the_end(opening.result().close())
-            raise
+    async def _write(self, writing: _Writing, fill: _Fill) -> tuple[Content, Identity]:
+        await writing.do(self._open(writing))
+        file = cast("AsyncFileIO", writing.file)
+        content = await fill(writing.strand, file.fileno())
+        seconds, identity = await writing.strand.run(partial(_sync, file.fileno()))
+        PROGRESS.get().sync_seconds = seconds
         # Some file systems tell only now that a quota is used up (close(2)).
-        await to_the_end(opening.result().close())
+        await writing.do(file.close())
+        return content, identity
+
+    async def _open(self, writing: _Writing) -> None:
+        # Unbuffered: what is written comes in blocks already.
+        opening = aiofiles.open(writing.part, "xb", 0, opener=self._opener, executor=self._executor)
+        writing.file = await opening
 
     def _opener(self, path: str, flags: int) -> int:
         return self._tree.create(PurePosixPath(path), flags)
 
-    async def _drain(self, incoming: Incoming, descriptor: int) -> Content:
+    async def _drain(self, incoming: Incoming, strand: Strand, descriptor: int) -> Content:
         """Receive, write, hash and check each block on one thread, in turns with the other downloads."""
         content = Content()
         progress = PROGRESS.get()
@@ -213,35 +266,54 @@ class Storage:
 
         while not incoming.is_whole:
             async with incoming.turn():
-                await run_stoppable(self._executor, partial(incoming.receive, use))
+                await strand.run_stoppable(partial(incoming.receive, use))
         return content
 
-    async def _pour(self, blocks: AsyncIterator[Sequence[bytes]], descriptor: int) -> Content:
+    async def _pour(self, blocks: AsyncIterator[Sequence[bytes]], strand: Strand, descriptor: int) -> Content:
         """Write, hash and check each block on a thread while the next one comes in from the network."""
         content = Content()
         progress = PROGRESS.get()
         received = 0
-        loop = asyncio.get_running_loop()
-        writing: asyncio.Future[None] | None = None
-        try:
-            async for block in blocks:
-                received += _size(block)
-                self._refuse_over_limit(received)
-                progress.received_bytes = received
-                if writing is not None:
-                    await asyncio.shield(writing)
-                writing = loop.run_in_executor(self._executor, _take_in, descriptor, content, block)
-            if writing is not None:
-                await asyncio.shield(writing)
-        finally:
-            if writing is not None:
-                await outlast(writing)
+        written: Call[None] | None = None
+        async for block in blocks:
+            received += _size(block)
+            self._refuse_over_limit(received)
+            progress.received_bytes = received
+            if written is not None:
+                await written
+            written = strand.start(partial(_take_in, descriptor, content, block))
+        if written is not None:
+            await written
         return content
 
-    async def _discard(self, part: PurePosixPath) -> None:
+    async def _discard(self, writing: _Writing) -> None:
+        """Let go of a file that is not wanted; goes on by itself where the volume takes its time."""
+        tidying = asyncio.create_task(self._tidy(writing))
+        try:
+            await outlast(tidying, PATIENCE)
+        finally:
+            if not tidying.done():
+                self._tidying[tidying] = writing
+                tidying.add_done_callback(self._tidying.pop)
+
+    async def _tidy(self, writing: _Writing) -> None:
+        await writing.strand.idle()
         # Why the file is not wanted matters more than why it stays; the sweep comes by later.
         with suppress(OSError, JobError):
-            await run(self._executor, partial(self._tree.remove, part))
+            if writing.step is not None:
+                await writing.step
+        with suppress(OSError, JobError):
+            if writing.file is not None:
+                await writing.file.close()
+        with suppress(OSError, JobError):
+            await run(self._executor, partial(self._tree.remove, writing.part))
+
+
+def _sync(descriptor: int) -> tuple[float, Identity]:
+    """Make a file's bytes durable; gives the seconds that it took, and its identity."""
+    began = time.monotonic()
+    os.fsync(descriptor)
+    return time.monotonic() - began, identity_of(descriptor)
 
 
 def _take_in(descriptor: int, content: Content, block: Sequence[Bytes]) -> None:
@@ -280,7 +352,3 @@ async def _blocks(chunks: AsyncIterator[bytes], block_bytes: int) -> AsyncGenera
             gathered, size = [], 0
     if gathered:
         yield gathered
-
-
-async def _awaited(awaitable: Awaitable[_T]) -> _T:
-    return await awaitable

@@ -1,39 +1,115 @@
-"""Blocking calls on threads of our own, each waited for even when whoever asked for it is cancelled.
+"""Blocking calls on threads of our own, which may outlast those who wait for them.
 
-A descriptor that is closed under a running write could already belong to another file.
+A call of a volume that hangs cannot be ended (a hard NFS mount waits for its server without a bound). A task
+that is cancelled waits a moment for its call, so that as a rule nothing of it is left when the task is over.
+Then it goes on, and leaves the call behind on its thread.
 """
 
 import asyncio
 import threading
+import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, ParamSpec, TypeVar
+
+PATIENCE = 1.0
+"""Seconds that a cancelled task waits for its call."""
+
+_JOIN = 0.5
+"""Seconds that the end of a program waits for its threads."""
 
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
 
 
-class Call(asyncio.Future[_T]):
-    """The end of a call on a thread, which whoever awaits it outlasts.
+class Stop(threading.Event):
+    """Asks a long call to end early; the call looks at it between its steps.
 
-    It refuses to be cancelled: a task that is cancelled while it waits goes on to the end, and only then
-    hears of it (`Task.cancel`). `asyncio.shield` does the same with two futures more and a round of the loop.
-
-    Attributes:
-        stop: Set when it should have been cancelled, for the call to end early.
+    Each look is a sign of life of the call: see `Threads.waiting_since`.
     """
 
-    stop: threading.Event | None = None
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen_at = 0.0
+
+    def is_set(self) -> bool:
+        """Whether the call shall end."""
+        self.seen_at = time.monotonic()
+        return super().is_set()
+
+
+class Call(asyncio.Future[_T]):
+    """The end of a call on a thread.
+
+    A task that is cancelled while it awaits one hears of it when the call has returned, or `PATIENCE` seconds
+    later. A descriptor that is closed under a running write could already belong to another file: what the
+    call works on must not be touched before `returned`.
+
+    Attributes:
+        stop: Asks the call to end early.
+        is_left: Whether its task goes on without it.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, stop: Stop | None) -> None:
+        super().__init__(loop=loop)
+        self.stop = stop
+        self.is_left = False
+        self._leaving: asyncio.TimerHandle | None = None
+        self._has_returned = asyncio.Event()
 
     def cancel(self, msg: object | None = None) -> bool:  # noqa: ARG002 - the interface of Future
-        """Ask the call to end early."""
+        """Ask the call to end early, and have the task go on without it if it does not return soon."""
         if self.stop is not None:
             self.stop.set()
+        if self._leaving is None and not self.done():
+            self._leaving = self.get_loop().call_later(PATIENCE, self._leave)
         return False
+
+    async def returned(self) -> None:
+        """Wait until no thread works on it any more, however long that takes."""
+        await self._has_returned.wait()
+
+    def settle(self, result: Any, error: BaseException | None) -> None:  # noqa: ANN401 - whatever the call gave
+        """Take what came of it."""
+        self._has_returned.set()
+        if self._leaving is not None:
+            self._leaving.cancel()
+        if not self.is_left:
+            _settle(self, result, error)
+
+    def _leave(self) -> None:
+        if not self.done():
+            self.is_left = True
+            super().cancel()
+
+
+class _Bench:
+    """A thread's place, and what it works on.
+
+    Attributes:
+        began: When its call began, by `time.monotonic`; None while it has none.
+        call: That call; None for one of a library.
+    """
+
+    def __init__(self) -> None:
+        self.began: float | None = None
+        self.call: Call[Any] | None = None
+
+    @property
+    def waiting_since(self) -> float | None:
+        """When its call last showed a sign of life."""
+        began, call = self.began, self.call
+        if began is None or call is None or call.stop is None:
+            return began
+        return max(began, call.stop.seen_at)
+
+    @property
+    def is_left(self) -> bool:
+        """Whether nobody waits for its call any more."""
+        return (call := self.call) is not None and call.is_left
 
 
 class Threads(Executor):
@@ -42,25 +118,53 @@ class Threads(Executor):
     ThreadPoolExecutor makes two futures for a call, with locks of their own, and wakes the loop for each: as
     much work as many a call on a fast disk. Here a result waits beside others until the loop comes by.
 
+    Threads that are left behind are not replaced: each of them holds a call of the volume that hangs, and
+    more threads would only hang beside them. Intake pauses meanwhile (`worker.volume`).
+
     Args:
-        number: How many threads; they start at once.
+        number: How many threads; they start immediately.
     """
 
     def __init__(self, number: int) -> None:
-        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._results: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
+        self._calls: SimpleQueue[Callable[[_Bench], None] | None] = SimpleQueue()
+        self._results: deque[tuple[Call[Any], Any, BaseException | None]] = deque()
         self._is_loop_told = False
         self._is_shut = False
-        # Daemons: should nobody shut them down, they keep no process from its end.
+        self._benches = [_Bench() for _ in range(number)]
+        # Daemons: one that hangs keeps no process from its end.
         self._threads = [
-            threading.Thread(target=self._work, name="storage", daemon=True) for _ in range(number)
+            threading.Thread(target=self._work, args=(bench,), name="storage", daemon=True)
+            for bench in self._benches
         ]
         for thread in self._threads:
             thread.start()
 
-    def start(self, call: Callable[[], _T]) -> Call[_T]:
-        """Have a call run by a thread; all that is started must be of one event loop."""
-        future: Call[_T] = Call(loop=asyncio.get_running_loop())
+    @property
+    def left_behind(self) -> int:
+        """How many threads hold a call that nobody waits for any more."""
+        return sum(bench.is_left for bench in self._benches)
+
+    @property
+    def running(self) -> int:
+        """How many threads have not ended."""
+        return sum(thread.is_alive() for thread in self._threads)
+
+    @property
+    def waiting_since(self) -> float | None:
+        """When the call that has waited longest began, or last showed a sign of life; None without any.
+
+        By `time.monotonic`. Calls that wait for a thread do not count.
+        """
+        return min((since for bench in self._benches if (since := bench.waiting_since)), default=None)
+
+    def start(self, call: Callable[[], _T], stop: Stop | None = None) -> Call[_T]:
+        """Have a call run by a thread; all that is started must be of one event loop.
+
+        Args:
+            call: The call.
+            stop: What asks it to end early, if it can.
+        """
+        future: Call[_T] = Call(asyncio.get_running_loop(), stop)
         self._take(partial(self._run, future, call))
         return future
 
@@ -71,28 +175,32 @@ class Threads(Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002 - the interface of Executor
-        """Let the threads end once all is done that was asked for."""
+        """Let the threads end once all is done that was asked for; waits half a second at most."""
         self._is_shut = True
         for _ in self._threads:
             self._calls.put(None)
-        if wait:
-            for thread in self._threads:
-                thread.join()
+        end = time.monotonic() + (_JOIN if wait else 0)
+        for thread in self._threads:
+            thread.join(max(0, end - time.monotonic()))
 
-    def _take(self, call: Callable[[], None]) -> None:
+    def _take(self, call: Callable[[_Bench], None]) -> None:
         if self._is_shut:
             # It would never be run, and be waited for without end.
             raise RuntimeError("the threads were shut down")
         self._calls.put(call)
 
-    def _work(self) -> None:
+    def _work(self, bench: _Bench) -> None:
         while (call := self._calls.get()) is not None:
-            call()
+            bench.began = time.monotonic()
+            call(bench)
+            bench.began = bench.call = None
             # A file's bytes may hang on it; the next call may be long in coming.
             del call
 
-    def _run(self, future: asyncio.Future[Any], call: Callable[[], Any]) -> None:
-        self._results.append((future, *_outcome(call)))
+    def _run(self, future: Call[Any], call: Callable[[], Any], bench: _Bench) -> None:
+        bench.call = future
+        # What was given up before its turn came is not begun: it would open a file that nobody closes.
+        self._results.append((future, *((None, None) if future.is_left else _outcome(call))))
         # In this order: the loop takes the mark away before it takes results, so none is left lying.
         if not self._is_loop_told:
             self._is_loop_told = True
@@ -108,7 +216,43 @@ class Threads(Executor):
     def _deliver(self) -> None:
         self._is_loop_told = False
         while self._results:
-            _settle(*self._results.popleft())
+            future, result, error = self._results.popleft()
+            future.settle(result, error)
+
+
+class Strand:
+    """Runs calls that must not overlap, those of one file, on whatever thread is free.
+
+    Args:
+        threads: The threads.
+    """
+
+    def __init__(self, threads: Threads) -> None:
+        self._threads = threads
+        self._last: Call[Any] | None = None
+
+    def start(self, call: Callable[[], _T]) -> Call[_T]:
+        """Begin the next call; the one before must have ended or been left behind for good."""
+        self._last = future = self._threads.start(call)
+        return future
+
+    async def run(self, call: Callable[[], _T]) -> _T:
+        """Run the next call."""
+        return await self.start(call)
+
+    async def run_stoppable(self, call: Callable[[threading.Event], _T]) -> _T:
+        """Run the next call, a long one; the event that it is given is set when we are cancelled."""
+        stop = Stop()
+        self._last = future = self._threads.start(partial(call, stop), stop)
+        return await future
+
+    async def idle(self) -> None:
+        """Wait until no thread works on the file any more, however long that takes."""
+        if self._last is not None:
+            await self._last.returned()
+            if not self._last.cancelled():
+                # Nobody may be left to see how it failed; asyncio would complain about that.
+                self._last.exception()
 
 
 def _outcome(call: Callable[[], _T]) -> tuple[_T | None, BaseException | None]:
@@ -119,11 +263,11 @@ def _outcome(call: Callable[[], _T]) -> tuple[_T | None, BaseException | None]:
         error = RuntimeError("a call on a thread raised StopIteration")
         error.__cause__ = exc
         return None, error
-    except BaseException as exc:  # noqa: BLE001 - whoever waits gets to see it
+    except BaseException as exc:  # noqa: BLE001 - it is raised where the call is awaited
         return None, exc
 
 
-def _run_for_all(future: Future[Any], call: Callable[[], Any]) -> None:
+def _run_for_all(future: Future[Any], call: Callable[[], Any], _: _Bench) -> None:
     if future.set_running_or_notify_cancel():
         _settle(future, *_outcome(call))
 
@@ -136,32 +280,25 @@ def _settle(future: asyncio.Future[Any] | Future[Any], result: object, error: Ba
 
 
 async def run(threads: Threads, call: Callable[[], _T]) -> _T:
-    """Run a call on a thread; a cancellation comes after its end."""
+    """Run a call on a thread."""
     return await threads.start(call)
 
 
 async def run_stoppable(threads: Threads, call: Callable[[threading.Event], _T]) -> _T:
     """Run a long call on a thread; the event that it is given is set when we are cancelled."""
-    stop = threading.Event()
-    future = threads.start(partial(call, stop))
-    future.stop = stop
-    return await future
+    stop = Stop()
+    return await threads.start(partial(call, stop), stop)
 
 
-async def to_the_end(awaitable: Awaitable[_T]) -> _T:
-    """Await to the end even when cancelled in between; the cancellation comes after it."""
-    future = asyncio.ensure_future(awaitable)
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        await outlast(future)
-        raise
-
-
-async def outlast(future: asyncio.Future[_T]) -> None:
-    """Wait until a future is done, whatever its end and however often we are cancelled meanwhile."""
-    while not future.done():
-        with suppress(asyncio.CancelledError):
-            await asyncio.wait([future])
-    if not future.cancelled():
-        future.exception()
+async def outlast(future: asyncio.Future[Any], seconds: float) -> None:
+    """Wait until a future is done, for some seconds at most; a cancellation comes after that."""
+    clock = asyncio.get_running_loop().time
+    end = clock() + seconds
+    cancellation: asyncio.CancelledError | None = None
+    while not future.done() and (left := end - clock()) > 0:
+        try:
+            await asyncio.wait([future], timeout=left)
+        except asyncio.CancelledError as exc:
+            cancellation = exc
+    if cancellation is not None:
+        raise cancellation

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -24,6 +25,7 @@ from worker.outcome import StoredFile
 from worker.paths import is_part
 from worker.storage.content import write_all
 from worker.storage.faults import storage_errors
+from worker.storage.mount import CASE_FOLDED, folds_case, is_mount_point
 from worker.storage.openat2 import open_unlinked
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -46,17 +48,54 @@ def _identity(found: os.stat_result) -> Identity:
     return found.st_dev, found.st_ino
 
 
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What holds for a root.
+
+    Attributes:
+        file_mode: Permissions of files; None leaves them to the process's umask.
+        directory_mode: Those of the directories that are made, set-group-ID bit included.
+        require_mount: Whether a volume has to be mounted at the root. One that was seen there has to be in
+            any case.
+    """
+
+    file_mode: int | None = None
+    directory_mode: int | None = None
+    require_mount: bool = False
+
+
+_NO_RULES = Rules()
+
+
 class Tree:
     """The files under a root.
 
     Args:
         root: An existing directory; it may be a link.
+        rules: What holds for it.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, rules: Rules = _NO_RULES) -> None:
         self._root = root
-        self._volume = _volume_of(root) if root.exists() else None
-        """The device that is mounted at the root, as last seen; None when the root is no mount point."""
+        self._rules = rules
+        self._needs_mount = rules.require_mount
+        self._device: int | None = None
+        """The device of the root as last looked at and found to be usable."""
+        with suppress(OSError, JobError):
+            os.close(self._open_root())
+
+    def look(self) -> int:
+        """See whether the volume can be used; gives what `free_bytes` does.
+
+        Raises:
+            JobError: STORAGE_ERROR, STORAGE_FULL: why it cannot.
+        """
+        with storage_errors(self._root):
+            root = self._open_root()
+            try:
+                return self._free_bytes(root)
+            finally:
+                os.close(root)
 
     def free_bytes(self) -> int:
         """Bytes that unprivileged writers may still use on the root's volume.
@@ -70,10 +109,15 @@ class Tree:
     def create(self, path: PurePosixPath, flags: int) -> int:
         """Open a new file, making its directories; fits `open` as an opener for the modes `x`."""
         with self._directory(path.parent, make=True) as directory:
-            return os.open(path.name, flags | os.O_NOFOLLOW, _FILE_MODE, dir_fd=directory)
+            return _create(path.name, flags, directory, self._rules.file_mode)
 
     def put(
-        self, path: PurePosixPath, part: str, chunks: Sequence[bytes], admit: Callable[[int], None]
+        self,
+        path: PurePosixPath,
+        part: str,
+        chunks: Sequence[bytes],
+        admit: Callable[[int], None],
+        stop: threading.Event,
     ) -> float:
         """Put a whole file in place of what has its name; on any failure nothing of it remains.
 
@@ -81,16 +125,21 @@ class Tree:
             path: Where it goes.
             part: The name that it has until it is durable.
             chunks: Its bytes.
-            admit: Is told before anything is written how many bytes are free; may raise.
+            admit: Is given, before anything is written, how many bytes are free; may raise.
+            stop: Set when the file is no longer wanted.
 
         Returns:
             How many seconds it took to make them durable.
+
+        Raises:
+            StoppedError: `stop` was set before the file had its name.
         """
         with self._directory(path.parent, make=True) as directory:
             admit(self._free_bytes(directory))
             try:
-                seconds = _write_durably(part, chunks, directory)
-                os.replace(part, path.name, src_dir_fd=directory, dst_dir_fd=directory)
+                seconds, identity = _write_durably(part, chunks, directory, self._rules.file_mode)
+                _refuse_unwanted(stop)
+                _rename(part, path.name, directory, identity)
             except BaseException:
                 with suppress(OSError):
                     os.unlink(part, dir_fd=directory)
@@ -112,7 +161,7 @@ class Tree:
         with self._directory(path.parent) as directory:
             if _identity(os.stat(path.name, dir_fd=directory, follow_symlinks=False)) != identity:
                 raise JobError(ErrorCode.STORAGE_ERROR, f"storage: {path} was swapped for another file")
-            os.replace(path.name, name, src_dir_fd=directory, dst_dir_fd=directory)
+            _rename(path.name, name, directory, identity)
             os.fsync(directory)
 
     def remove(self, path: PurePosixPath) -> None:
@@ -138,29 +187,32 @@ class Tree:
             return None
         return found
 
-    def sweep(self, written_before: float, stop: threading.Event) -> int:
-        """Remove incomplete files that nobody has written to since a Unix time; gives their number."""
-        removed = 0
-        for path in self._days():
-            if stop.is_set():
-                break
-            # What another pod removes meanwhile is gone; what we may not enter is not ours.
-            with suppress(FileNotFoundError, PermissionError), self._directory(path) as directory:
-                removed += _sweep_day(path, directory, written_before)
-        return removed
+    def subdirectories(self, path: PurePosixPath) -> list[tuple[PurePosixPath, float]]:
+        """Give what may be directories of ours in a directory, each with the Unix time of its last change.
 
-    def _days(self) -> Iterator[PurePosixPath]:
-        for app_id in self._subdirectories(PurePosixPath()):
-            yield from self._subdirectories(app_id)
+        Raises:
+            JobError: STORAGE_ERROR when the root cannot be read.
+            OSError: The directory cannot be read.
+        """
+        with self._directory(path) as directory, os.scandir(directory) as entries:
+            return [
+                (path / entry.name, entry.stat(follow_symlinks=False).st_mtime)
+                for entry in entries
+                if _may_be_ours(entry)
+            ]
 
-    def _subdirectories(self, path: PurePosixPath) -> list[PurePosixPath]:
-        with (
-            suppress(FileNotFoundError, PermissionError),
-            self._directory(path) as directory,
-            os.scandir(directory) as entries,
-        ):
-            return [path / entry.name for entry in entries if _may_be_ours(entry)]
-        return []
+    def sweep(self, path: PurePosixPath, written_before: float) -> tuple[int, int]:
+        """Remove incomplete files in a directory that nobody has written to since a Unix time.
+
+        Returns:
+            How many were removed, and how many younger ones stay.
+
+        Raises:
+            JobError: STORAGE_ERROR when the root cannot be read.
+            OSError: The directory cannot be read, or a file in it not be removed.
+        """
+        with self._directory(path) as directory:
+            return _sweep(path, directory, written_before)
 
     def _free_bytes(self, directory: int) -> int:
         volume = os.fstatvfs(directory)
@@ -176,7 +228,7 @@ class Tree:
         except FileNotFoundError:
             with storage_errors(self._root):
                 device = self._root.stat().st_dev
-            return self._volume in {None, device}
+            return self._device == device
         except OSError:
             pass
         return False
@@ -198,7 +250,7 @@ class Tree:
             directory = open_unlinked(f"{self._root}/{path}", _DIRECTORY)
         except OSError:
             return None
-        if self._volume is None or os.fstat(directory).st_dev == self._volume:
+        if os.fstat(directory).st_dev == self._device:
             return directory
         os.close(directory)
         return None
@@ -207,7 +259,7 @@ class Tree:
         directory = self._open_root()
         try:
             for name in path.parts:
-                parent, directory = directory, _enter(name, directory, make=make)
+                parent, directory = directory, self._enter(name, directory, make=make)
                 os.close(parent)
         except BaseException:
             os.close(directory)
@@ -218,68 +270,104 @@ class Tree:
         with storage_errors(self._root):
             root = os.open(self._root, _DIRECTORY)
         try:
-            self._look_for_volume(root)
+            with storage_errors(self._root):
+                self._look_for_volume(root)
         except BaseException:
             os.close(root)
             raise
         return root
 
     def _look_for_volume(self, root: int) -> None:
-        if self._volume is None:
-            return
-        volume = _volume_at(root)
-        if volume is None:
+        device, is_mounted = os.fstat(root).st_dev, is_mount_point(root)
+        if self._needs_mount and not is_mounted:
             # Files written now would land on the disk below and be out of sight once the volume is back.
             raise JobError(ErrorCode.STORAGE_ERROR, f"storage: the volume is not mounted at {self._root}")
-        self._volume = volume
+        if device != self._device and folds_case(root):
+            raise JobError(ErrorCode.STORAGE_ERROR, f"storage: {CASE_FOLDED.format(root=self._root)}")
+        self._needs_mount, self._device = is_mounted, device
 
+    def _enter(self, name: str, parent: int, *, make: bool) -> int:
+        try:
+            return os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+        except FileNotFoundError:
+            if not make:
+                raise
+            _make_directory(name, parent)
+            made = self._enter(name, parent, make=False)
+            self._set_mode(made)
+            return made
+        except OSError as exc:
+            if exc.errno not in _NO_DIRECTORY:
+                raise
+            raise JobError(ErrorCode.STORAGE_ERROR, f"storage: {name} is a link or no directory") from exc
 
-def _volume_of(path: Path) -> int | None:
-    directory = os.open(path, _DIRECTORY)
-    try:
-        return _volume_at(directory)
-    finally:
-        os.close(directory)
-
-
-def _volume_at(directory: int) -> int | None:
-    """The device that is mounted at a directory; None when it lies on that of the directory above."""
-    device = os.fstat(directory).st_dev
-    return None if os.stat("..", dir_fd=directory).st_dev == device else device
+    def _set_mode(self, directory: int) -> None:
+        if self._rules.directory_mode is not None:
+            # One that another user's worker made just now has its mode from there.
+            with suppress(PermissionError):
+                os.fchmod(directory, self._rules.directory_mode)
 
 
 def _make_directory(name: str, parent: int) -> None:
     """Make a directory, unless it is there, and make its name durable before anything lies in it."""
     with suppress(FileExistsError):
         os.mkdir(name, dir_fd=parent)
-        os.fsync(parent)
+    # Also when it is there: another worker may have made it just now, or this very call did and was answered
+    # twice.
+    os.fsync(parent)
 
 
-def _enter(name: str, parent: int, *, make: bool) -> int:
+def _create(name: str, flags: int, directory: int, mode: int | None) -> int:
+    """Open a new file for writing."""
+    descriptor = os.open(name, flags | os.O_NOFOLLOW, _FILE_MODE, dir_fd=directory)
     try:
-        return os.open(name, _DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
-    except FileNotFoundError:
-        if not make:
-            raise
-        _make_directory(name, parent)
-        return _enter(name, parent, make=False)
-    except OSError as exc:
-        if exc.errno not in _NO_DIRECTORY:
-            raise
-        raise JobError(ErrorCode.STORAGE_ERROR, f"storage: {name} is a link or no directory") from exc
+        if mode is not None:
+            # Past the umask, which took its part of the mode above.
+            os.fchmod(descriptor, mode)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
-def _write_durably(name: str, chunks: Sequence[bytes], directory: int) -> float:
-    """Write a new file; gives the seconds of its fsync."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(name, flags, _FILE_MODE, dir_fd=directory)
+def _write_durably(
+    name: str, chunks: Sequence[bytes], directory: int, mode: int | None
+) -> tuple[float, Identity]:
+    """Write a new file; gives the seconds of its fsync, and its identity."""
+    descriptor = _create(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, directory, mode)
     try:
         write_all(descriptor, chunks)
         began = time.monotonic()
         os.fsync(descriptor)
-        return time.monotonic() - began
+        return time.monotonic() - began, identity_of(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _refuse_unwanted(stop: threading.Event) -> None:
+    """Make no file of a write that hung until its job was given up: another worker may have done it since."""
+    if stop.is_set():
+        raise StoppedError
+
+
+def _rename(part: str, name: str, directory: int, identity: Identity) -> None:
+    """Give a file its name, in place of what has it.
+
+    A file server whose first answer got lost answers the repeated request by what it finds then, ENOENT (RFC
+    1813, section 4.4, on the cache that helps only while it lasts). So an error is believed only when the
+    file does not have its name.
+    """
+    try:
+        os.replace(part, name, src_dir_fd=directory, dst_dir_fd=directory)
+    except OSError:
+        if not _is_at(name, directory, identity):
+            raise
+
+
+def _is_at(name: str, directory: int, identity: Identity) -> bool:
+    with suppress(OSError):
+        return _identity(os.stat(name, dir_fd=directory, follow_symlinks=False)) == identity
+    return False
 
 
 def _open_to_read(name: str, directory: int) -> BinaryIO:
@@ -310,14 +398,17 @@ def _may_be_ours(entry: os.DirEntry[str]) -> bool:
     return entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
 
 
-def _sweep_day(path: PurePosixPath, directory: int, written_before: float) -> int:
-    removed = 0
+def _sweep(path: PurePosixPath, directory: int, written_before: float) -> tuple[int, int]:
+    removed = young = 0
     with os.scandir(directory) as entries:
         for entry in entries:
             if not is_part(path / entry.name) or not entry.is_file(follow_symlinks=False):
                 continue
+            # Another worker's sweep may be quicker.
             with suppress(FileNotFoundError):
-                if entry.stat(follow_symlinks=False).st_mtime < written_before:
-                    os.unlink(entry.name, dir_fd=directory)
-                    removed += 1
-    return removed
+                if entry.stat(follow_symlinks=False).st_mtime >= written_before:
+                    young += 1
+                    continue
+                os.unlink(entry.name, dir_fd=directory)
+                removed += 1
+    return removed, young
