@@ -261,6 +261,13 @@ def _surroundings() -> Iterator[Builder[model.Panel]]:
         Query(f"min(ccfs_worker_storage_free_bytes{{{_WORKERS}}})", "free"),
         Query(f"max(ccfs_worker_storage_reserved_bytes{{{_WORKERS}}})", "reserved"),
     )
+    yield _lines(
+        "Storage that does not answer",
+        "Seconds of the longest wait for the volume, and threads that hold a call whose job was given up.",
+        "none",
+        Query(f"max(ccfs_worker_storage_silent_seconds{{{_WORKERS}}})", "seconds"),
+        Query(f"sum(ccfs_worker_storage_threads_left_behind{{{_WORKERS}}})", "threads"),
+    )
 
 
 def _rate(name: str, labels: str = "") -> str:

@@ -131,7 +131,7 @@ class VolumeWatch:
         self.free_bytes = math.nan
         if self._silent_since is None:
             self._silent_since = self._clock() - timedelta(seconds=seconds)
-            log.error("storage.silent", since=_text(self._silent_since))
+            log.error("storage.hangs", since=_text(self._silent_since))
         detail = f"storage: the volume does not answer since {_text(self._silent_since)}"
         self._gate.close(STORAGE, detail)
 

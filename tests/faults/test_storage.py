@@ -184,7 +184,7 @@ async def test_a_volume_that_hangs(site: Site, failing_disk: Path, call: str) ->
         await worker.readiness()
         failing_disk.write_text(f"{call} hang\n")
         (job_id,) = await site.publish(bill(1))
-        since = (await worker.logged("storage.silent"))["since"]
+        since = (await worker.logged("storage.hangs"))["since"]
         checks = await worker.readiness(503)
         assert f"the volume does not answer since {since}" in checks["intake"]["detail"]
         assert (await status_of(worker))["freeBytes"] is None
@@ -231,7 +231,7 @@ async def test_sigterm_ends_a_worker_whose_volume_hangs(site: Site, failing_disk
         failing_disk.write_text(f"{call} hang\n")
         await site.publish(*(bill(number) for number in range(3)))
         await worker.logged("job.received", count=3)
-        await worker.logged("storage.silent")
+        await worker.logged("storage.hangs")
         worker.signal(signal.SIGTERM)
         assert await worker.exited(patience=30) == 0
         events = [line["event"] for line in worker.lines()]
@@ -254,7 +254,7 @@ async def test_a_second_signal_ends_a_worker_whose_volume_hangs(site: Site, fail
         await worker.readiness()
         failing_disk.write_text("all hang\n")
         await site.publish(bill(1))
-        await worker.logged("storage.silent")
+        await worker.logged("storage.hangs")
         worker.signal(signal.SIGTERM)
         await worker.logged("worker.draining")
         worker.signal(signal.SIGTERM)

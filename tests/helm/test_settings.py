@@ -45,8 +45,14 @@ def sample(value: Value) -> Any:
         "integer": schema.get("minimum", 0) + 3,
         "number": 3.5,
         "array": ["a.svc", "b"] if schema.get("items", {}).get("type") == "string" else [0.5, 7],
-        "string": "https://ccfs.example.com:28443" if "http" in schema.get("pattern", "") else "other",
+        "string": _text(schema.get("pattern", "")),
     }[schema["type"][0]]
+
+
+def _text(pattern: str) -> str:
+    if "http" in pattern:
+        return "https://ccfs.example.com:28443"
+    return "0750" if "[0-7]" in pattern else "other"
 
 
 def load(release: Release, monkeypatch: pytest.MonkeyPatch, secrets: Path) -> Settings:
