@@ -66,8 +66,10 @@ async def test_idle_clients_keep_no_job_from_its_descriptors(site: Site) -> None
             await site.settled()
             answered, _ = await worker.get("/livez")
             held = open_in(worker)
+        events = {line["event"] for line in worker.lines()}
 
     assert answered == 200
+    assert "descriptors.out" not in events
     assert held < 200
     assert all(json.loads(message.body)["status"] == "completed" for (message,) in site.messages.values())
 

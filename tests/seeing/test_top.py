@@ -98,6 +98,19 @@ async def test_something_else_behind_the_address_is_no_traceback() -> None:
     assert done.stderr == ""
 
 
+async def test_a_name_that_a_worker_refuses_is_a_line() -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 421 Misdirected Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        done = await top("--once", f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
+
+    assert done.returncode == 1
+    assert "WORKER_HTTP__ALLOWED_HOSTS" in done.stdout
+
+
 @contextlib.contextmanager
 def in_a_terminal(*arguments: str) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
     """Run it as a person does; gives the process and the other side of its terminal."""

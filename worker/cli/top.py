@@ -20,6 +20,7 @@ from worker.status import Status
 _TIMEOUT = aiohttp.ClientTimeout(total=5)
 _HERE = "http://127.0.0.1:8080"
 _OK = 200
+_MISDIRECTED = 421
 
 
 def top(
@@ -84,7 +85,7 @@ async def _ask(http: aiohttp.ClientSession, url: str) -> Answer:
     try:
         async with http.get(f"{url.rstrip('/')}/status") as response:
             if response.status != _OK:
-                return Answer(url, None, f"answers HTTP {response.status}: is that a worker?")
+                return Answer(url, None, _refusal(response.status))
             return Answer(url, Status.model_validate_json(await response.read()), "")
     except TimeoutError:
         return Answer(url, None, f"does not answer within {_TIMEOUT.total:g} s")
@@ -95,6 +96,12 @@ async def _ask(http: aiohttp.ClientSession, url: str) -> Answer:
         return Answer(url, None, f"cannot be reached: {why}")
     except (aiohttp.ClientError, ValueError) as exc:
         return Answer(url, None, f"cannot be asked: {exc}")
+
+
+def _refusal(status: int) -> str:
+    if status == _MISDIRECTED:
+        return "wants to be asked by its address, or by a name in its WORKER_HTTP__ALLOWED_HOSTS"
+    return f"answers HTTP {status}: is that a worker?"
 
 
 def _write(answers: Sequence[Answer], output_format: Output) -> None:
