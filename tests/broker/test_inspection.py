@@ -122,3 +122,17 @@ async def test_the_version_is_told(rabbitmq: Broker) -> None:
 
     assert found.ok
     assert found.detail.startswith("RabbitMQ ")
+
+
+async def test_a_queue_of_the_first_release_is_shown(
+    rabbitmq: Broker, options: BrokerOptions, outside: AbstractChannel, names: Names
+) -> None:
+    await outside.declare_queue(names.old_dropped, durable=True, arguments={"x-queue-type": "quorum"})
+    try:
+        findings = await look(rabbitmq.url, options.topology)
+    finally:
+        await outside.queue_delete(names.old_dropped)
+
+    shown = findings[f"queue {names.old_dropped}"]
+    assert shown.ok
+    assert "delete it once it is empty" in shown.detail

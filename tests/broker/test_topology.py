@@ -1,6 +1,9 @@
 """The queues and exchanges: declared, checked, and explained when they are not as they should be."""
 
+import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Any
 
 import aio_pika
 import pytest
@@ -8,9 +11,12 @@ from aio_pika.abc import AbstractChannel
 
 from devkit.broker import Broker
 from tests.amqp import put, take
-from worker.broker import BrokerOptions, Names, Topology
+from tests.broker.conftest import Connect
+from tests.broker.test_session import BODY, completing
+from worker.broker import AmqpDelivery, BrokerOptions, Names, Topology
 from worker.broker.topology import declare
 from worker.errors import BrokerError
+from worker.job import read_job
 
 TIMEOUT = 10.0
 
@@ -41,6 +47,100 @@ async def test_a_missing_queue_is_named_when_nothing_may_be_declared(
 
     with pytest.raises(BrokerError, match=rf"the queue {names.dead} does not exist.*WORKER_AMQP__DECLARE"):
         await declare_all(rabbitmq, options.topology, passive=True)
+
+
+_OLD_DEATH = {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
+
+
+async def declare_first_release(outside: AbstractChannel, names: Names, delivery_limit: int) -> None:
+    """The job queue and what stands behind it, as the first release declared them."""
+    exchange = await outside.declare_exchange(names.dead_letter_exchange, "direct", durable=True)
+    arguments: dict[str, dict[str, Any]] = {
+        names.old_dropped: {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": names.dead},
+        names.jobs: {
+            "x-dead-letter-exchange": names.dead_letter_exchange,
+            "x-dead-letter-routing-key": names.old_dropped,
+            "x-delivery-limit": delivery_limit,
+        },
+    }
+    for name, own in arguments.items():
+        queue = await outside.declare_queue(
+            name, durable=True, arguments={"x-queue-type": "quorum"} | _OLD_DEATH | own
+        )
+        if name == names.old_dropped:
+            await queue.bind(exchange, names.old_dropped)
+
+
+@pytest.fixture
+async def first_release(
+    options: BrokerOptions, outside: AbstractChannel, names: Names
+) -> AsyncIterator[BrokerOptions]:
+    await declare_first_release(outside, names, options.topology.delivery_limit)
+    yield options
+    await outside.queue_delete(names.old_dropped)
+
+
+@pytest.mark.usefixtures("first_release")
+async def test_an_upgrade_takes_over_what_was_dropped_before(
+    connect: Connect, outside: AbstractChannel, names: Names
+) -> None:
+    """What lies in the old queue comes; what is dropped from now on goes to the new one, and comes once."""
+    await put(outside, names.old_dropped, BODY, message_id="before")
+    async with connect() as connected:
+        before = await connected.inbox.dropped.get()
+        await before.ack()
+        await put(outside, names.jobs, BODY, message_id="after")
+        after = await connected.inbox.dropped_after(AmqpDelivery.reject)
+        await after.ack()
+        waiting = await connected.session.queue_lengths()
+
+        assert [read_job(delivery.envelope).job_id for delivery in (before, after)] == ["before", "after"]
+        assert connected.inbox.dropped.empty()
+        assert (waiting[names.dropped], waiting[names.dead]) == (0, 0)
+        old = await outside.declare_queue(names.old_dropped, passive=True)
+        assert old.declaration_result.message_count == 0
+
+
+@pytest.mark.usefixtures("first_release")
+async def test_what_was_dropped_comes_however_often_it_is_given_back(
+    connect: Connect, outside: AbstractChannel, names: Names
+) -> None:
+    """RabbitMQ 4 gives a queue without a delivery limit one of 20, and then moves the message on."""
+    async with connect() as connected:
+        await put(outside, names.jobs, BODY, message_id="m1")
+        dropped = await connected.inbox.dropped_after(AmqpDelivery.reject)
+        for _ in range(50):
+            await dropped.reject()
+            dropped = await connected.inbox.dropped.get()
+        await dropped.ack()
+
+        assert read_job(dropped.envelope).job_id == "m1"
+        assert (await connected.session.queue_lengths())[names.dead] == 0
+
+
+async def test_a_worker_of_the_first_release_may_bind_its_queue_again(
+    first_release: BrokerOptions, connect: Connect, outside: AbstractChannel, names: Names
+) -> None:
+    """During an upgrade both run: nothing is lost, and what comes by both ways is soon over."""
+    async with connect() as connected, asyncio.timeout(60):
+        await declare_first_release(outside, names, first_release.topology.delivery_limit)
+        async with completing(connected.session):
+            await put(outside, names.jobs, BODY, message_id="twice")
+            first = await connected.inbox.dropped_after(AmqpDelivery.reject)
+            second = await connected.inbox.dropped.get()
+        for delivery in (first, second):
+            assert read_job(delivery.envelope).job_id == "twice"
+            await delivery.ack()
+
+        await put(outside, names.jobs, BODY, message_id="once")
+        once = await connected.inbox.dropped_after(AmqpDelivery.reject)
+        await once.ack()
+        await outside.queue_delete(names.old_dropped)
+        await put(outside, names.jobs, BODY, message_id="next")
+        following = await connected.inbox.dropped_after(AmqpDelivery.reject)
+        await following.ack()
+        assert [read_job(each.envelope).job_id for each in (once, following)] == ["once", "next"]
+        assert not connected.session.is_lost
 
 
 async def test_a_queue_with_other_arguments_is_named(

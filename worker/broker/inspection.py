@@ -22,8 +22,8 @@ from aio_pika.exceptions import ChannelClosed, ChannelNotFoundEntity, ChannelPre
 from aiormq.exceptions import ChannelAccessRefused
 
 from worker.broker.connection import Connection, open_channel, unbroken
-from worker.broker.topology import Topology
-from worker.errors import one_line
+from worker.broker.topology import Topology, look
+from worker.errors import BrokerError, one_line
 from worker.finding import Finding, fine, wrong
 
 _NUMBER = re.compile(r"(\d+)\.(\d+)")
@@ -59,7 +59,21 @@ async def inspect(
         looks = [
             await _inspect_thing(connection, thing, declares=declares, timeout=timeout) for thing in things
         ]
-        return [*looks, *await _permissions(connection, topology, timeout)]
+        old = await _old_queue(connection, topology.names.old_dropped, timeout)
+        return [*looks, *old, *await _permissions(connection, topology, timeout)]
+
+
+async def _old_queue(connection: Connection, name: str, timeout: float) -> list[Finding]:
+    """What to do about the queue that the first release had for what the broker gives up on."""
+    try:
+        found = await look(connection, name, timeout=timeout)
+    except BrokerError:
+        # A login of today needs no permission on it.
+        return []
+    if found is None:
+        return []
+    seen = f"messages ready: {found.message_count}, of an earlier release"
+    return [fine(f"queue {name}", f"{seen}: delete it once it is empty and no worker of that release runs")]
 
 
 def version(connection: Connection) -> Finding:

@@ -10,7 +10,7 @@ import asyncio
 import random
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -27,14 +27,13 @@ from worker.broker.connection import (
     Connection,
     connection,
     finished,
-    open_channel,
     unbroken,
     underlay,
 )
 from worker.broker.delivery import AmqpDelivery
 from worker.broker.lengths import queue_lengths
 from worker.broker.publisher import Publisher, publisher
-from worker.broker.topology import Names, Topology, declare
+from worker.broker.topology import Names, Topology, declare, look
 from worker.broker.wire import Lane
 from worker.errors import BrokerError
 from worker.retry import backoff
@@ -125,7 +124,7 @@ class _Completeness:
         self._completed_at = self._loop.time()
 
     def returned(self) -> None:
-        """No queue took a message of ours."""
+        """No queue took a message of ours, or one came by a way that should not be there."""
         if self._loop.time() - self._completed_at >= _RESTORE_INTERVAL:
             self.lacks.set()
 
@@ -142,6 +141,8 @@ class _Consumer:
         delivered: How many messages have come.
         tag: What the broker calls it; None while it gets nothing.
         is_wanted: Whether it should get messages.
+        is_passing: Whether its queue is not missed when somebody deletes it.
+        is_over: Whether that has happened.
     """
 
     def __init__(
@@ -153,11 +154,14 @@ class _Consumer:
         receive: Callable[[frames.Delivered, Lane], None],
         loss: _Loss,
         whole: _Completeness,
+        is_passing: bool = False,
     ) -> None:
         self.queue = queue
         self.delivered = 0
         self.tag: str | None = None
         self.is_wanted = False
+        self.is_passing = is_passing
+        self.is_over = False
         self._connection = connection
         self._prefetch = prefetch
         self._receive = receive
@@ -169,18 +173,23 @@ class _Consumer:
     async def start(self) -> None:
         """Get messages, if they are wanted and do not come already; without a queue, nothing happens."""
         if not self.is_wanted or self.tag is not None:
-            return
+            return None
         lane = self._lane or await self._open()
         try:
             answer = await lane.channel.basic_consume(self.queue, _leave_to_the_lane, arguments=_CONSUMING)
         except ChannelNotFoundEntity:
-            self._whole.lacks.set()
-            return
+            return self.lose(None)
         if lane is not self._lane:
             self._loss.watch(lane.channel.closing)
         # The broker may have cancelled it before we came to read its answer.
         if answer.consumer_tag != self._cancelled_tag:
             self.tag, self._lane = answer.consumer_tag, lane
+        return None
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it was stopped on a channel that may hold messages."""
+        return self._lane is not None and self.tag is None
 
     async def stop(self) -> None:
         """Get no more messages; those in hand stay ours."""
@@ -191,7 +200,9 @@ class _Consumer:
     def lose(self, tag: str | None) -> None:
         """The broker has cancelled the consumer, or has no such queue any more."""
         self.tag, self._lane, self._cancelled_tag = None, None, tag
-        self._whole.lacks.set()
+        self.is_over = self.is_passing
+        if not self.is_over:
+            self._whole.lacks.set()
 
     async def _open(self) -> Lane:
         channel = self._connection.channel(publisher_confirms=False)
@@ -219,11 +230,23 @@ async def _leave_to_the_lane(_: DeliveredMessage) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Parts:
-    """What an open session consists of."""
+    """What an open session consists of.
+
+    Attributes:
+        connection: The one that consumes.
+        jobs: Gets jobs.
+        given_up: Get messages that the broker gave up on; there are two while the queue of the first release
+            exists.
+    """
 
     connection: Connection
     jobs: _Consumer
-    dropped: _Consumer
+    given_up: tuple[_Consumer, ...]
+
+    @property
+    def consumers(self) -> tuple[_Consumer, ...]:
+        """All that have a queue, the jobs' last."""
+        return tuple(consumer for consumer in (*self.given_up, self.jobs) if not consumer.is_over)
 
 
 class Session:
@@ -274,12 +297,11 @@ class Session:
         Raises:
             BrokerError: The session is lost.
         """
-        consumers = (self._parts.dropped, self._parts.jobs)
-        for consumer in consumers:
+        for consumer in self._parts.consumers:
             consumer.is_wanted = True
         # To consume from a queue that is not there would close the channel, and lose what is in hand.
-        if await self._look(self._parts.jobs.queue) and await self._look(self._parts.dropped.queue):
-            await self._do(*(consumer.start for consumer in consumers))
+        if not self._parts.jobs.is_paused or await self._look(self._parts.jobs.queue):
+            await self._do(*(consumer.start for consumer in self._parts.consumers))
 
     async def pause(self) -> None:
         """Take no more jobs; what was delivered stays ours. Raises BrokerError."""
@@ -288,8 +310,9 @@ class Session:
 
     async def stop(self) -> None:
         """Take nothing more of anything. Raises BrokerError."""
-        self._parts.jobs.is_wanted = self._parts.dropped.is_wanted = False
-        await self._do(self._parts.jobs.stop, self._parts.dropped.stop)
+        for consumer in self._parts.consumers:
+            consumer.is_wanted = False
+        await self._do(*(consumer.stop for consumer in self._parts.consumers))
 
     async def queue_lengths(self) -> dict[str, int]:
         """Count, by queue, the messages that wait to be delivered. Raises BrokerError."""
@@ -355,7 +378,7 @@ class Session:
                 passive=not options.declare,
                 timeout=options.answer_timeout,
             )
-        consumers = (self._parts.dropped, self._parts.jobs)
+        consumers = self._parts.consumers
         await self._do(*(consumer.start for consumer in consumers))
         if gone := [held.queue for held in consumers if held.is_wanted and held.tag is None]:
             raise BrokerError(f"the queue {gone[0]} was deleted as soon as it was declared")
@@ -363,14 +386,11 @@ class Session:
     async def _look(self, queue: str) -> Queue.DeclareOk | None:
         """Ask how many messages and consumers a queue has; None when there is no such queue.
 
-        It has a channel of its own: the broker closes the channel when there is no such queue, which would
-        lose what is in hand on it.
-
         Raises:
             BrokerError: There is no answer; the session is lost.
         """
         try:
-            asking = _state(self._parts.connection, queue)
+            asking = look(self._parts.connection, queue, timeout=self._options.answer_timeout)
             state = _answer(await finished(asking, self._options.answer_timeout))
         except BrokerError as exc:
             self.lose(f"RabbitMQ does not tell the state of the queue {queue}: {exc}")
@@ -403,14 +423,6 @@ def _answer(task: "asyncio.Task[_T]") -> _T:
         if not task.done():
             raise TimeoutError
         return task.result()
-
-
-async def _state(connection: Connection, queue: str) -> Queue.DeclareOk | None:
-    async with open_channel(connection) as channel:
-        try:
-            return (await channel.declare_queue(queue, passive=True)).declaration_result
-        except ChannelNotFoundEntity:
-            return None
 
 
 @asynccontextmanager
@@ -471,16 +483,29 @@ async def _set_up(
     loss.watch((await underlay(channel)).closing)
     outgoing = await publisher(publishing, channel, on_return=whole.returned)
 
-    def consumer(queue: str, prefetch: int, receive: Receive) -> _Consumer:
-        deliver = partial(_deliver, receive, outgoing, names)
-        return _Consumer(consuming, queue, prefetch=prefetch, receive=deliver, loss=loss, whole=whole)
+    def consumer(queue: str, prefetch: int, receive: Receive, *, is_passing: bool = False) -> _Consumer:
+        return _Consumer(
+            consuming,
+            queue,
+            prefetch=prefetch,
+            receive=partial(_deliver, receive, outgoing, names),
+            loss=loss,
+            whole=whole,
+            is_passing=is_passing,
+        )
 
-    parts = _Parts(
-        connection=consuming,
-        jobs=consumer(names.jobs, options.prefetch, on_job),
-        dropped=consumer(names.dropped, _DROPPED_PREFETCH, on_dropped),
-    )
-    return Session(options, parts, loss, whole)
+    def on_old_dropped(delivery: AmqpDelivery) -> None:
+        # A worker of the first release has bound it again.
+        whole.returned()
+        on_dropped(delivery)
+
+    given_up = [consumer(names.dropped, _DROPPED_PREFETCH, on_dropped)]
+    # A login of today needs no permission on it.
+    with suppress(BrokerError):
+        if await look(consuming, names.old_dropped, timeout=options.answer_timeout):
+            given_up.append(consumer(names.old_dropped, _DROPPED_PREFETCH, on_old_dropped, is_passing=True))
+    jobs = consumer(names.jobs, options.prefetch, on_job)
+    return Session(options, _Parts(connection=consuming, jobs=jobs, given_up=tuple(given_up)), loss, whole)
 
 
 def _deliver(

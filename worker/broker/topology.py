@@ -1,6 +1,6 @@
 """The queues and exchanges that the contract names, and how they hang together.
 
-    default exchange ──▶ ccfs.jobs ──(delivery limit)──▶ ccfs.jobs.dlx ──▶ ccfs.jobs.dropped
+    default exchange ──▶ ccfs.jobs ──(delivery limit)──▶ ccfs.jobs.dlx ──▶ ccfs.jobs.dropped.v2
                             ▲
                             └──(TTL)── ccfs.jobs.retry.10s, ccfs.jobs.retry.60s, …
 
@@ -8,6 +8,10 @@
 
 Everything is durable and every queue a quorum queue (RabbitMQ 3.10 and later: message TTL and
 at-least-once dead lettering on quorum queues).
+
+The first release had `ccfs.jobs.dropped` in the place of `ccfs.jobs.dropped.v2`, without a delivery limit:
+RabbitMQ 4 gives it 20. The arguments of a queue cannot be changed, so that another queue has taken its place,
+under the same routing key, which is an argument of `ccfs.jobs`. What lies in the old one is consumed as well.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,6 +21,7 @@ from dataclasses import dataclass
 from aio_pika import ExchangeType
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import ChannelClosed, ChannelNotFoundEntity, ChannelPreconditionFailed
+from pamqp.commands import Queue
 from pamqp.common import FieldValue
 
 from worker.broker.connection import open_channel
@@ -24,8 +29,9 @@ from worker.errors import BrokerError
 from worker.retry import tier_name
 
 KEPT_FOR_OTHERS = 1_000_000_000
-"""Delivery limit of the queues that only others consume. RabbitMQ 4 gives a queue without one a limit
-of 20 and then drops the message, so that a consumer who looks and requeues would lose it."""
+"""Delivery limit of the queues whose messages the broker must never give up on. RabbitMQ 4 gives a queue
+without one a limit of 20 and then drops the message: a consumer who looks and requeues would lose it, and
+what the worker could not turn into an outcome in 20 sessions would go without one."""
 
 FROM_THE_WORKER = "a worker makes it when it starts; see `ccfs-worker check`"
 """What to do about something missing, for those who only use it."""
@@ -57,6 +63,11 @@ class Names:
     @property
     def dropped(self) -> str:
         """The queue behind that exchange: the worker turns each message there into an outcome."""
+        return f"{self.old_dropped}.v2"
+
+    @property
+    def old_dropped(self) -> str:
+        """The same queue in the first release; its name is still the routing key of what is dropped."""
         return f"{self.jobs}.dropped"
 
     def tier(self, seconds: float) -> str:
@@ -86,10 +97,12 @@ class Topology:
         """Every queue with its arguments."""
         names = self.names
         queues: dict[str, _Arguments] = {
-            names.dropped: _quorum() | _dead_letters_to("", names.dead),
+            names.dropped: _quorum()
+            | _dead_letters_to("", names.dead)
+            | {"x-delivery-limit": KEPT_FOR_OTHERS},
             names.dead: _quorum() | {"x-delivery-limit": KEPT_FOR_OTHERS},
             names.jobs: _quorum()
-            | _dead_letters_to(names.dead_letter_exchange, names.dropped)
+            | _dead_letters_to(names.dead_letter_exchange, names.old_dropped)
             | {"x-delivery-limit": self.delivery_limit},
         }
         for seconds in self.tiers:
@@ -151,9 +164,32 @@ async def declare(
                 if passive:
                     continue
                 if name == names.dropped:
-                    await queue.bind(dead_letters, names.dropped, timeout=timeout)
+                    await queue.bind(dead_letters, names.old_dropped, timeout=timeout)
                 if name == names.results_queue:
                     await queue.bind(results, "#", timeout=timeout)
+    # Last: from the moment on in which both are bound, nothing that is dropped can be lost.
+    if not passive and await look(connection, names.old_dropped, timeout=timeout):
+        async with open_channel(connection) as channel:
+            with explained("queue", names.old_dropped):
+                old = await channel.get_queue(names.old_dropped, ensure=False)
+                await old.unbind(names.dead_letter_exchange, names.old_dropped, timeout=timeout)
+
+
+async def look(connection: AbstractConnection, queue: str, *, timeout: float) -> Queue.DeclareOk | None:
+    """Ask how many messages and consumers a queue has; None when there is no such queue.
+
+    It has a channel of its own, which the broker closes when there is no such queue.
+
+    Raises:
+        BrokerError: The login may not use the queue.
+    """
+    async with open_channel(connection) as channel:
+        with explained("queue", queue):
+            try:
+                found = await channel.declare_queue(queue, passive=True, timeout=timeout)
+            except ChannelNotFoundEntity:
+                return None
+    return found.declaration_result
 
 
 async def count(channel: AbstractChannel, queue: str, *, timeout: float) -> int:
