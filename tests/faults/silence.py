@@ -444,7 +444,7 @@ AMQP_ROWS = (
     replace(
         _BROKER,
         awaited="RabbitMQ: declare",
-        bound="`WORKER_AMQP__PUBLISH_TIMEOUT`",
+        bound="15 s",
         says="could not be set up",
         silence=answers_held(DECLARE_OK),
     ),
@@ -452,14 +452,14 @@ AMQP_ROWS = (
         _BROKER,
         awaited="RabbitMQ: consume",
         whole=True,
-        bound="`WORKER_AMQP__PUBLISH_TIMEOUT`",
+        bound="15 s",
         says="did not do as told",
         silence=answers_held(CONSUME_OK),
     ),
     replace(
         _CCFS,
         awaited="RabbitMQ: cancel, while intake pauses",
-        bound="`WORKER_AMQP__PUBLISH_TIMEOUT`",
+        bound="15 s",
         log="broker.lost",
         others="the session ends, another begins",
         silence=cancel_held,
@@ -480,7 +480,7 @@ AMQP_ROWS = (
     replace(
         _NOBODY, awaited="RabbitMQ: queue lengths, for `/status`", bound="2 s", silence=status_unanswered
     ),
-    replace(_NOBODY, awaited="RabbitMQ: close", whole=True, bound="2 s", silence=answers_held(CLOSE_OK)),
+    replace(_NOBODY, awaited="RabbitMQ: close", whole=True, bound="1.5 s", silence=answers_held(CLOSE_OK)),
 )
 
 STORAGE_ROWS = (
