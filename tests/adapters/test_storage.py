@@ -16,7 +16,7 @@ from tests.adapters.samples import PATH, make_zip, stream
 from tests.adapters.sweeping import swept
 from worker.errors import JobError
 from worker.outcome import StoredFile
-from worker.storage import Storage, Threads
+from worker.storage import Rules, Storage, Threads
 
 MIB = 1024**2
 FILE = make_zip(os.urandom(3 * MIB), b"a,b\n1,2\n")
@@ -89,6 +89,20 @@ async def test_files_and_directories_have_the_modes_that_the_umask_leaves(
 
     modes = [mode_of(root / part) for part in (PATH, PATH.parent, PATH.parent.parent)]
     assert modes == [0o640, 0o750, 0o750]
+
+
+@pytest.mark.parametrize("size", [100, 2 * MIB], ids=["small", "large"])
+async def test_modes_that_are_set_hold_whatever_the_umask(root: Path, executor: Threads, size: int) -> None:
+    rules = Rules(file_mode=0o664, directory_mode=0o2775)
+    storage = Storage(root, executor, max_file_bytes=64 * MIB, min_free_bytes=0, rules=rules)
+    previous = os.umask(0o077)
+    try:
+        await storage.store(PATH, stream(make_zip(os.urandom(size))), announced_bytes=None)
+    finally:
+        os.umask(previous)
+
+    modes = [mode_of(root / part) for part in (PATH, PATH.parent, PATH.parent.parent)]
+    assert modes == [0o664, 0o2775, 0o2775]
 
 
 async def test_the_root_may_be_a_link(root: Path, executor: Threads, tmp_path: Path) -> None:

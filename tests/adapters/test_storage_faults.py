@@ -349,3 +349,17 @@ async def test_a_volume_that_comes_again_is_used_again(volume: Path, executor: T
     await storage.store(PATH, stream(FILE), announced_bytes=None)
 
     assert (volume / PATH).read_bytes() == FILE
+
+
+async def test_a_volume_that_comes_late_is_missed_when_it_goes(volume: Path, executor: Threads) -> None:
+    """It was not there at start; from its first use on nothing is written without it."""
+    unmount(volume)
+    storage = Storage(volume, executor, max_file_bytes=64 * MIB, min_free_bytes=0)
+    mount(*SMALL, volume)
+    await storage.store(PATH, stream(FILE), announced_bytes=None)
+    unmount(volume)
+
+    caught = await failure(storage, stream(FILE))
+
+    assert "not mounted" in caught.message
+    assert list(volume.iterdir()) == []

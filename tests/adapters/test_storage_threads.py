@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 from worker.storage import Threads
-from worker.storage.threads import run, run_stoppable
+from worker.storage.threads import Strand, run, run_stoppable
 
 
 @pytest.fixture
@@ -73,6 +73,79 @@ async def test_whoever_is_cancelled_hears_of_it_when_the_call_is_over(
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert over.is_set()
+
+
+async def test_a_cancelled_task_goes_on_without_a_call_that_hangs(threads: Threads) -> None:
+    """The thread is counted as left behind until the call returns, and then serves others again."""
+    release = threading.Event()
+    strand = Strand(threads)
+    waiting = asyncio.create_task(strand.run(release.wait))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        async with asyncio.timeout(60):
+            await waiting
+
+    assert threads.left_behind == 1
+    assert threads.waiting_since is not None
+    release.set()
+    await strand.idle()
+    barrier = threading.Barrier(3)
+    await asyncio.gather(*(run(threads, lambda: barrier.wait(60)) for _ in range(3)))
+    assert threads.left_behind == 0
+
+
+async def test_what_was_given_up_before_its_turn_is_not_begun() -> None:
+    """It would open a file that nobody closes."""
+    release = threading.Event()
+    begun: list[int] = []
+    with Threads(1) as thread:
+        first = thread.start(release.wait)
+        waiting = asyncio.create_task(run(thread, partial(begun.append, 1)))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        release.set()
+        await first
+        await run(thread, lambda: None)
+
+    assert begun == []
+
+
+def test_threads_that_hang_do_not_hold_up_the_end() -> None:
+    release = threading.Event()
+    threads = Threads(2)
+    threads.submit(release.wait)
+    threads.shutdown()
+
+    assert threads.running == 1
+    release.set()
+
+
+async def test_a_call_that_shows_signs_of_life_does_not_hang() -> None:
+    """Such as the check of a file of gigabytes."""
+    at_work = threading.Barrier(2)
+
+    def work(stop: threading.Event) -> None:
+        at_work.wait(60)
+        at_work.wait(60)
+        stop.is_set()
+        at_work.wait(60)
+        at_work.wait(60)
+
+    with Threads(1) as thread:
+        working = asyncio.create_task(run_stoppable(thread, work))
+        await asyncio.to_thread(at_work.wait, 60)
+        began = thread.waiting_since
+        for _ in range(2):
+            await asyncio.to_thread(at_work.wait, 60)
+        seen = thread.waiting_since
+        await asyncio.to_thread(at_work.wait, 60)
+        await working
+
+    assert began is not None
+    assert seen is not None
+    assert seen > began
 
 
 async def test_a_call_that_nobody_waits_for_any_more_harms_nobody(threads: Threads) -> None:

@@ -6,12 +6,14 @@
  *     fsync hang      it blocks until the line is gone, as on a hard NFS mount whose server is gone
  *     rename replayed it is done and answered as a replay on NFS is: ENOENT for rename and unlink, EEXIST
  *                     for mkdir
+ *     names folded    upper case is taken for lower case, as on SMB
  *
  * Calls that can hang: open, write, fsync, close, rename, mkdir, unlink, stat, statvfs, readdir; "all" stands for
  * each of them. They hang on the storage root (WORKER_STORAGE__ROOT) and on what lies in it. While there is no
  * such file, everything works.
  */
 #define _GNU_SOURCE
+#include <ctype.h>
 #include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
@@ -121,6 +123,22 @@ static int replayed(const char *call, int result, int number) {
     return -1;
 }
 
+/* A name on the storage as the volume has it: in lower case where it folds names. */
+static const char *folded(int directory, const char *name, char *buffer) {
+    char word[16];
+    int number = errno;
+    const char *root = getenv("WORKER_STORAGE__ROOT");
+    told("names", word);
+    if (!strcmp(word, "folded") && is_stored_at(directory, name) && strlen(name) < PATH_MAX) {
+        size_t keep = name[0] == '/' ? strlen(root) : 0;
+        for (size_t at = 0; at <= strlen(name); at++)
+            buffer[at] = at < keep ? name[at] : (char)tolower(name[at]);
+        name = buffer;
+    }
+    errno = number;
+    return name;
+}
+
 static int failed(int number) {
     errno = number;
     return -1;
@@ -148,8 +166,9 @@ int close(int fd) {
 }
 
 static int open_at(int directory, const char *name, int flags, mode_t mode) {
+    char buffer[PATH_MAX];
     hang_at("open", directory, name);
-    return (int)direct(SYS_openat, directory, (long)name, flags, mode);
+    return (int)direct(SYS_openat, directory, (long)folded(directory, name, buffer), flags, mode);
 }
 
 #define OPEN_MODE(flags) \
@@ -185,14 +204,17 @@ int openat64(int directory, const char *name, int flags, ...) {
 long syscall(long number, ...) {
     REAL(syscall);
     long argument[6];
+    char buffer[PATH_MAX];
     va_list rest;
     va_start(rest, number);
     for (int at = 0; at < 6; at++)
         argument[at] = va_arg(rest, long);
     va_end(rest);
 #ifdef SYS_openat2
-    if (number == SYS_openat2)
+    if (number == SYS_openat2) {
         hang_at("open", (int)argument[0], (const char *)argument[1]);
+        argument[1] = (long)folded((int)argument[0], (const char *)argument[1], buffer);
+    }
 #endif
     return real(number, argument[0], argument[1], argument[2], argument[3], argument[4], argument[5]);
 }
@@ -205,7 +227,10 @@ int rename(const char *from, const char *to) {
 
 int renameat(int from_directory, const char *from, int to_directory, const char *to) {
     REAL(renameat);
+    char old[PATH_MAX], new[PATH_MAX];
     hang_at("rename", from_directory, from);
+    from = folded(from_directory, from, old);
+    to = folded(to_directory, to, new);
     return replayed("rename", real(from_directory, from, to_directory, to), ENOENT);
 }
 
@@ -217,8 +242,9 @@ int mkdir(const char *name, mode_t mode) {
 
 int mkdirat(int directory, const char *name, mode_t mode) {
     REAL(mkdirat);
+    char buffer[PATH_MAX];
     hang_at("mkdir", directory, name);
-    return replayed("mkdir", real(directory, name, mode), EEXIST);
+    return replayed("mkdir", real(directory, folded(directory, name, buffer), mode), EEXIST);
 }
 
 int unlink(const char *name) {
@@ -229,8 +255,9 @@ int unlink(const char *name) {
 
 int unlinkat(int directory, const char *name, int flags) {
     REAL(unlinkat);
+    char buffer[PATH_MAX];
     hang_at("unlink", directory, name);
-    return replayed("unlink", real(directory, name, flags), ENOENT);
+    return replayed("unlink", real(directory, folded(directory, name, buffer), flags), ENOENT);
 }
 
 #define STAT(name) \
@@ -253,14 +280,16 @@ STAT64(lstat64)
 
 int fstatat(int directory, const char *name, struct stat *found, int flags) {
     REAL(fstatat);
+    char buffer[PATH_MAX];
     hang_at("stat", directory, name);
-    return real(directory, name, found, flags);
+    return real(directory, folded(directory, name, buffer), found, flags);
 }
 
 int fstatat64(int directory, const char *name, struct stat64 *found, int flags) {
     REAL(fstatat64);
+    char buffer[PATH_MAX];
     hang_at("stat", directory, name);
-    return real(directory, name, found, flags);
+    return real(directory, folded(directory, name, buffer), found, flags);
 }
 
 int fstatvfs(int fd, struct statvfs *found) {

@@ -308,6 +308,58 @@ async def test_a_call_that_was_done_and_is_answered_as_a_replay(
     assert site.ledger.outcomes[job_id][0].attempts == 1
 
 
+async def test_a_volume_that_folds_case_is_refused(site: Site, failing_disk: Path) -> None:
+    """Account App1 would be told that app1's file is its own: neither the worker nor `check` takes it."""
+    failing_disk.write_text("names folded\n")
+    with site.worker() as worker:
+        assert await worker.exited() == 2
+        line = worker.log_file.read_text().splitlines()[-1]
+    checked = await asyncio.to_thread(
+        command, CCFS_WORKER, "check", "--only", "storage", settings=site.settings()
+    )
+
+    assert line.startswith(f"WORKER_STORAGE__ROOT: {site.root} takes upper and lower case for the same")
+    assert (checked.returncode, line in checked.stdout) == (1, True)
+    assert list(site.root.iterdir()) == []
+
+
+async def test_a_volume_that_folds_case_and_comes_later_pauses_intake(
+    site: Site, volume: Path, failing_disk: Path
+) -> None:
+    """Nothing is found on it, and nothing put there."""
+    with site.worker(STORAGE__CHECK_INTERVAL="0.1") as worker:
+        await worker.readiness()
+        failing_disk.write_text("names folded\n")
+        mount("-t", "tmpfs", "-o", f"size={VOLUME}", "tmpfs", str(volume))
+        await site.publish(bill(1))
+        checks = await worker.readiness(503)
+        assert "upper and lower case" in checks["intake"]["detail"]
+        # Beside the hidden trial that says so.
+        assert list(volume.glob("[!.]*")) == []
+        subprocess.run(["umount", str(volume)], check=True)
+        failing_disk.unlink()
+        counts = await site.settled()
+
+    assert (counts.completed, counts.sound) == (1, True)
+
+
+async def test_a_root_that_has_to_be_a_mount_point(site: Site, volume: Path) -> None:
+    """It is refused while it is none, at start and later."""
+    subprocess.run(["umount", str(volume)], check=True)
+    required = {"STORAGE__REQUIRE_MOUNT": "true", "STORAGE__CHECK_INTERVAL": "0.1"}
+    with site.worker("early", **required) as worker:
+        assert await worker.exited() == 2
+        line = worker.log_file.read_text().splitlines()[-1]
+    mount("-t", "tmpfs", "-o", f"size={VOLUME}", "tmpfs", str(volume))
+    with site.worker(**required) as worker:
+        await worker.readiness()
+        subprocess.run(["umount", str(volume)], check=True)
+        checks = await worker.readiness(503)
+
+    assert line.startswith(f"WORKER_STORAGE__ROOT: {site.root} is no mount point")
+    assert "not mounted" in checks["intake"]["detail"]
+
+
 async def status_of(worker: WorkerProcess) -> dict[str, Any]:
     """What a worker says of its storage."""
     _, body = await worker.get("/status")
