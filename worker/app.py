@@ -17,7 +17,6 @@ import structlog
 from worker import logs, web, wiring
 from worker.board import Board, Identity
 from worker.ccfs import CcfsClient
-from worker.credentials import KeyDirectory
 from worker.descriptors import DescriptorWatch, limit_problems
 from worker.download import Downloader
 from worker.downloads import Downloads
@@ -99,6 +98,7 @@ async def run(settings: Settings) -> None:
         draining = stack.enter_context(drain_on_signal(settings.shutdown_grace + _LEAVE_WITHIN, _leave))
         executor = stack.enter_context(Threads(min(_MAX_THREADS, settings.concurrency + 2)))
         lookout = stack.enter_context(Threads(1))
+        key_reader = stack.enter_context(Threads(1))
         log.debug("worker.looking")
         looking = lookout.start(partial(_find, settings, executor, lookout))
         await _first(looking, draining.wait(), settings.storage.hang_after)
@@ -111,7 +111,8 @@ async def run(settings: Settings) -> None:
             wiring.ccfs_client(settings.ccfs, around.ccfs_tls, concurrency=settings.concurrency)
         )
         tracer = await stack.enter_async_context(_tracer(settings))
-        parts = _put_together(settings, around, client, storage, draining, tracer)
+        downloader = _downloader(settings, client, storage, key_reader)
+        parts = _put_together(settings, around, client, downloader, storage, draining, tracer)
         port = await stack.enter_async_context(_serve(settings, parts.board))
         log.info("worker.started", http_port=port, concurrency=settings.concurrency)
         _warn(settings)
@@ -124,7 +125,7 @@ async def run(settings: Settings) -> None:
             parts.board.keep_rates(),
         )
     log.info("worker.stopped")
-    if executor.running or lookout.running:
+    if any(threads.running for threads in (executor, lookout, key_reader)):
         # What hangs in them would also hold up the interpreter's own end.
         _leave()
 
@@ -169,6 +170,7 @@ def _put_together(
     settings: Settings,
     around: Surroundings,
     client: CcfsClient,
+    downloader: Downloader,
     storage: Storage,
     draining: asyncio.Event,
     tracer: Tracer | None,
@@ -183,7 +185,7 @@ def _put_together(
     volume = _volume(settings, storage, gate)
     descriptors = DescriptorWatch(gate)
     downloads = Downloads(
-        _downloader(settings, client, storage).fetch,
+        downloader.fetch,
         pace=pace,
         gate=gate,
         watches=(descriptors, upstream, volume),
@@ -269,8 +271,8 @@ def _volume(settings: Settings, storage: Storage, gate: Gate) -> VolumeWatch:
     )
 
 
-def _downloader(settings: Settings, client: CcfsClient, storage: Storage) -> Downloader:
-    keys = KeyDirectory(settings.credentials.dir)
+def _downloader(settings: Settings, client: CcfsClient, storage: Storage, key_reader: Threads) -> Downloader:
+    keys = wiring.keyring(settings.credentials, key_reader, patience=settings.storage.hang_after)
     return Downloader(keys=keys, source=client, store=storage, job_timeout=settings.job_timeout)
 
 

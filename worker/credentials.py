@@ -1,9 +1,11 @@
 """The secret keys of the developer accounts: a directory with one file per appId."""
 
+import asyncio
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -21,7 +23,7 @@ _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class KeyDirectory:
-    """Reads keys by appId.
+    """Reads keys by appId; blocks for as long as their file system does.
 
     No marks of change are compared, which can be missed (a file's times have the grain of the kernel's
     clock): a key is simply read again once it is a second old. The files are tiny and lie on a local or
@@ -46,13 +48,19 @@ class KeyDirectory:
         """
         return sorted(path.name for path in self._directory.iterdir() if not path.name.startswith("."))
 
-    def recent(self, app_id: str) -> str:
-        """Give the secret key of an account as it was not longer than a second ago. Raises as `read`."""
+    def kept(self, app_id: str) -> str | None:
+        """Give the secret key of an account if it was read not longer than a second ago."""
         now = self._clock()
         self._recent = {name: kept for name, kept in self._recent.items() if now - kept[0] < _RECENT}
         kept = self._recent.get(app_id)
+        return None if kept is None else kept[1].get_secret_value()
+
+    def recent(self, app_id: str) -> str:
+        """Give the secret key of an account as it was not longer than a second ago. Raises as `read`."""
+        kept = self.kept(app_id)
         if kept is not None:
-            return kept[1].get_secret_value()
+            return kept
+        now = self._clock()
         secret = self.read(app_id)
         self._recent[app_id] = now, SecretStr(secret)
         return secret
@@ -79,6 +87,46 @@ class KeyDirectory:
             raise _unreadable(app_id, exc) from exc
         except ValueError as exc:
             raise _unknown(app_id, str(exc)) from None
+
+
+class Keyring:
+    """Reads keys without making the event loop wait: their file system may hang like any other.
+
+    Implements `worker.download.Keys`.
+
+    Args:
+        directory: The keys.
+        call: Runs a blocking call on a thread, and gives its result.
+        patience: Seconds after which a key counts as unreadable.
+    """
+
+    def __init__(
+        self, directory: KeyDirectory, *, call: Callable[[Callable[[], str]], Awaitable[str]], patience: float
+    ) -> None:
+        self._directory = directory
+        self._call = call
+        self._patience = patience
+
+    async def recent(self, app_id: str) -> str:
+        """Give the secret key of an account as it was not longer than a second ago. Raises as `read`."""
+        kept = self._directory.kept(app_id)
+        return kept or await self._within(partial(self._directory.recent, app_id), app_id)
+
+    async def read(self, app_id: str) -> str:
+        """Give the secret key of an account as it is now, for as long as `patience`; see `KeyDirectory.read`.
+
+        Raises:
+            JobError: As `KeyDirectory.read`, and STORAGE_ERROR when there is no answer in time.
+        """
+        return await self._within(partial(self._directory.read, app_id), app_id)
+
+    async def _within(self, read: Callable[[], str], app_id: str) -> str:
+        try:
+            async with asyncio.timeout(self._patience):
+                return await self._call(read)
+        except TimeoutError as exc:
+            reason = f"the key file cannot be read ({app_id}): no answer within {self._patience:g} s"
+            raise JobError(ErrorCode.STORAGE_ERROR, reason) from exc
 
 
 def _content(path: Path) -> bytes:

@@ -21,11 +21,11 @@ log = structlog.stdlib.get_logger(__name__)
 class Keys(Protocol):
     """Where the secret keys of the accounts are read."""
 
-    def recent(self, app_id: str) -> str:
+    async def recent(self, app_id: str) -> str:
         """Give an account's key as it was a moment ago."""
         ...
 
-    def read(self, app_id: str) -> str:
+    async def read(self, app_id: str) -> str:
         """Give an account's key as it is now."""
         ...
 
@@ -114,12 +114,12 @@ class Downloader:
 
     async def _download(self, job: DownloadJob, path: PurePosixPath) -> StoredFile:
         try:
-            return await self._transfer(job, path, self._keys.recent(job.app_id))
+            return await self._transfer(job, path, await self._keys.recent(job.app_id))
         except JobError as error:
             if error.code is not ErrorCode.UNAUTHORIZED:
                 raise
         # The key may have been rotated since it was read.
-        return await self._transfer(job, path, self._keys.read(job.app_id))
+        return await self._transfer(job, path, await self._keys.read(job.app_id))
 
     async def _transfer(self, job: DownloadJob, path: PurePosixPath, secret_key: str) -> StoredFile:
         clock = asyncio.get_running_loop().time

@@ -11,6 +11,7 @@ from pathlib import Path
 from worker.broker import BrokerOptions, Names, Topology
 from worker.broker.connection import Connection, connection
 from worker.ccfs import CcfsClient, open_client
+from worker.credentials import KeyDirectory, Keyring
 from worker.retry import RetryPolicy
 from worker.settings import Amqp, Ccfs, Credentials, Retry, Settings, SettingsError, Storage
 from worker.storage import CASE_FOLDED, Rules, Threads, has_mount, is_case_folded
@@ -145,6 +146,11 @@ def shared_storage(
 
 def _octal(mode: str | None) -> int | None:
     return None if mode is None else int(mode, 8)
+
+
+def keyring(credentials: Credentials, executor: Threads, *, patience: float) -> Keyring:
+    """The keys, read on `executor`; one that takes longer than `patience` seconds is unreadable."""
+    return Keyring(KeyDirectory(credentials.dir), call=executor.start, patience=patience)
 
 
 def retry_policy(retry: Retry) -> RetryPolicy:

@@ -1,8 +1,10 @@
 """Keys are read as they are now, and never shown."""
 
+import asyncio
 import errno
 import os
 import traceback
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 
 from schemas import ErrorCode
 from tests.adapters.syscalls import fail
-from worker.credentials import MAX_KEY_BYTES, KeyDirectory
+from worker.credentials import MAX_KEY_BYTES, KeyDirectory, Keyring
 from worker.errors import JobError
 
 SECRET = "1qaz2wsx3edc4rfv5tgb"
@@ -233,3 +235,33 @@ def test_no_key_is_in_the_directorys_repr(keys: KeyDirectory, tmp_path: Path) ->
     keys.read("app1")
 
     assert SECRET not in f"{keys!r} {vars(keys)}"
+
+
+async def test_a_directory_that_does_not_answer_fails_the_attempt(keys: KeyDirectory) -> None:
+    """The event loop goes on meanwhile, and the bound is named."""
+
+    async def never(_: Callable[[], str]) -> str:
+        await asyncio.Event().wait()
+        return ""
+
+    keyring = Keyring(keys, call=never, patience=0.01)
+    for read in (keyring.recent, keyring.read):
+        with pytest.raises(JobError) as raised:
+            await read("app1")
+        assert raised.value.code is ErrorCode.STORAGE_ERROR
+        assert raised.value.message == "the key file cannot be read (app1): no answer within 0.01 s"
+
+
+async def test_a_key_at_hand_needs_no_thread(keys: KeyDirectory, tmp_path: Path) -> None:
+    (tmp_path / "app1").write_text("first-key")
+    calls: list[Callable[[], str]] = []
+
+    async def call(read: Callable[[], str]) -> str:
+        calls.append(read)
+        return read()
+
+    keyring = Keyring(keys, call=call, patience=60)
+    assert {await keyring.recent("app1") for _ in range(5)} == {"first-key"}
+    assert len(calls) == 1
+    assert await keyring.read("app1") == "first-key"
+    assert len(calls) == 2

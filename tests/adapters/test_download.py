@@ -12,7 +12,7 @@ import pytest
 from schemas import DownloadJob, ErrorCode
 from tests.adapters.raw import Peer, Request, Script, Server, answering, response, serving
 from tests.adapters.samples import JOB, KEY, PATH, OpenClient, make_zip
-from worker.credentials import KeyDirectory
+from worker.credentials import KeyDirectory, Keyring
 from worker.download import Downloader
 from worker.errors import JobError
 from worker.outcome import StoredFile
@@ -36,9 +36,13 @@ async def downloading(
 ) -> AsyncIterator[tuple[Downloader, Server]]:
     async with serving(script) as server, client_for(server.base_url) as client:
         yield (
-            Downloader(keys=KeyDirectory(keys), source=client, store=storage, job_timeout=job_timeout),
+            Downloader(keys=keyring(keys), source=client, store=storage, job_timeout=job_timeout),
             server,
         )
+
+
+def keyring(keys: Path) -> Keyring:
+    return Keyring(KeyDirectory(keys), call=asyncio.to_thread, patience=60)
 
 
 def signature(request: Request) -> str:
@@ -195,7 +199,7 @@ class SlowStorage:
 
 async def test_a_deadline_before_ccfs_was_asked_is_told_as_that(client_for: OpenClient, keys: Path) -> None:
     async with client_for("http://127.0.0.1:9") as client:
-        downloader = Downloader(keys=KeyDirectory(keys), source=client, store=SlowStorage(), job_timeout=0.05)
+        downloader = Downloader(keys=keyring(keys), source=client, store=SlowStorage(), job_timeout=0.05)
         with pytest.raises(JobError) as caught:
             await downloader.fetch(JOB)
 

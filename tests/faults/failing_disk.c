@@ -9,8 +9,8 @@
  *     names folded    upper case is taken for lower case, as on SMB
  *
  * Calls that can hang: open, write, fsync, close, rename, mkdir, unlink, stat, statvfs, readdir; "all" stands for
- * each of them. They hang on the storage root (WORKER_STORAGE__ROOT) and on what lies in it. While there is no
- * such file, everything works.
+ * each of them. They hang on the storage root (WORKER_STORAGE__ROOT) and on what lies in it. "key hang" does the
+ * same to opening a file in WORKER_CREDENTIALS__DIR. While there is no such file, everything works.
  */
 #define _GNU_SOURCE
 #include <ctype.h>
@@ -54,7 +54,8 @@ static void told(const char *call, char word[16]) {
         return;
     text[length] = 0;
     while ((line = strsep(&rest, "\n")))
-        if (sscanf(line, "%31s %15s", name, said) == 2 && (!strcmp(name, call) || !strcmp(name, "all")))
+        if (sscanf(line, "%31s %15s", name, said) == 2
+            && (!strcmp(name, call) || (!strcmp(name, "all") && strcmp(call, "key"))))
             strcpy(word, said);
 }
 
@@ -72,10 +73,14 @@ static int is_temporary(int fd) {
     return length > 5 && strcmp(path + length - 5, ".part") == 0;
 }
 
-static int is_stored(const char *path) {
-    const char *root = getenv("WORKER_STORAGE__ROOT");
+static int is_under(const char *variable, const char *path) {
+    const char *root = getenv(variable);
     size_t length = root ? strlen(root) : 0;
     return length && !strncmp(path, root, length) && (path[length] == '/' || !path[length]);
+}
+
+static int is_stored(const char *path) {
+    return is_under("WORKER_STORAGE__ROOT", path);
 }
 
 /* Whether a name, relative to a directory, is that of something on the storage. */
@@ -168,6 +173,8 @@ int close(int fd) {
 static int open_at(int directory, const char *name, int flags, mode_t mode) {
     char buffer[PATH_MAX];
     hang_at("open", directory, name);
+    if (is_under("WORKER_CREDENTIALS__DIR", name))
+        hang_while_told("key");
     return (int)direct(SYS_openat, directory, (long)folded(directory, name, buffer), flags, mode);
 }
 

@@ -73,13 +73,20 @@ class Bench:
             "STORAGE__HANG_AFTER": "1",
         }
         settings = self.site.settings(**(short | dict(row.settings(self))))
-        self.running = WorkerProcess(settings, log_file=self.log.file, output=self.log.pipe)
+        variables = settings | dict(row.variables(self))
+        self.running = WorkerProcess(variables, log_file=self.log.file, output=self.log.pipe)
         return self.running
 
     async def publish(self, app_id: str = APP) -> str:
         """Publish one job for a file that nobody has asked for yet."""
         (job_id,) = await self.site.publish(bill(next(self._numbers)), app_id=app_id)
         return job_id
+
+    async def publish_for_a_stranger(self) -> str:
+        """Publish one job of an account whose key nobody has read yet."""
+        app_id = f"stranger{next(self._numbers)}"
+        self.site.add_key(app_id, "secret")
+        return await self.publish(app_id)
 
     async def done(self, app_id: str = APP) -> None:
         """Have one job done."""
@@ -158,10 +165,12 @@ class Row:
         says: A part of that check's detail.
         metric: A sample, and how it compares: `name{label="value"} == 1`, without `ccfs_worker_`.
         log: The event that is logged; empty for none.
+        lines: How often.
         others: What goes on meanwhile.
         silence: Begins the silence, and ends it on leaving.
         meet: What the worker is given to meet it with.
         settings: Those of the worker that differ.
+        variables: Those that are no settings.
         from_start: Whether it is met while the worker starts.
         others_go_on: Whether another account's job is done meanwhile.
         whole: Whether only `make faults` runs it.
@@ -174,9 +183,11 @@ class Row:
     metric: str
     log: str
     others: str
+    lines: int = 1
     silence: Callable[[Bench], AbstractAsyncContextManager[None]]
     meet: Callable[[Bench], Awaitable[object]] = Bench.publish
     settings: Callable[[Bench], Mapping[str, str]] = lambda _: {}
+    variables: Callable[[Bench], Mapping[str, str]] = lambda _: {}
     from_start: bool = False
     others_go_on: bool = False
     whole: bool = False
@@ -412,6 +423,14 @@ CCFS_ROWS = (
         silence=lambda bench: silent(bench.ccfs),
     ),
     replace(
+        _CCFS,
+        awaited="CC-FS: probe, while intake pauses",
+        bound="`WORKER_CCFS__CONNECT_TIMEOUT` and `WORKER_CCFS__IDLE_TIMEOUT`",
+        silence=lambda bench: silent(bench.ccfs, cut=True),
+        lines=3,
+        whole=True,
+    ),
+    replace(
         _ONE_ACCOUNT, awaited="CC-FS: headers, for one account", whole=True, silence=answered_by(Silence())
     ),
     replace(_ONE_ACCOUNT, awaited="CC-FS: body, for one account", silence=answered_by(Stall())),
@@ -421,6 +440,7 @@ AMQP_ROWS = (
     replace(
         _BROKER,
         awaited="RabbitMQ: its address (DNS)",
+        whole=True,
         silence=unresolved("localhost"),
         settings=lambda bench: {"AMQP__URL": f"amqp://guest:guest@localhost:{bench.amqp.port}/"},
     ),
@@ -444,6 +464,7 @@ AMQP_ROWS = (
     replace(
         _BROKER,
         awaited="RabbitMQ: declare",
+        whole=True,
         bound="15 s",
         says="could not be set up",
         silence=answers_held(DECLARE_OK),
@@ -457,8 +478,21 @@ AMQP_ROWS = (
         silence=answers_held(CONSUME_OK),
     ),
     replace(
+        _BROKER,
+        awaited="RabbitMQ: anything (heartbeats)",
+        whole=True,
+        bound="three times `WORKER_AMQP__HEARTBEAT`, 6.5 s at least",
+        says="RabbitMQ",
+        log="broker.lost",
+        others="go on; what they end in waits for the next session",
+        silence=lambda bench: silent(bench.amqp),
+        settings=lambda _: {"AMQP__HEARTBEAT": "1"},
+        from_start=False,
+    ),
+    replace(
         _CCFS,
         awaited="RabbitMQ: cancel, while intake pauses",
+        whole=True,
         bound="15 s",
         log="broker.lost",
         others="the session ends, another begins",
@@ -485,27 +519,47 @@ AMQP_ROWS = (
 
 STORAGE_ROWS = (
     replace(_VOLUME, awaited="Volume: look (statvfs)", silence=hung("statvfs"), meet=nothing),
-    replace(_VOLUME, awaited="Volume: find (open)", silence=hung("open")),
+    replace(_VOLUME, awaited="Volume: find (open)", whole=True, silence=hung("open")),
     replace(_VOLUME, awaited="Volume: write", silence=hung("write")),
-    replace(_VOLUME, awaited="Volume: fsync", silence=hung("fsync")),
-    replace(_VOLUME, awaited="Volume: rename", silence=hung("rename")),
-    replace(_VOLUME, awaited="Volume: everything", silence=hung("all")),
+    replace(_VOLUME, awaited="Volume: fsync", whole=True, silence=hung("fsync")),
+    replace(_VOLUME, awaited="Volume: rename", whole=True, silence=hung("rename")),
+    replace(_VOLUME, awaited="Volume: everything", whole=True, silence=hung("all")),
     replace(
-        _NOBODY,
+        _VOLUME,
         awaited="Volume: sweep (readdir)",
-        bound="none",
         silence=hung("readdir"),
+        meet=nothing,
         from_start=True,
+        whole=True,
     ),
 )
 
 OTHER_ROWS = (
+    replace(
+        _ONE_ACCOUNT,
+        awaited="Keys: an account's file",
+        bound="`WORKER_STORAGE__HANG_AFTER`",
+        metric='attempts_total{code="STORAGE_ERROR"} > 0',
+        others="wait for their keys; those with a key at hand go on",
+        silence=hung("key"),
+        meet=Bench.publish_for_a_stranger,
+        others_go_on=False,
+    ),
+    replace(
+        _NOBODY,
+        awaited="Traces: their collector",
+        whole=True,
+        bound="`OTEL_EXPORTER_OTLP_TIMEOUT`, 10 s",
+        silence=lambda bench: silent(bench.amqps),
+        meet=Bench.publish,
+        variables=lambda bench: {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{bench.amqps.port}"},
+    ),
     replace(_NOBODY, awaited="Log: its reader", bound="none; 2 s at the end", silence=unread_log),
     replace(_NOBODY, awaited="HTTP: the rest of a request", bound="30 s", silence=half_a_request),
     replace(_NOBODY, awaited="HTTP: a client that reads its answer", bound="30 s", silence=unread_answer),
 )
 
-ROWS = (*CCFS_ROWS[1:], *AMQP_ROWS[1:], *OTHER_ROWS)
+ROWS = (*STORAGE_ROWS, *CCFS_ROWS, *AMQP_ROWS, *OTHER_ROWS)
 
 _HEADINGS = ("waits for", "at most", "`/readyz`", "metric", "log", "other jobs")
 

@@ -68,7 +68,7 @@ class Ccfs:
     is_well: bool = False
     is_silent: bool = False
 
-    def recent(self, app_id: str) -> str:
+    async def recent(self, app_id: str) -> str:
         """Give a key."""
         return f"key of {app_id}"
 

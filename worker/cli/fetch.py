@@ -16,7 +16,6 @@ from worker.cli import output
 from worker.cli.arguments import AppIdArgument, FileArgument, one_job
 from worker.cli.loop import loop_factory
 from worker.cli.output import Output, OutputOption
-from worker.credentials import KeyDirectory
 from worker.download import Downloader
 from worker.outcome import StoredFile
 from worker.settings import FetchSettings, SettingsError, load_part
@@ -80,7 +79,7 @@ async def _fetch(settings: FetchSettings, job: DownloadJob) -> StoredFile:
     with Threads(_THREADS) as executor, bar:
         async with wiring.ccfs_client(settings.ccfs, tls) as client:
             downloader = Downloader(
-                keys=KeyDirectory(settings.credentials.dir),
+                keys=wiring.keyring(settings.credentials, executor, patience=settings.storage.hang_after),
                 source=_Watched(client, bar),
                 store=wiring.shared_storage(settings.storage, executor),
                 job_timeout=settings.job_timeout,
