@@ -39,6 +39,7 @@ class Breaker:
         self.url = ""
         self.frames = 0
         self.broken = asyncio.Event()
+        self._closed_channel: int | None = None
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(self._serve(reader, writer))
@@ -51,7 +52,7 @@ class Breaker:
             with suppress(OSError, asyncio.IncompleteReadError):
                 broker_writer.write(await reader.readexactly(_PROTOCOL_HEADER))
                 await asyncio.gather(
-                    _pump(reader, broker_writer, _without_close_ok),
+                    _pump(reader, broker_writer, self._without_close_ok),
                     _pump(broker_reader, writer, self._and_break),
                 )
         finally:
@@ -69,18 +70,22 @@ class Breaker:
             return frame
         if self._what is Breaks.CONNECTION or not channel:
             raise ConnectionResetError
+        self._closed_channel = channel
         return frame + _HEAD.pack(_METHOD, channel, len(_CLOSE)) + _CLOSE + b"\xce"
+
+    def _without_close_ok(self, kind: int, channel: int, frame: bytes) -> bytes:
+        # The broker knows nothing of the channel that was closed here.
+        is_ours = channel == self._closed_channel and kind == _METHOD
+        if not is_ours or not frame[_HEAD.size :].startswith(_CLOSE_OK):
+            return frame
+        self._closed_channel = None
+        return b""
 
     async def close(self) -> None:
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-
-
-def _without_close_ok(kind: int, _: int, frame: bytes) -> bytes:
-    # The broker knows nothing of the channel that was closed here.
-    return b"" if kind == _METHOD and frame[_HEAD.size :].startswith(_CLOSE_OK) else frame
 
 
 async def _pump(

@@ -496,7 +496,12 @@ async def unless_lost(session: Session, work: Coroutine[Any, Any, T]) -> T:
         waiting.cancel()
     if not task.done():
         raise BrokerError(session.loss)
-    return await task
+    try:
+        return await task
+    except SessionLostError:
+        # Not only who publishes hears of it.
+        await session.lost()
+        raise
 
 
 async def test_a_refused_login_is_one_line_without_the_password(options: BrokerOptions) -> None:
