@@ -134,7 +134,8 @@ class Supervisor:
                 log.warning("intake.paused", **self._gate.reasons)
                 await _unless(self._draining, session.pause())
                 await _first(session.lost(), self._draining.wait(), self._gate.wait_open())
-                log.info("intake.resumed")
+                if self._gate.is_open:
+                    log.info("intake.resumed")
             if session.is_lost:
                 raise BrokerError(await session.lost())
         await self._drain(session)

@@ -116,7 +116,15 @@ async def test_silence(row: Row, bench: Bench) -> None:
     async with met(row, bench, until_told=not (row.from_start and row.meet is nothing)):
         worker.signal(signal.SIGTERM)
         assert await worker.exited(END_WITHIN) == 0
+        if row.check == "intake":
+            assert "intake.resumed" not in last_words(worker)
     await bench.accounted_for()
+
+
+def last_words(worker: WorkerProcess) -> list[str]:
+    """The events that it logged from SIGTERM on."""
+    events = [line["event"] for line in worker.lines()]
+    return events[events.index("worker.draining") :]
 
 
 @asynccontextmanager
