@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import os
 import stat
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path, PurePosixPath
@@ -14,9 +15,11 @@ from schemas import ErrorCode
 from tests.adapters.memory import track_peak
 from tests.adapters.samples import PATH, make_zip, stream
 from tests.adapters.sweeping import swept
+from worker.archive import StoppedError
 from worker.errors import JobError
 from worker.outcome import StoredFile
 from worker.storage import Rules, Storage, Threads
+from worker.storage.tree import Tree
 
 MIB = 1024**2
 FILE = make_zip(os.urandom(3 * MIB), b"a,b\n1,2\n")
@@ -268,6 +271,16 @@ async def test_a_deadline_ends_a_transfer_as_a_timeout(storage: Storage, root: P
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
             await storage.store(PATH, stall(), announced_bytes=None)
+
+    assert everything_in(root) == []
+
+
+def test_a_write_whose_job_was_given_up_ends_in_no_file(root: Path) -> None:
+    """It may have hung for hours, and the file be another's since."""
+    stop = threading.Event()
+
+    with pytest.raises(StoppedError):
+        Tree(root).put(PATH, ".part", [FILE], lambda _: stop.set(), stop)
 
     assert everything_in(root) == []
 
