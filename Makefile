@@ -28,21 +28,21 @@ demo: $(STAMP) ## see the worker work (AMQP=amqp://... uses your broker, else a 
 
 .PHONY: test
 test: $(STAMP) ## run all tests (AMQP=amqp://... as above; ARGS=... for pytest)
-	@$(BIN)/python -m devkit.broker ensure
+	@$(BIN)/python -m devkit.run.broker ensure
 	$(BIN)/python -m pytest $(ARGS)
 
 .PHONY: test-brokers
 test-brokers: $(STAMP) ## run what needs RabbitMQ on several versions of it (RABBITMQ="trixie sid" chooses)
-	@$(BIN)/python -m devkit.versions $(ARGS)
+	@$(BIN)/python -m devkit.run.versions $(ARGS)
 
 .PHONY: faults
 faults: $(STAMP) ## run the whole fault suite (ARGS=... for pytest)
-	@$(BIN)/python -m devkit.broker ensure
+	@$(BIN)/python -m devkit.run.broker ensure
 	$(BIN)/python -m pytest -m "" tests/faults $(ARGS)
 
 .PHONY: soak
 soak: $(STAMP) ## run under all faults at once (MINUTES=20)
-	@$(BIN)/python -m devkit.broker ensure
+	@$(BIN)/python -m devkit.run.broker ensure
 	@$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),20)
 
 FUZZ_STAMP := .venv/.fuzz-done
@@ -102,7 +102,7 @@ bench-full: $(STAMP) $(BENCH_STAMP) ## the same with the whole sizes, for docs/p
 
 .PHONY: bench-fair
 bench-fair: $(STAMP) ## time one account beside the backlog of another
-	@$(BIN)/python -m devkit.broker ensure
+	@$(BIN)/python -m devkit.run.broker ensure
 	@$(BIN)/python -m bench.fair
 
 .PHONY: bench-check
@@ -119,16 +119,16 @@ schemas: $(STAMP) ## write the message schemas anew
 
 .PHONY: docs
 docs: $(STAMP) ## write the documents anew that are made from the code
-	@$(BIN)/python -m devkit.docs
+	@$(BIN)/python -m devkit.generate.docs
 
 .PHONY: picture
 picture: $(STAMP) ## draw the dashboard from a run of four minutes (gets matplotlib besides)
 	@$(BIN)/uv pip install --quiet --group picture
-	$(BIN)/python -m devkit.picture
+	$(BIN)/python -m devkit.demo.picture
 
 .PHONY: chart
 chart: $(STAMP) ## write the Helm chart's settings, schema and README anew
-	$(BIN)/python -m devkit.chart
+	$(BIN)/python -m devkit.generate.chart
 
 SECURITY_STAMP := .run/security-venv/.setup-done
 
@@ -162,12 +162,12 @@ image: ## build the container image (ENGINE=podman if not docker, TAG=...)
 
 .PHONY: image-test
 image-test: $(STAMP) ## build an image from Debian packages alone and run the chart's pods with it (root on Debian)
-	$(BIN)/python -m devkit.image
+	$(BIN)/python -m devkit.run.image
 	unshare --net sh -c 'ip link set lo up && exec "$$@"' sh $(BIN)/python -m pytest -m image tests/image $(ARGS)
 
 .PHONY: broker
 broker: $(STAMP) ## run a private RabbitMQ until Ctrl-C
-	@$(BIN)/python -m devkit.broker
+	@$(BIN)/python -m devkit.run.broker
 
 .PHONY: clean
 clean: ## remove .venv, caches and build results

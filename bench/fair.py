@@ -18,8 +18,8 @@ from statistics import quantiles
 from rich.console import Console
 from rich.table import Table
 
-from devkit.rabbitmq import PrivateRabbitMQ
-from tests.site import Site, bill, collecting
+from devkit.run.rabbitmq import PrivateRabbitMQ
+from tests.installation import Site, bill, collecting
 from worker.broker import Names
 from worker.simulator import Fault, Range, ReceivedRequest, SimulatorOptions, open_simulator
 from worker.simulator.faults import ResultCode

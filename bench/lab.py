@@ -12,7 +12,7 @@ from bench import payload
 from bench.contestants import SECRET_KEY, Surroundings
 from bench.nginx import Address, FileServer, served_as
 from bench.setting import Setting, Volume
-from devkit.rabbitmq import PrivateRabbitMQ
+from devkit.run.rabbitmq import PrivateRabbitMQ
 
 _RAM = Path("/dev/shm")  # noqa: S108 - Linux's RAM file system; a folder of our own is made in it
 _DISK = Path(".run")

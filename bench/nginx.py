@@ -15,8 +15,8 @@ from typing import Self
 import trustme
 
 from bench.payload import Payload
-from devkit import system
-from devkit.leash import Leashed
+from devkit.run import system
+from devkit.run.leash import Leashed
 from worker.ccfs import DOWNLOAD_PATH
 
 _HOST = "127.0.0.1"

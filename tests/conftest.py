@@ -3,16 +3,22 @@
 import secrets
 import signal
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 
-from devkit.broker import Broker, open_broker
-from devkit.queues import declared
-from tests.site import APP, DELIVERY_LIMIT, Site, collecting
+from devkit.run.broker import Broker, open_broker
+from devkit.run.queues import declared
+from tests.ccfs.authority import Authority
+from tests.ccfs.samples import NOW, OpenClient
+from tests.installation import APP, DELIVERY_LIMIT, Site, collecting
 from worker.broker import Names, Topology
+from worker.ccfs import CcfsClient, open_client
 from worker.simulator import Range, SimulatorOptions, open_simulator
+from worker.storage import Storage, Threads
 
 # A shell makes what it runs in the background deaf to SIGINT, and children inherit that; tests press Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -75,6 +81,38 @@ def root(tmp_path: Path) -> Path:
     folder = tmp_path / "files"
     folder.mkdir()
     return folder
+
+
+@pytest.fixture
+def executor() -> Iterator[Threads]:
+    """The threads of the storage."""
+    with Threads(2) as threads:
+        yield threads
+
+
+@pytest.fixture
+def storage(root: Path, executor: Threads) -> Storage:
+    """A storage in this process, on the test's storage root."""
+    return Storage(root, executor, max_file_bytes=64 * 1024**2, min_free_bytes=0)
+
+
+@pytest.fixture(scope="session")
+def authority() -> Authority:
+    """What signs the certificates of the tests' own servers."""
+    return Authority()
+
+
+@pytest.fixture
+def client_for() -> OpenClient:
+    """Opens a client of CC-FS whose timeouts never strike, unless the test sets others."""
+
+    @asynccontextmanager
+    async def open_one(base_url: str, **options: Any) -> AsyncIterator[CcfsClient]:
+        defaults: dict[str, Any] = {"clock": lambda: NOW, "connect_timeout": 60, "idle_timeout": 60}
+        async with open_client(base_url=base_url, **{**defaults, **options}) as client:
+            yield client
+
+    return open_one
 
 
 @pytest.fixture

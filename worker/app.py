@@ -14,24 +14,25 @@ from typing import Any
 
 import structlog
 
-from worker import logs, web, wiring
-from worker.board import Board, Identity
+from worker import wiring
 from worker.ccfs import CcfsClient
-from worker.descriptors import DescriptorWatch, limit_problems
-from worker.download import Downloader
-from worker.downloads import Downloads
-from worker.gate import Gate
-from worker.intake import Intake, PublishPatience
-from worker.metrics import Metrics
-from worker.otel import open_tracer
-from worker.pace import Pace
+from worker.core.attempt import Downloader
+from worker.core.deliveries import Intake, PublishPatience
+from worker.core.downloads import Downloads
+from worker.core.gate import Gate
+from worker.core.pace import Pace
+from worker.core.spans import Tracer
+from worker.observe import logs, web
+from worker.observe.metrics import Metrics
+from worker.observe.snapshot import Board, Identity
+from worker.observe.tracing import open_tracer
+from worker.runtime import drain_on_signal
 from worker.settings import Settings, SettingsError, unknown_variables
-from worker.signals import drain_on_signal
-from worker.spans import Tracer
 from worker.storage import Call, Storage, Threads
 from worker.supervisor import Supervisor
-from worker.upstream import UpstreamWatch
-from worker.volume import VolumeWatch
+from worker.watches.descriptors import DescriptorWatch, limit_problems
+from worker.watches.upstream import UpstreamWatch
+from worker.watches.volume import VolumeWatch
 
 _MAX_THREADS = 32
 _LEAVE_WITHIN = 5.0

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 import structlog
 
 from worker.broker import BrokerOptions, Session, open_session
+from worker.core.deliveries import Intake
+from worker.core.gate import Gate
+from worker.core.retry import backoff
 from worker.errors import BrokerError
-from worker.gate import Gate
-from worker.intake import Intake
-from worker.retry import backoff
 
 _CHECK_INTERVAL = 30.0
 """Seconds between two looks at whether the broker still knows our consumer."""

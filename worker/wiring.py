@@ -11,8 +11,8 @@ from pathlib import Path
 from worker.broker import BrokerOptions, Names, Topology
 from worker.broker.connection import Connection, connection
 from worker.ccfs import CcfsClient, open_client
-from worker.credentials import KeyDirectory, Keyring
-from worker.retry import RetryPolicy
+from worker.ccfs.keys import KeyDirectory, Keyring
+from worker.core.retry import RetryPolicy
 from worker.settings import Amqp, Ccfs, Credentials, Retry, Settings, SettingsError, Storage
 from worker.storage import CASE_FOLDED, Rules, Threads, has_mount, is_case_folded
 from worker.storage import Storage as SharedStorage

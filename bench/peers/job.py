@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from worker import signing
+from worker.ccfs import signing
 
 DOWNLOAD_PATH = "/CCFS/resource/ccfs/downloadBillFile"
 CHUNK_BYTES = 256 * 1024

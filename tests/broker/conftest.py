@@ -9,7 +9,7 @@ import aio_pika
 import pytest
 from aio_pika.abc import AbstractChannel
 
-from devkit.broker import Broker
+from devkit.run.broker import Broker
 from worker.broker import AmqpDelivery, BrokerOptions, Names, Session, Topology, open_session
 from worker.broker.topology import declare
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aio_pika.abc import AbstractChannel
 
-from devkit.broker import Broker
+from devkit.run.broker import Broker
 from schemas import ErrorCode
 from tests.amqp import put, take
 from tests.broker.conftest import Connected

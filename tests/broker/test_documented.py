@@ -14,10 +14,10 @@ from schemas.asyncapi import PROPERTIES, asyncapi
 from tests.amqp import put, take
 from tests.broker.conftest import Connected
 from worker.broker import AmqpDelivery, Names
+from worker.core.job import Job, read_job
+from worker.core.outcome import Span, StoredFile, completed, failed
+from worker.core.retry import Retry
 from worker.errors import JobError
-from worker.job import Job, read_job
-from worker.outcome import Span, StoredFile, completed, failed
-from worker.retry import Retry
 
 MESSAGES: dict[str, Any] = asyncapi()["components"]["messages"]
 NOW = datetime(2026, 1, 31, 8, 15, tzinfo=UTC)

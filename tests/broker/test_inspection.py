@@ -7,7 +7,7 @@ import pytest
 from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import ChannelNotFoundEntity
 
-from devkit.broker import Broker
+from devkit.run.broker import Broker
 from tests.amqp import put, take
 from worker.broker import BrokerOptions, Names, Topology
 from worker.broker.connection import connection

@@ -9,7 +9,7 @@ import aio_pika
 import pytest
 from aiormq.exceptions import ChannelAccessRefused
 
-from devkit.broker import Broker
+from devkit.run.broker import Broker
 from schemas import DownloadJob
 from tests.amqp import outside_channel, put, take
 from tests.broker.conftest import Inbox
@@ -17,12 +17,12 @@ from tests.broker.test_session import BODY, ERROR, outcome_of
 from worker.broker import AmqpDelivery, BrokerOptions, Names, open_session
 from worker.broker.connection import connection
 from worker.broker.dead_letters import open_dead_letters
+from worker.broker.follow import follow
 from worker.broker.inspection import inspect
-from worker.broker.outcomes import follow
 from worker.broker.submission import Submission, check_jobs_queue, submit_all
 from worker.broker.topology import declare
-from worker.job import read_job
-from worker.retry import Retry
+from worker.core.job import read_job
+from worker.core.retry import Retry
 
 PAGE = Path(__file__).parents[2] / "docs" / "rabbitmq.md"
 NAMES = Names()

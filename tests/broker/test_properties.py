@@ -8,17 +8,17 @@ from dataclasses import dataclass, replace
 import pytest
 from aio_pika.abc import AbstractChannel
 
-from devkit.broker import Broker
-from devkit.rabbitmq import PrivateRabbitMQ
+from devkit.run.broker import Broker
+from devkit.run.rabbitmq import PrivateRabbitMQ
 from schemas import DownloadCompleted, DownloadFailed, ErrorCode
 from tests.broker.conftest import Connected, Inbox
 from tests.broker.test_session import outcome_of
+from tests.installation import APP, Site, bill
 from tests.raw_amqp import connecting, field, nested, put_raw, table, take_raw, text
 from tests.shapes import SHAPES
-from tests.site import APP, Site, bill
 from worker.broker import AmqpDelivery, BrokerOptions, Names, open_session, tables
 from worker.broker.dead_letters import DeadLetter, open_dead_letters
-from worker.broker.outcomes import follow
+from worker.broker.follow import follow
 from worker.broker.properties import (
     DELIVERY_MODE,
     EXPIRATION,
@@ -30,9 +30,9 @@ from worker.broker.properties import (
     Properties,
     written,
 )
+from worker.core.job import read_job
+from worker.core.retry import Retry
 from worker.errors import JobError
-from worker.job import read_job
-from worker.retry import Retry
 
 GOOD = b'{"appId": "app1", "billFileName": "20260131_a.zip"}'
 ERROR = JobError(ErrorCode.INVALID_JOB, "no")

@@ -11,18 +11,18 @@ import pytest
 from aio_pika.abc import AbstractChannel
 from structlog.testing import capture_logs
 
-from devkit.broker import Broker
+from devkit.run.broker import Broker
 from schemas import DownloadFailed, ErrorCode, read_outcome
 from tests.amqp import put, take
 from tests.broker.breaking import Breaks, open_breaker
 from tests.broker.conftest import Connect, Connected, Inbox
 from worker.broker import AmqpDelivery, BrokerOptions, Names, Session, Topology, open_session
-from worker.context import SPAN
+from worker.core.context import SPAN
+from worker.core.job import Job, read_job
+from worker.core.outcome import Span, failed
+from worker.core.retry import Retry
+from worker.core.spans import NoTracer
 from worker.errors import BrokerError, JobError, NotConfirmedError, SessionLostError
-from worker.job import Job, read_job
-from worker.outcome import Span, failed
-from worker.retry import Retry
-from worker.spans import NoTracer
 
 T = TypeVar("T")
 

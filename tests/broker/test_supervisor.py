@@ -19,14 +19,14 @@ from tests.broker.test_session import BODY
 from tests.faults.proxy import open_proxy
 from worker.broker import BrokerOptions, Names
 from worker.broker.topology import declare
-from worker.downloads import Downloads
+from worker.core.deliveries import Intake
+from worker.core.downloads import Downloads
+from worker.core.gate import Gate
+from worker.core.outcome import StoredFile
+from worker.core.pace import Pace
+from worker.core.retry import RetryPolicy
 from worker.errors import HeldBackError
-from worker.gate import Gate
-from worker.intake import Intake
-from worker.metrics import Metrics
-from worker.outcome import StoredFile
-from worker.pace import Pace
-from worker.retry import RetryPolicy
+from worker.observe.metrics import Metrics
 from worker.supervisor import Supervisor
 
 

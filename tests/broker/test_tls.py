@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from devkit.rabbitmq import PrivateRabbitMQ, TlsFiles
+from devkit.run.rabbitmq import PrivateRabbitMQ, TlsFiles
 from worker import wiring
 from worker.broker import BrokerOptions, open_session
 from worker.errors import BrokerError

@@ -9,14 +9,14 @@ import aio_pika
 import pytest
 from aio_pika.abc import AbstractChannel
 
-from devkit.broker import Broker
+from devkit.run.broker import Broker
 from tests.amqp import put, take
 from tests.broker.conftest import Connect
 from tests.broker.test_session import BODY, completing
 from worker.broker import AmqpDelivery, BrokerOptions, Names, Topology
 from worker.broker.topology import declare
+from worker.core.job import read_job
 from worker.errors import BrokerError
-from worker.job import read_job
 
 TIMEOUT = 10.0
 

@@ -8,15 +8,15 @@ import pytest
 from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import AMQPError
 
-from devkit.broker import Broker
-from devkit.rabbitmq import PrivateRabbitMQ
+from devkit.run.broker import Broker
+from devkit.run.rabbitmq import PrivateRabbitMQ
 from tests.amqp import outside_channel, put
 from tests.broker.conftest import Connected, Inbox
 from worker.broker import AmqpDelivery, BrokerOptions, Names, open_session
 from worker.broker.connection import connection
 from worker.broker.dead_letters import open_dead_letters
-from worker.broker.outcomes import follow
-from worker.job import read_job
+from worker.broker.follow import follow
+from worker.core.job import read_job
 
 FORGIVES_NACKS = (4, 3)
 """The first version in which giving a message back does not count toward the delivery limit

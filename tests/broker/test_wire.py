@@ -9,7 +9,7 @@ import pytest
 from pamqp import commands as spec
 from pamqp.heartbeat import Heartbeat
 
-from devkit.broker import Broker
+from devkit.run.broker import Broker
 from tests.amqp import outside_channel, take
 from worker.broker import frames, wire
 from worker.broker.connection import connection, open_channel

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import pytest
 
 from tests.commands import CCFS_WORKER, command, environment
-from tests.site import Site
+from tests.installation import Site
 
 PATIENCE = 90.0
 

@@ -12,7 +12,7 @@ import pytest
 from tests.amqp import outside_channel
 from tests.cli.conftest import Run, json_lines
 from tests.commands import CCFS_WORKER, command
-from tests.site import Site, bill
+from tests.installation import Site, bill
 
 NOWHERE = "127.0.0.1:9"
 

@@ -11,9 +11,9 @@ from aio_pika import Message
 from schemas import DownloadCompleted
 from tests.amqp import outside_channel
 from tests.cli.conftest import Run, json_lines
+from tests.installation import APP, Site, bill
 from tests.raw_amqp import put_raw
 from tests.shapes import SHAPES
-from tests.site import APP, Site, bill
 from worker.broker.connection import connection
 from worker.broker.dead_letters import open_dead_letters
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Run, json_lines, on_terminal, read_until
-from tests.site import APP, Site, bill
+from tests.installation import APP, Site, bill
 from worker.simulator.faults import BadCrc, Hold, ResultCode
 
 NO_BROKER = "amqp://127.0.0.1:9/"

@@ -3,9 +3,9 @@
 import pytest
 
 from tests.cli.conftest import Run, json_lines
-from tests.site import APP, DELIVERY_LIMIT, Site, bill
+from tests.installation import APP, DELIVERY_LIMIT, Site, bill
+from worker.observe.status import Status
 from worker.simulator.faults import Hold
-from worker.status import Status
 
 
 async def test_a_failed_job_is_found_out_mended_and_tried_again(site: Site, run: Run) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from aio_pika import Message
 
-from devkit.broker import Broker
+from devkit.run.broker import Broker
 from tests.amqp import outside_channel
 from tests.broker.test_session import close_connection
 from tests.cli.conftest import Run, following
-from tests.site import APP, Site, bill
+from tests.installation import APP, Site, bill
 from worker.simulator.faults import ResultCode
 
 READY = "following"

@@ -6,7 +6,7 @@ import aiohttp
 import pytest
 
 from tests.cli.conftest import Run, json_lines
-from tests.site import APP, Site, bill
+from tests.installation import APP, Site, bill
 from worker.tls import client_context
 
 KEY = "secret"

@@ -8,7 +8,7 @@ import pytest
 from schemas import DownloadCompleted
 from tests.amqp import outside_channel
 from tests.cli.conftest import Run, following, json_lines, on_terminal, read_until
-from tests.site import APP, Site, bill
+from tests.installation import APP, Site, bill
 from worker.simulator.faults import ResultCode
 
 

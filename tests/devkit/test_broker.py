@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from devkit import server
-from devkit.broker import broker_url, ensure, open_broker
+from devkit.run import server
+from devkit.run.broker import broker_url, ensure, open_broker
 
 
 @pytest.fixture

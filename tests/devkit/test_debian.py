@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from devkit import debian, server, system
+from devkit.run import debian, server, system
 
 APT_GET = "echo https://mirror.example/debian/\n"
 MMDEBSTRAP = """

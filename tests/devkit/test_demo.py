@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from devkit import server
-from devkit.broker import Broker
-from devkit.demo import served
-from devkit.workload import COMPLETED, make_jobs
+from devkit.demo.__main__ import served
+from devkit.demo.workload import COMPLETED, make_jobs
+from devkit.run import server
+from devkit.run.broker import Broker
 from schemas import DownloadJob, ErrorCode
 
 PATIENCE = 100.0

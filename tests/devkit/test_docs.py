@@ -2,7 +2,7 @@
 
 import pytest
 
-from devkit.docs import PAGES, ROOT
+from devkit.generate.docs import PAGES, ROOT
 
 
 @pytest.mark.parametrize("path", PAGES)

@@ -16,8 +16,8 @@ import trustme
 from aiormq.abc import FieldTable
 from aiormq.exceptions import AMQPConnectionError
 
-from devkit import server
-from devkit.rabbitmq import BrokerStartError, PrivateRabbitMQ, TlsFiles
+from devkit.run import server
+from devkit.run.rabbitmq import BrokerStartError, PrivateRabbitMQ, TlsFiles
 
 pytestmark = [
     pytest.mark.broker,
@@ -30,7 +30,7 @@ GONE_WITHIN = 10.0
 QUORUM: FieldTable = {"x-queue-type": "quorum"}
 OWNER = """
 import sys
-from devkit.rabbitmq import PrivateRabbitMQ
+from devkit.run.rabbitmq import PrivateRabbitMQ
 with PrivateRabbitMQ() as node:
     node.rabbitmqctl("list_queues")
     print(node.log_file.parent, flush=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from devkit import server, system
+from devkit.run import server, system
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from devkit.versions import Result, read_report, table
+from devkit.run.versions import Result, read_report, table
 
 TESTS = """
 import pytest

@@ -10,10 +10,10 @@ from pathlib import Path
 import aio_pika
 import pytest
 
-from devkit import server
-from devkit.docs import ROOT
-from devkit.rabbitmq import PrivateRabbitMQ
-from devkit.worker_process import WorkerProcess
+from devkit.generate.docs import ROOT
+from devkit.run import server
+from devkit.run.rabbitmq import PrivateRabbitMQ
+from devkit.run.worker_process import WorkerProcess
 from tests.docs.pages import Step, steps
 from tests.docs.shell import Shell
 

@@ -9,8 +9,8 @@ import pytest
 
 from schemas import DownloadCompleted, DownloadFailed
 from tests.amqp import outside_channel, put
+from tests.installation import APP, Site, bill
 from tests.malformed import MALFORMED
-from tests.site import APP, Site, bill
 from worker.simulator import ReceivedRequest
 from worker.simulator.faults import BadCrc, Fault, Hold, ResultCode, Status
 

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from devkit.rabbitmq import PrivateRabbitMQ
+from devkit.run.rabbitmq import PrivateRabbitMQ
 from tests.faults.node import own_node
 from tests.faults.preload import build
 from tests.faults.proxy import Proxy, open_proxy

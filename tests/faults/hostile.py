@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import NamedTuple
 
+from tests.installation import Site, bill
 from tests.malformed import MALFORMED
 from tests.raw_amqp import put_raw
 from tests.shapes import SHAPES
-from tests.site import Site, bill
 from worker.broker.properties import EXPIRATION, MESSAGE_ID, PRIORITY, Properties, written
 from worker.errors import BrokerError
 

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from devkit import server
-from devkit.rabbitmq import PrivateRabbitMQ, TlsFiles
+from devkit.run import server
+from devkit.run.rabbitmq import PrivateRabbitMQ, TlsFiles
 
 
 @contextmanager

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 
-from devkit.worker_process import WorkerProcess
+from devkit.run.worker_process import WorkerProcess
 from tests.faults.proxy import Proxy
-from tests.site import APP, Site, bill
+from tests.installation import APP, Site, bill
 from worker.simulator import Fault
 from worker.simulator.faults import Silence, Stall
 

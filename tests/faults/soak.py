@@ -22,13 +22,13 @@ from pathlib import Path
 from statistics import median
 from urllib.parse import urlsplit
 
-from devkit.ledger import Counts
-from devkit.rabbitmq import PrivateRabbitMQ
-from devkit.worker_process import WorkerProcess
+from devkit.demo.ledger import Counts
+from devkit.run.rabbitmq import PrivateRabbitMQ
+from devkit.run.worker_process import WorkerProcess
 from tests.faults import hostile
 from tests.faults.preload import build
 from tests.faults.proxy import Proxy, open_proxy
-from tests.site import Site, bill, collecting
+from tests.installation import Site, bill, collecting
 from worker.broker import Names
 from worker.simulator import Range, SimulatorOptions, open_simulator, parse_fault
 

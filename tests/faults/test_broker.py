@@ -8,12 +8,12 @@ from datetime import datetime
 
 import pytest
 
-from devkit.rabbitmq import PrivateRabbitMQ
-from devkit.worker_process import Line, WorkerProcess
+from devkit.run.rabbitmq import PrivateRabbitMQ
+from devkit.run.worker_process import Line, WorkerProcess
 from schemas import DownloadCompleted
 from tests.faults.node import own_node
 from tests.faults.proxy import Proxy
-from tests.site import Site, bill
+from tests.installation import Site, bill
 from worker.simulator.faults import Hold, ShortBody
 
 HEARTBEAT = 4

@@ -6,9 +6,9 @@ from random import Random
 
 import pytest
 
-from devkit.worker_process import WorkerProcess
+from devkit.run.worker_process import WorkerProcess
 from tests.faults.proxy import Proxy, open_proxy
-from tests.site import APP, Site, bill
+from tests.installation import APP, Site, bill
 from worker.simulator import Fault
 from worker.simulator.faults import (
     BadCrc,

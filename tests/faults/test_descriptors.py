@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from devkit.worker_process import WorkerProcess
-from tests.site import Site, bill
+from devkit.run.worker_process import WorkerProcess
+from tests.installation import Site, bill
 
 JOBS = 4
 CLIENTS = 1100

@@ -1,6 +1,6 @@
 """Accounts beside each other: order is counted here, time in the benchmark."""
 
-from tests.site import APP, Site, bill
+from tests.installation import APP, Site, bill
 from worker.simulator import Fault, ReceivedRequest
 from worker.simulator.faults import Hold, ResultCode
 

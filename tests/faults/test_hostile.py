@@ -4,7 +4,7 @@ from itertools import islice
 
 from tests.faults import hostile
 from tests.faults.proxy import Proxy
-from tests.site import APP, Site, bill
+from tests.installation import APP, Site, bill
 
 JOBS = 40
 

@@ -6,7 +6,7 @@ from aio_pika.abc import AbstractIncomingMessage
 
 from schemas import DownloadCompleted, ErrorCode
 from tests.faults.proxy import Proxy
-from tests.site import APP, DELIVERY_LIMIT, Site, bill
+from tests.installation import APP, DELIVERY_LIMIT, Site, bill
 from worker.simulator.faults import Hold
 
 

@@ -11,13 +11,13 @@ from urllib.parse import urlsplit
 import pytest
 import trustme
 
-from devkit.rabbitmq import PrivateRabbitMQ, TlsFiles
-from devkit.worker_process import WorkerProcess
+from devkit.run.rabbitmq import PrivateRabbitMQ, TlsFiles
+from devkit.run.worker_process import WorkerProcess
 from tests.faults.node import own_node
 from tests.faults.preload import build
 from tests.faults.proxy import Proxy, open_proxy
 from tests.faults.silence import OTHER, ROWS, Bench, Reader, Row, nothing, table, until
-from tests.site import Site
+from tests.installation import Site
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 END_WITHIN = 10.0

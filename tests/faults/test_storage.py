@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from devkit.worker_process import WorkerProcess
+from devkit.run.worker_process import WorkerProcess
 from tests.commands import CCFS_WORKER, command
-from tests.site import APP, Site, bill
+from tests.installation import APP, Site, bill
 from worker.simulator.faults import Chunked, Hold
 
 MIB = 1024**2

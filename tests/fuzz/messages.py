@@ -31,10 +31,10 @@ from worker.broker.properties import (
 )
 from worker.broker.publisher import Publisher, publisher
 from worker.broker.wire import Lane, Take, Wire
+from worker.core.job import Job, read_job
+from worker.core.outcome import Span, failed
+from worker.core.retry import Retry
 from worker.errors import JobError, NotConfirmedError
-from worker.job import Job, read_job
-from worker.outcome import Span, failed
-from worker.retry import Retry
 
 if TYPE_CHECKING:
     import aiormq

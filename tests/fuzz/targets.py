@@ -12,13 +12,13 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from schemas import DownloadJob, ErrorCode
-from tests.adapters.samples import make_zip
+from tests.ccfs.samples import make_zip
 from tests.fuzz.messages import a_message_goes_round
 from tests.malformed import GOOD, MALFORMED
-from worker.archive import CorruptArchiveError, check_archive
 from worker.ccfs.answers import LONGEST_RETRY_AFTER, RESULT_CODES, NotAFile, is_file, refusal
-from worker.job import Envelope, read_job
-from worker.paths import final_path, is_part, part_name
+from worker.core.job import Envelope, read_job
+from worker.core.paths import final_path, is_part, part_name
+from worker.storage.zip_file import CorruptArchiveError, check_archive
 
 Target = Callable[[bytes], None]
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from devkit.chart import config, values
-from devkit.chart.config import WIRED
-from devkit.chart.values import Value
+from devkit.generate.chart import config, values
+from devkit.generate.chart.config import WIRED
+from devkit.generate.chart.values import Value
 from tests.helm.conftest import Rehearse
 from tests.helm.release import CHART, MATRIX, Release, at
 from worker import settings

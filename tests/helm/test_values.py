@@ -9,8 +9,8 @@ import helm_python as helm
 import jsonschema
 import pytest
 
-from devkit.chart import derive, values
-from devkit.chart.values import Group
+from devkit.generate.chart import derive, values
+from devkit.generate.chart.values import Group
 from tests.helm.conftest import Rehearse
 from tests.helm.release import CHART, FIVE, at, merged
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import helm_python as helm
 import pytest
 
-from devkit.broker import Broker
-from devkit.image import IMAGE, Podman
+from devkit.run.broker import Broker
+from devkit.run.image import IMAGE, Podman
 from tests.helm.release import CHART, FIVE, MATRIX, NAME, Release, Values, merged, render
 from tests.image.kubelet import Kubelet, kubelet
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from devkit.image import IMAGE, Podman
+from devkit.run.image import IMAGE, Podman
 from tests.helm.release import Document, Release
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from devkit.image import IMAGE, Podman
+from devkit.run.image import IMAGE, Podman
 
 pytestmark = pytest.mark.image
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from devkit.broker import Broker
+from devkit.run.broker import Broker
 from tests.amqp import outside_channel, put, take
 from tests.helm.release import Release, at
 from tests.image.conftest import Node, Rendered

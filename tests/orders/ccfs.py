@@ -1,4 +1,4 @@
-"""CC-FS, the accounts' keys and the volume, behind the protocols of `worker.download`."""
+"""CC-FS, the accounts' keys and the volume, behind the protocols of `worker.core.attempt`."""
 
 import asyncio
 import random
@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from schemas import DownloadJob, ErrorCode
-from worker.context import PROGRESS
-from worker.download import Stream
+from worker.core.attempt import Stream
+from worker.core.context import PROGRESS
+from worker.core.gate import Gate
+from worker.core.outcome import StoredFile
+from worker.core.ports import Incoming, no_takeover
 from worker.errors import JobError
-from worker.gate import Gate
-from worker.incoming import Incoming, no_takeover
-from worker.outcome import StoredFile
 
 _OK, _GATEWAY_TIMEOUT, _TOO_MANY = 200, 504, 429
 _SILENT = ErrorCode.UPSTREAM_UNREACHABLE
@@ -56,7 +56,7 @@ async def _chunks() -> AsyncIterator[bytes]:
 
 @dataclass
 class Ccfs:
-    """Answers as it is drawn: `worker.download.Source` and `Keys`.
+    """Answers as it is drawn: `worker.core.attempt.Source` and `Keys`.
 
     Attributes:
         dice: Draws.
@@ -100,7 +100,7 @@ class Ccfs:
 
 @dataclass
 class Volume:
-    """Keeps files: `worker.download.Store`; and looks after itself: `worker.downloads.Watch`.
+    """Keeps files: `worker.core.attempt.Store`; and looks after itself: `worker.core.downloads.Watch`.
 
     Attributes:
         dice: Draws.

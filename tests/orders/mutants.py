@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from schemas import DownloadJob, Outcome
-from worker.downloads import Downloads
+from worker.core.deliveries import Delivery, Intake
+from worker.core.downloads import Downloads
+from worker.core.gate import Gate
+from worker.core.job import Job
+from worker.core.outcome import StoredFile
+from worker.core.pace import Pace
 from worker.errors import NotConfirmedError, SessionLostError
-from worker.gate import Gate
-from worker.intake import Delivery, Intake
-from worker.job import Job
-from worker.outcome import StoredFile
-from worker.pace import Pace
 
 
 class RetriesWhatIsDone(Downloads):

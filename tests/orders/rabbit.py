@@ -1,7 +1,7 @@
 """RabbitMQ as the worker's use case sees it: a queue, sessions that break, confirms that come late or never.
 
-Behind `worker.intake.Delivery`. What it does is what the documentation and our tests with real brokers show;
-what it leaves out is everything that stays inside of `worker.broker`.
+Behind `worker.core.deliveries.Delivery`. What it does is what the documentation and our tests with real
+brokers show; what it leaves out is everything that stays inside of `worker.broker`.
 """
 
 import asyncio
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from schemas import Outcome
 from tests.orders.rules import Rules
+from worker.core.job import ATTEMPT_HEADER, Envelope, Job, read_job
+from worker.core.retry import Retry
 from worker.errors import JobError, NotConfirmedError, SessionLostError
-from worker.job import ATTEMPT_HEADER, Envelope, Job, read_job
-from worker.retry import Retry
 
 _DELIVERY_LIMIT = 6
 _GONE = "the session is over"
@@ -251,7 +251,7 @@ class Line:
 
 
 class Letter:
-    """A message in the worker's hands: implements `worker.intake.Delivery`."""
+    """A message in the worker's hands: implements `worker.core.deliveries.Delivery`."""
 
     def __init__(self, line: Line, message: Message) -> None:
         self._line = line

@@ -12,14 +12,14 @@ from tests.orders.ccfs import Ccfs, Volume
 from tests.orders.loop import FrozenError, ShuffledLoop, StuckError
 from tests.orders.rabbit import Letter, Message, Rabbit
 from tests.orders.rules import BrokenRuleError, Rules, Tables
-from worker.download import Downloader
-from worker.downloads import Downloads
-from worker.gate import Gate
-from worker.intake import Ending, Intake
-from worker.outcome import StoredFile
-from worker.pace import Pace
-from worker.retry import RetryPolicy
-from worker.upstream import UpstreamWatch
+from worker.core.attempt import Downloader
+from worker.core.deliveries import Ending, Intake
+from worker.core.downloads import Downloads
+from worker.core.gate import Gate
+from worker.core.outcome import StoredFile
+from worker.core.pace import Pace
+from worker.core.retry import RetryPolicy
+from worker.watches.upstream import UpstreamWatch
 
 _ACCOUNTS = ("a", "b", "c")
 _CONCURRENCY = 4

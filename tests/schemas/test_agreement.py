@@ -24,7 +24,7 @@ from schemas import (
 from schemas.documents import MODELS, json_schema
 from tests.malformed import MALFORMED
 from tests.messages import app_ids, completed, failed, file_names
-from worker.job import Envelope, read_job
+from worker.core.job import Envelope, read_job
 
 
 def _pattern(_: object, pattern: str, text: object, __: object) -> Any:

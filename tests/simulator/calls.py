@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 
-from worker import signing
+from worker.ccfs import signing
 from worker.simulator import Fault, Simulator
 from worker.tls import client_context
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.archive import check_archive
 from worker.simulator import MIN_BILL_BYTES, Bill, Packing, crc, make_bill
+from worker.storage.zip_file import check_archive
 
 NAME = "20260102_9239cb50a8384bb0ab503441bf089446.zip"
 PACKINGS = pytest.mark.parametrize("packing", list(Packing))

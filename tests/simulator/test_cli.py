@@ -16,9 +16,9 @@ import pytest
 
 from schemas import DownloadJob
 from worker.ccfs import CcfsClient, open_client
+from worker.ccfs.keys import KeyDirectory
 from worker.cli import main
 from worker.cli.simulate import ENV_FILE
-from worker.credentials import KeyDirectory
 from worker.simulator import Fault, faults, parse_fault
 from worker.tls import client_context
 

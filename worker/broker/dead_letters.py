@@ -27,8 +27,8 @@ from worker.broker.connection import Connection, open_channel, unbroken
 from worker.broker.publisher import Publisher, open_publisher
 from worker.broker.topology import Names, count, explained
 from worker.broker.wire import Lane
+from worker.core.job import Cut, Job, read_job
 from worker.errors import BrokerError, one_line
-from worker.job import Cut, Job, read_job
 
 _RETURN_TIMEOUT, _RETURN_POLL = 5.0, 0.01
 _GETTERS = 8

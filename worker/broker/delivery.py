@@ -7,15 +7,15 @@ from worker.broker.messages import Content
 from worker.broker.publisher import Publisher
 from worker.broker.topology import Names
 from worker.broker.wire import Lane
-from worker.context import SPAN
+from worker.core.context import SPAN
+from worker.core.job import Envelope, Job
+from worker.core.outcome import routing_key
+from worker.core.retry import Retry
 from worker.errors import JobError, SessionLostError
-from worker.job import Envelope, Job
-from worker.outcome import routing_key
-from worker.retry import Retry
 
 
 class AmqpDelivery:
-    """Implements `worker.intake.Delivery` on one session's channels.
+    """Implements `worker.core.deliveries.Delivery` on one session's channels.
 
     Args:
         delivered: The message, and how it came.

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from schemas import MAX_BODY_BYTES
 from worker.broker.properties import Properties, short
-from worker.job import Cut
+from worker.core.job import Cut
 
 METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
 """Types of frames."""

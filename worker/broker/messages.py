@@ -12,10 +12,10 @@ from schemas import DownloadJob, Outcome
 from worker.broker import properties as amqp
 from worker.broker.frames import Message, fits
 from worker.broker.tables import UnreadableError, Value
-from worker.context import SPAN
+from worker.core.context import SPAN
+from worker.core.job import ATTEMPT_HEADER, TRACE_HEADERS, Cut, Envelope, Job
+from worker.core.retry import Retry
 from worker.errors import JobError
-from worker.job import ATTEMPT_HEADER, TRACE_HEADERS, Cut, Envelope, Job
-from worker.retry import Retry
 
 APP_ID = "ccfs-worker"
 DEAD_REASON = "x-dead-reason"

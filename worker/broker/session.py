@@ -35,8 +35,8 @@ from worker.broker.lengths import queue_lengths
 from worker.broker.publisher import Publisher, publisher
 from worker.broker.topology import Names, Topology, declare, look
 from worker.broker.wire import Lane
+from worker.core.retry import backoff
 from worker.errors import BrokerError
-from worker.retry import backoff
 
 _DROPPED_PREFETCH = 8
 """Messages given up on are few and need no download: they share none of the jobs' places."""

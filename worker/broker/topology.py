@@ -25,8 +25,8 @@ from pamqp.commands import Queue
 from pamqp.common import FieldValue
 
 from worker.broker.connection import open_channel
+from worker.core.retry import tier_name
 from worker.errors import BrokerError
-from worker.retry import tier_name
 
 KEPT_FOR_OTHERS = 1_000_000_000
 """Delivery limit of the queues whose messages the broker must never give up on. RabbitMQ 4 gives a queue

@@ -1,7 +1,8 @@
 """The client of CC-FS: one signed POST a file, its answer told apart, its body as a stream.
 
 Sources of the rules: CC-FS "Downloading CDRs and Recording Indexes" (request, response), its result codes
-(page cec_07_0835), its authentication "auth-v2" (see `worker.signing`), and the RFCs named where they count.
+(page cec_07_0835), its authentication "auth-v2" (see `worker.ccfs.signing`), and the RFCs named where they
+count.
 """
 
 from worker.ccfs.client import Answer, CcfsClient, FileStream, open_client

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
 
+from worker.ccfs.errors import after_headers
 from worker.ccfs.exchange import Response
-from worker.ccfs.faults import after_headers
 
 
 class Body:

@@ -15,14 +15,14 @@ from yarl import URL
 from schemas import DownloadJob
 from worker.ccfs.answers import HEAD_BYTES, HTTP_OK, NotAFile, is_file, read_date, refusal
 from worker.ccfs.body import Body
+from worker.ccfs.errors import after_headers, before_headers
 from worker.ccfs.exchange import Response, exchange
-from worker.ccfs.faults import after_headers, before_headers
 from worker.ccfs.pool import Pool, open_pool
 from worker.ccfs.request import download_bytes, host_and_port, probe_bytes
 from worker.ccfs.takeover import Takeovers
-from worker.context import PROGRESS
+from worker.core.context import PROGRESS
+from worker.core.ports import Incoming, no_takeover
 from worker.errors import JobError
-from worker.incoming import Incoming, no_takeover
 
 MAX_ERROR_BODY = 64 * 1024
 """Bytes that are read of a body that is no file; CC-FS's own errors have a few hundred."""

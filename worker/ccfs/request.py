@@ -7,7 +7,7 @@ from datetime import datetime
 from yarl import URL
 
 from schemas import DownloadJob
-from worker import signing
+from worker.ccfs import signing
 
 DOWNLOAD_PATH = "/CCFS/resource/ccfs/downloadBillFile"
 CONTENT_TYPE = "application/json; charset=UTF-8"

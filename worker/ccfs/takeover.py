@@ -24,8 +24,8 @@ from typing import cast
 import aiohttp
 
 from schemas import ErrorCode
+from worker.ccfs.errors import after_headers
 from worker.ccfs.exchange import Response
-from worker.ccfs.faults import after_headers
 from worker.ccfs.hold import Hold, OpenTls
 from worker.errors import JobError
 

@@ -9,10 +9,10 @@ from typing import NoReturn, cast
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from worker import logs
 from worker.cli.exits import BROKER, FAILED, SETTINGS
 from worker.cli.manual import help_of
 from worker.errors import BrokerError, JobError
+from worker.observe import logs
 from worker.settings import SettingsError
 
 COMMANDS = (

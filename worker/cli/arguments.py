@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from schemas import DownloadJob
-from worker.joblist import read_pair
+from worker.cli.joblist import read_pair
 
 AppIdArgument = Annotated[str, typer.Argument(metavar="APP_ID", help="The account.", show_default=False)]
 FileArgument = Annotated[

@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 
-from worker import checks
-from worker.checks import Part
-from worker.cli import output
+from worker.cli import checks, output
+from worker.cli.checks import Part
 from worker.cli.exits import FAILED
 from worker.cli.output import Output, OutputOption
 from worker.finding import Finding

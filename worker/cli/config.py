@@ -4,11 +4,10 @@ from typing import Annotated
 
 import typer
 
-from worker import inventory
-from worker.cli import output
+from worker.cli import inventory, output
 from worker.cli.exits import SETTINGS
+from worker.cli.inventory import Effective
 from worker.cli.output import Output, OutputOption
-from worker.inventory import Effective
 
 
 def config(

@@ -16,8 +16,8 @@ from worker.cli import output
 from worker.cli.arguments import AppIdArgument, FileArgument, one_job
 from worker.cli.loop import loop_factory
 from worker.cli.output import Output, OutputOption
-from worker.download import Downloader
-from worker.outcome import StoredFile
+from worker.core.attempt import Downloader
+from worker.core.outcome import StoredFile
 from worker.settings import FetchSettings, SettingsError, load_part
 from worker.storage import Threads
 
@@ -88,7 +88,7 @@ async def _fetch(settings: FetchSettings, job: DownloadJob) -> StoredFile:
 
 
 class _Watched:
-    """CC-FS, with a bar that moves as a file comes in; implements `worker.download.Source`."""
+    """CC-FS, with a bar that moves as a file comes in; implements `worker.core.attempt.Source`."""
 
     def __init__(self, client: CcfsClient, bar: Progress) -> None:
         self._client = client

@@ -10,7 +10,7 @@ import typer
 
 from schemas import DownloadFailed, ErrorCode, Outcome
 from worker import wiring
-from worker.broker.outcomes import follow
+from worker.broker.follow import follow
 from worker.cli import output
 from worker.cli.outcomes import read_outcomes, show
 from worker.cli.output import Output, OutputOption

@@ -2,9 +2,11 @@
 
 import asyncio
 
-from worker import app, descriptors, logs, settings
+from worker import app, settings
 from worker.cli.loop import loop_factory
 from worker.cli.memory import bound_arenas, spare_startup
+from worker.observe import logs
+from worker.watches import descriptors
 
 
 def run() -> None:

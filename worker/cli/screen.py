@@ -13,7 +13,7 @@ from rich.text import Text
 
 from worker.cli.output import age
 from worker.errors import one_line
-from worker.status import JobInHand, State, Status
+from worker.observe.status import JobInHand, State, Status
 
 _STYLES: Mapping[State, str] = {
     State.WORKING: "green",

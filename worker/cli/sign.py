@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from worker import signing, wiring
-from worker.ccfs import host_and_port, signing_request
+from worker import wiring
+from worker.ccfs import host_and_port, signing, signing_request
+from worker.ccfs.keys import KeyDirectory
 from worker.cli import output
 from worker.cli.arguments import AppIdArgument, FileArgument, one_job
 from worker.cli.output import Output, OutputOption
-from worker.credentials import KeyDirectory
 from worker.settings import SettingsError, SigningSettings, load_part
 from worker.urls import MASK
 

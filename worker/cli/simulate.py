@@ -16,9 +16,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from worker import logs
 from worker.cli.exits import SETTINGS
 from worker.cli.loop import loop_factory
+from worker.observe import logs
 from worker.simulator import (
     MIN_BILL_BYTES,
     AnsweredRequest,

@@ -15,14 +15,14 @@ from schemas import DownloadJob
 from worker import wiring
 from worker.broker import Names
 from worker.broker.connection import Connection
-from worker.broker.outcomes import follow
+from worker.broker.follow import follow
 from worker.broker.submission import Submission, check_jobs_queue, submit_all
 from worker.cli import output
 from worker.cli.exits import FAILED, SETTINGS, TIMEOUT
+from worker.cli.joblist import Row, read_list, read_pair
 from worker.cli.outcomes import read_outcomes, show
 from worker.cli.output import Output, OutputOption
 from worker.errors import one_line
-from worker.joblist import Row, read_list, read_pair
 from worker.settings import Amqp, BrokerSettings, load_part
 
 

@@ -15,7 +15,7 @@ from worker.cli import output
 from worker.cli.exits import FAILED
 from worker.cli.output import Output, OutputOption
 from worker.cli.screen import Answer, frame
-from worker.status import Status
+from worker.observe.status import Status
 
 _TIMEOUT = aiohttp.ClientTimeout(total=5)
 _HERE = "http://127.0.0.1:8080"

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 from pydantic import TypeAdapter, ValidationError
 
 from schemas import AppId
-from worker import signing
+from worker.ccfs import signing
 from worker.errors import JobError
 from worker.simulator.faults import DESCRIPTIONS, Fault, ResultCode, Status
 

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 from aiohttp import web
 
-from worker.credentials import KeyDirectory
+from worker.ccfs.keys import KeyDirectory
 from worker.simulator.admission import RawRequest, RefusedError, admit, claimed_account
 from worker.simulator.answers import Answer, WholeFile, Wire, send
 from worker.simulator.bills import Bill

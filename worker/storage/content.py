@@ -6,8 +6,8 @@ import os
 import threading
 from collections.abc import Sequence
 
-from worker.archive import check_archive, most_unpacked
-from worker.zipwalk import ZipWalk
+from worker.storage.zip_file import check_archive, most_unpacked
+from worker.storage.zip_stream import ZipWalk
 
 _MOST_CHUNKS = os.sysconf("SC_IOV_MAX")
 """What one writev(2) takes."""

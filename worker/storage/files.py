@@ -17,17 +17,17 @@ import aiofiles
 from aiofiles.threadpool.binary import AsyncFileIO
 
 from schemas import ErrorCode
-from worker.archive import CorruptArchiveError
-from worker.context import PROGRESS
+from worker.core.context import PROGRESS
+from worker.core.outcome import StoredFile
+from worker.core.paths import part_name
+from worker.core.ports import Incoming, no_takeover
 from worker.errors import JobError
-from worker.incoming import Incoming, no_takeover
-from worker.outcome import StoredFile
-from worker.paths import part_name
 from worker.storage.content import Bytes, Content, read_content, write_all
-from worker.storage.faults import storage_errors
+from worker.storage.errors import storage_errors
 from worker.storage.sweep import Sweep
 from worker.storage.threads import PATIENCE, Call, Strand, Threads, outlast, run, run_stoppable
 from worker.storage.tree import Identity, Rules, Tree, identity_of
+from worker.storage.zip_file import CorruptArchiveError
 
 BLOCK_BYTES = 1024 * 1024
 

@@ -10,7 +10,7 @@ CASE_FOLDED = "{root} takes upper and lower case for the same: accounts App1 and
 """Why a directory cannot be the storage root, with what to put for `{root}`."""
 
 _PREFIX = ".ccfs-worker-check-"
-"""What a trial leaves behind when its process dies is removed by a later one (`worker.storage_probe`)."""
+"""What a trial leaves behind when its process dies is removed by a later one (`worker.storage.probe`)."""
 
 
 def is_mount_point(directory: int) -> bool:

@@ -119,7 +119,7 @@ class Threads(Executor):
     much work as many a call on a fast disk. Here a result waits beside others until the loop comes by.
 
     Threads that are left behind are not replaced: each of them holds a call of the volume that hangs, and
-    more threads would only hang beside them. Intake pauses meanwhile (`worker.volume`).
+    more threads would only hang beside them. Intake pauses meanwhile (`worker.watches.volume`).
 
     Args:
         number: How many threads; they start immediately.

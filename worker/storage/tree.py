@@ -19,14 +19,14 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from schemas import ErrorCode
-from worker.archive import BLOCK_BYTES, CorruptArchiveError, StoppedError, check_archive
+from worker.core.outcome import StoredFile
+from worker.core.paths import is_part
 from worker.errors import JobError
-from worker.outcome import StoredFile
-from worker.paths import is_part
 from worker.storage.content import write_all
-from worker.storage.faults import storage_errors
+from worker.storage.errors import storage_errors
 from worker.storage.mount import CASE_FOLDED, folds_case, is_mount_point
 from worker.storage.openat2 import open_unlinked
+from worker.storage.zip_file import BLOCK_BYTES, CorruptArchiveError, StoppedError, check_archive
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK

@@ -1,9 +1,0 @@
-"""`python -m devkit.chart`: writes the derived parts of the chart anew."""
-
-from pathlib import Path
-
-from devkit.chart import derive
-
-if __name__ == "__main__":
-    for file, text in derive(Path("helm")).items():
-        file.write_text(text)

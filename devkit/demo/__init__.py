@@ -1,0 +1,1 @@
+"""Shows the worker at work, and counts what came of it."""

@@ -1,0 +1,9 @@
+"""`python -m devkit.generate.chart`: writes the derived parts of the chart anew."""
+
+from pathlib import Path
+
+from devkit.generate.chart import derive
+
+if __name__ == "__main__":
+    for file, text in derive(Path("helm")).items():
+        file.write_text(text)

@@ -1,0 +1,143 @@
+"""Builds the container image without a registry: `python -m devkit.run.image`.
+
+The image that is shipped is built by `make image` from the base that the Dockerfile names. This one is for
+tests on a Debian machine as root: its base is made of Debian's packages, as the real one is, and all of it is
+kept in a storage of its own. It trusts the authorities that this machine trusts, and so is for no other.
+"""
+
+import os
+import resource
+import shutil
+import subprocess
+import tempfile
+import tomllib
+from pathlib import Path
+
+from devkit.run import system
+
+ROOT = Path(__file__).resolve().parents[2]
+IMAGE = "localhost/ccfs-worker:test"
+
+_BASE = "localhost/debian-bootstrapped:trixie"
+_SUITE = "trixie"
+_PROGRAMS = {"podman": "podman", "runc": "runc", "debootstrap": "debootstrap", "ip": "iproute2"}
+_SLIMMED = (
+    "usr/share/doc",
+    "usr/share/man",
+    "usr/share/info",
+    "usr/share/locale",
+    "var/cache/apt",
+    "var/lib/apt/lists",
+)
+_AUTHORITIES = Path("etc/ssl/certs/ca-certificates.crt")
+_PIP = f"[global]\ncert = /{_AUTHORITIES}\n"
+_MEGABYTE = 1_000_000
+_LIMITS = {"nofile": (resource.RLIMIT_NOFILE, 65_536), "nproc": (resource.RLIMIT_NPROC, 4096)}
+"""What a container may have at most. Podman's own wish is refused where this process may not have so much."""
+
+
+class Podman:
+    """A podman with a storage of its own.
+
+    Args:
+        folder: where images and containers are kept.
+    """
+
+    def __init__(self, folder: Path = ROOT / ".run" / "containers") -> None:
+        storage = (f"--root={folder / 'storage'}", f"--runroot={folder / 'run'}")
+        self._options = (*storage, "--runtime=runc")
+
+    def command(self, *words: str) -> list[str]:
+        """Gives the words of a podman command."""
+        return ["podman", *self._options, *words]
+
+    def __call__(self, *words: str) -> str:
+        """Runs a podman command.
+
+        Returns:
+            What it printed.
+
+        Raises:
+            RuntimeError: it failed; the text holds what it said.
+        """
+        done = subprocess.run(
+            self.command(*words), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise RuntimeError(f"podman {' '.join(words)}: {done.stderr.strip()}")
+        return done.stdout.strip()
+
+    def run(self, *words: str) -> list[str]:
+        """Gives the words of `podman run` with limits that this machine allows."""
+        limits = {name: min(most, resource.getrlimit(kind)[1]) for name, (kind, most) in _LIMITS.items()}
+        return self.command("run", *(f"--ulimit={name}={n}:{n}" for name, n in limits.items()), *words)
+
+    def has(self, image: str) -> bool:
+        """Whether an image is there."""
+        return subprocess.run(self.command("image", "exists", image), check=False).returncode == 0
+
+    def compressed_megabytes(self, image: str) -> float:
+        """How much a registry would hold and a node pull of an image, in MB."""
+        with tempfile.TemporaryDirectory() as folder:
+            self("push", "--quiet", image, f"oci:{folder}")
+            return sum(file.stat().st_size for file in Path(folder).glob("blobs/*/*")) / _MEGABYTE
+
+
+def build(podman: Podman) -> None:
+    """Builds the image.
+
+    Raises:
+        SystemExit: a program is missing and cannot be installed.
+        RuntimeError: a step failed; the text holds what it said.
+    """
+    for program, package in _PROGRAMS.items():
+        if shutil.which(program, path=system.search_path()) is None:
+            system.install_package(package)
+    if not podman.has(_BASE):
+        _bootstrap(podman)
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    # Layers would be copied for each step, and host networking spares a bridge.
+    options = ("--layers=false", "--isolation=chroot", "--network=host", "--pull=never", f"--tag={IMAGE}")
+    podman("build", *options, f"--build-arg=BASE={_BASE}", f"--build-arg=VERSION={version}", str(ROOT))
+
+
+def _bootstrap(podman: Podman) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        _run("debootstrap", "--variant=minbase", "--include=ca-certificates", _SUITE, name, _mirror())
+        for slimmed in _SLIMMED:
+            shutil.rmtree(folder / slimmed)
+            (folder / slimmed).mkdir()
+        shutil.copy(Path("/") / _AUTHORITIES, folder / _AUTHORITIES)
+        (folder / "etc" / "pip.conf").write_text(_PIP)
+        archive = folder.with_suffix(".tar")
+        try:
+            _run("tar", "--create", "--file", str(archive), "--directory", name, ".")
+            podman("import", "--quiet", str(archive), _BASE)
+        finally:
+            archive.unlink()
+
+
+def _mirror() -> str:
+    """The mirror that this machine's own packages come from."""
+    printed = _run("apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages")
+    return printed.split()[0]
+
+
+def _run(*words: str) -> str:
+    done = subprocess.run(
+        words,
+        env={**os.environ, "PATH": system.search_path()},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(words)}: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    build(Podman())

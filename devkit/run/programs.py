@@ -1,0 +1,33 @@
+"""Finds programs that tests and devkit need beside RabbitMQ, and installs them where allowed."""
+
+import os
+import shutil
+from collections.abc import Mapping
+
+from devkit.run import system
+
+_PACKAGES: Mapping[str, str] = {
+    "chromium": "chromium",
+    "mmdebstrap": "mmdebstrap",
+    "prometheus": "prometheus",
+    "promtool": "prometheus",
+}
+"""By program, the Debian package that has it."""
+
+
+def find(name: str) -> str:
+    """Finds a program of `_PACKAGES`, or installs it with apt-get when run as root.
+
+    Raises:
+        SystemExit: it is not there and cannot be installed; the text says what to do.
+    """
+    path = system.search_path()
+    found = shutil.which(name, path=path)
+    if found is None and os.geteuid() == 0 and shutil.which("apt-get", path=path):
+        system.install_package(_PACKAGES[name])
+        found = shutil.which(name, path=path)
+    if found is None:
+        raise SystemExit(
+            f"{name} is not there: install it (Debian, Ubuntu: apt-get install {_PACKAGES[name]})"
+        )
+    return found

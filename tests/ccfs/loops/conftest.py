@@ -1,0 +1,33 @@
+"""Tests here run on asyncio's own event loop and on uvloop, which the worker takes."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+
+import pytest
+import uvloop
+
+from tests.ccfs.authority import Authority
+from tests.ccfs.loops.transfers import OpenTo
+from tests.ccfs.raw import Script, serving
+from tests.ccfs.samples import OpenClient
+from worker.ccfs import CcfsClient
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "TLS"])
+def client_of(request: pytest.FixtureRequest, client_for: OpenClient, authority: Authority) -> OpenTo:
+    """Plays a script to a client, over plain HTTP or TLS."""
+
+    @asynccontextmanager
+    async def open_one(script: Script, **options: float) -> AsyncIterator[CcfsClient]:
+        async with (
+            serving(script, tls=authority.server() if request.param else None) as server,
+            client_for(server.base_url, tls=authority.client(), **options) as client,
+        ):
+            yield client
+
+    return open_one

@@ -1,0 +1,134 @@
+"""A connection that brought a large file serves other requests, too, and never at a job's expense."""
+
+import asyncio
+import os
+from contextlib import suppress
+
+import pytest
+
+from tests.ccfs.loops.transfers import OpenTo, receive_all
+from tests.ccfs.raw import Peer, response
+from tests.ccfs.samples import JOB, KEY, make_zip, read_all
+from tests.ccfs.unasked import OTHER, UNASKED
+
+LARGE = make_zip(os.urandom(3 * 1024**2), method=0)
+SMALL = make_zip(b"a small file")
+
+
+class Answers:
+    """A server's script: the first answer as the test wants it, then file after file, on any connection."""
+
+    def __init__(self, first: bytes, *others: bytes) -> None:
+        self._answers = [first, *others]
+        self.connections = 0
+
+    async def __call__(self, peer: Peer) -> None:
+        self.connections += 1
+        while self._answers:
+            await peer.request()
+            await peer.send(self._answers.pop(0))
+        await peer.until_hung_up()
+
+
+async def test_a_connection_outlives_large_files(client_of: OpenTo) -> None:
+    answers = Answers(*(response(body) for body in (LARGE, LARGE, SMALL, LARGE)))
+    async with client_of(answers) as client:
+        for _ in range(2):
+            assert await receive_all(client) == LARGE
+        assert await read_all(client) == SMALL
+        assert await receive_all(client) == LARGE
+
+    assert answers.connections == 1
+
+
+@pytest.mark.parametrize("unasked", UNASKED)
+async def test_what_follows_a_file_is_not_taken_for_an_answer(client_of: OpenTo, unasked: bytes) -> None:
+    """Otherwise one job's file would be stored under another's name."""
+    answers = Answers(response(LARGE) + unasked, response(LARGE), response(SMALL))
+    async with client_of(answers) as client:
+        assert await receive_all(client) == LARGE
+        assert await receive_all(client) == LARGE
+        assert await read_all(client) == SMALL
+
+    assert answers.connections == 2
+
+
+async def test_what_comes_while_the_connection_waits_is_not_taken_for_an_answer(client_of: OpenTo) -> None:
+    may_send, sent = asyncio.Event(), asyncio.Event()
+
+    async def send_too_much(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(response(LARGE))
+        if not sent.is_set():
+            await may_send.wait()
+            await peer.send(response(OTHER))
+            sent.set()
+        await peer.request()
+        await peer.send(response(SMALL))
+
+    async with client_of(send_too_much) as client:
+        assert await receive_all(client) == LARGE
+        may_send.set()
+        await sent.wait()
+        for _ in range(5):
+            # Rounds of the loop in which the bytes reach the connection that waits in the pool.
+            await asyncio.sleep(0)
+        assert await receive_all(client) == LARGE
+        assert await read_all(client) == SMALL
+
+
+async def test_the_server_may_want_it_closed(client_of: OpenTo) -> None:
+    answers = Answers(response(LARGE, Connection="close"), response(SMALL))
+    async with client_of(answers) as client:
+        assert await receive_all(client) == LARGE
+        assert await read_all(client) == SMALL
+
+    assert answers.connections == 2
+
+
+async def test_the_server_may_close_it_without_a_word(client_of: OpenTo) -> None:
+    async def hang_up(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(response(LARGE))
+
+    async with client_of(hang_up) as client:
+        for _ in range(3):
+            assert await receive_all(client) == LARGE
+
+
+async def test_a_file_that_was_not_received_to_its_end_takes_it_along(client_of: OpenTo) -> None:
+    answers = Answers(response(LARGE), response(SMALL))
+    async with client_of(answers) as client:
+        async with client.open(JOB, KEY) as file:
+            assert await file.take_over() is not None
+        assert await read_all(client) == SMALL
+
+    assert answers.connections == 2
+
+
+async def test_a_cancelled_takeover_takes_it_along(client_of: OpenTo) -> None:
+    answers = Answers(response(LARGE), response(SMALL))
+
+    async def begin() -> None:
+        async with client.open(JOB, KEY) as file:
+            taking = asyncio.ensure_future(file.take_over())
+            # One round of the loop, in which it comes to its only wait.
+            await asyncio.sleep(0)
+            taking.cancel()
+            with suppress(asyncio.CancelledError):
+                await taking
+
+    async with client_of(answers) as client:
+        await begin()
+        assert await read_all(client) == SMALL
+
+    assert answers.connections == 2
+
+
+async def test_where_memory_is_short_it_ends_with_the_file(client_of: OpenTo) -> None:
+    answers = Answers(response(LARGE), response(LARGE))
+    async with client_of(answers, reuse_after_large=False) as client:
+        for _ in range(2):
+            assert await receive_all(client) == LARGE
+
+    assert answers.connections == 2

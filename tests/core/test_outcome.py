@@ -1,0 +1,115 @@
+"""The events that jobs end in."""
+
+import json
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas import ErrorCode, read_outcome
+from tests.malformed import FILE, GOOD
+from worker.core.job import Envelope, read_job
+from worker.core.outcome import Span, StoredFile, completed, failed, routing_key
+from worker.errors import JobError
+
+STARTED = datetime(2026, 1, 31, 8, 15, 0, 123_999, tzinfo=UTC)
+SPAN = Span(started_at=STARTED, finished_at=STARTED + timedelta(seconds=2), worker="worker-1")
+STORED = StoredFile(path=f"app1/20260131/{FILE}", size_bytes=20480, sha256="ab" * 32, reused=False)
+NOT_FOUND = JobError(ErrorCode.FILE_NOT_FOUND, "not there", result_code="0300011", http_status=200)
+
+
+def test_the_event_of_a_completed_job_is_what_the_contract_says() -> None:
+    job = read_job(Envelope(body=GOOD, message_id="m1", headers={"x-attempt": 2}))
+
+    assert json.loads(completed(job, STORED, SPAN).to_json()) == {
+        "status": "completed",
+        "jobId": "m1",
+        "appId": "app1",
+        "billFileName": FILE,
+        "path": f"app1/20260131/{FILE}",
+        "sizeBytes": 20480,
+        "sha256": "ab" * 32,
+        "attempts": 2,
+        "reused": False,
+        "startedAt": "2026-01-31T08:15:00.123Z",
+        "finishedAt": "2026-01-31T08:15:02.123Z",
+        "worker": "worker-1",
+    }
+
+
+def test_the_event_of_a_failed_job_is_what_the_contract_says() -> None:
+    job = read_job(Envelope(body=GOOD, headers={"x-attempt": 3}))
+
+    assert json.loads(failed(job, NOT_FOUND, SPAN).to_json()) == {
+        "status": "failed",
+        "jobId": f"app1/{FILE}",
+        "appId": "app1",
+        "billFileName": FILE,
+        "errorCode": "FILE_NOT_FOUND",
+        "errorMessage": "not there",
+        "resultCode": "0300011",
+        "httpStatus": 200,
+        "attempts": 3,
+        "startedAt": "2026-01-31T08:15:00.123Z",
+        "finishedAt": "2026-01-31T08:15:02.123Z",
+        "worker": "worker-1",
+    }
+
+
+def test_what_is_not_known_of_a_failed_job_is_null() -> None:
+    job = read_job(Envelope(body=b"not JSON", message_id="m1"))
+
+    event = json.loads(failed(job, JobError(ErrorCode.INVALID_JOB, job.defect), SPAN).to_json())
+
+    unknown = {name for name, value in event.items() if value is None}
+    assert unknown == {"appId", "billFileName", "resultCode", "httpStatus"}
+
+
+def test_moments_of_another_time_zone_are_written_in_utc() -> None:
+    east = STARTED.astimezone(timezone(timedelta(hours=8)))
+    span = Span(started_at=east, finished_at=east, worker="w")
+
+    event = json.loads(failed(read_job(Envelope(body=GOOD)), NOT_FOUND, span).to_json())
+
+    assert event["startedAt"] == "2026-01-31T08:15:00.123Z"
+
+
+@pytest.mark.parametrize(
+    ("body", "key"),
+    [
+        (GOOD, "failed.app1"),
+        (b'{"appId": "app1", "billFileName": "../x"}', "failed.app1"),
+        (b'{"appId": "a.b", "billFileName": "../x"}', "failed.a.b"),
+        (b'{"appId": "../x", "billFileName": "20260131_a.zip"}', "failed"),
+        (b"not JSON", "failed"),
+    ],
+)
+def test_a_failed_event_is_routed_by_the_account_as_far_as_it_is_known(body: bytes, key: str) -> None:
+    assert routing_key(failed(read_job(Envelope(body=body)), NOT_FOUND, SPAN)) == key
+
+
+def test_a_completed_event_is_routed_by_its_account() -> None:
+    assert routing_key(completed(read_job(Envelope(body=GOOD)), STORED, SPAN)) == "completed.app1"
+
+
+def test_an_invalid_message_cannot_complete() -> None:
+    with pytest.raises(ValueError, match="cannot complete"):
+        completed(read_job(Envelope(body=b"{}")), STORED, SPAN)
+
+
+@given(
+    body=st.binary(max_size=200) | st.just(GOOD),
+    message_id=st.none() | st.text(max_size=255),
+    attempt=st.integers() | st.none() | st.text(max_size=5),
+    code=st.sampled_from(ErrorCode),
+    message=st.text(max_size=2000),
+)
+def test_whatever_comes_in_and_goes_wrong_there_is_an_event_for_it(
+    body: bytes, message_id: str | None, attempt: object, code: ErrorCode, message: str
+) -> None:
+    job = read_job(Envelope(body=body, message_id=message_id, headers={"x-attempt": attempt}))
+
+    event = failed(job, JobError(code, message), SPAN)
+
+    assert read_outcome(event.to_json()) == event

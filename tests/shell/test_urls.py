@@ -1,0 +1,140 @@
+"""No rendering of a URL, right or wrong, shows the password in it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from yarl import URL
+
+from worker.cli import inventory
+from worker.settings import Settings, SettingsError, load
+from worker.urls import masked
+
+AMQP, CCFS = "WORKER_AMQP__URL", "WORKER_CCFS__BASE_URL"
+RIGHT = {AMQP: "amqp://guest:guest@h/", CCFS: "https://127.0.0.1:28080"}
+
+HALVES = st.text("QXZJqxzj", min_size=5, max_size=8)
+"""Of a password: in letters that no message of ours has five of in a row."""
+BETWEEN = st.text("/?#@:%\\[]&=+ ,;!\"'<>|^`{}~.-_$*()\u00e4\u4e2d", max_size=4)
+HOSTS = st.sampled_from(
+    ["rabbit", "rabbit:5672", "[::1]:5672", "h1:5672,h2:5672,h3", "h1,h2", "h:99999999", "[", "", ":", "@"]
+)
+ENDS = st.sampled_from(["", "/", "/vhost", "/%2F", "/a/b", "/?heartbeat=5", "#x", "/v@w", "?a@b"])
+SCHEMES = st.sampled_from(
+    ["amqp://", "amqps://", "AMQP://", "https://", "http://", "amqp:", "amqp:/", "://", "//", "", " amqp://"]
+)
+USERS = st.sampled_from(["user:", ":", "us@er:", "us/er:", "user::"])
+
+
+@pytest.fixture
+def environ(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WORKER_CREDENTIALS__DIR", "/run/keys")
+    monkeypatch.setenv("WORKER_STORAGE__ROOT", "/srv/bills")
+    for variable, url in RIGHT.items():
+        monkeypatch.setenv(variable, url)
+    return monkeypatch
+
+
+def renderings() -> Iterator[str]:
+    """All that `config` and `check` show of the settings, and what a log or a readiness may."""
+    for entry in inventory.effective():
+        yield f"{entry.value} {entry.problem} {entry!r}"
+    try:
+        loaded: Settings = load()
+    except SettingsError as exc:
+        yield f"{exc} {exc!r} {exc.lines}"
+    else:
+        yield f"{loaded} {loaded!r} {loaded.model_dump()} {loaded.ccfs.base_url}"
+        broker = URL(loaded.amqp.url.get_secret_value())
+        # What errors about the broker name: in the log, `check` and `/readyz`.
+        yield f"{broker.host}:{broker.port}{broker.path} {broker.user!r}"
+
+
+@st.composite
+def urls(draw: st.DrawFn) -> tuple[str, str, str]:
+    """A URL, right or wrong, and two parts of the password in it."""
+    first, between, second = draw(HALVES), draw(BETWEEN), draw(HALVES)
+    login = f"{draw(USERS)}{first}{between}{second}@"
+    return f"{draw(SCHEMES)}{login}{draw(HOSTS)}{draw(ENDS)}", first, second
+
+
+@given(urls())
+def test_what_is_masked_shows_no_part_of_the_password(drawn: tuple[str, str, str]) -> None:
+    url, first, second = drawn
+
+    shown = masked(url)
+
+    assert first not in shown
+    assert second not in shown
+
+
+@pytest.mark.parametrize("variable", [AMQP, CCFS])
+@given(drawn=urls())
+@settings(
+    max_examples=40,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_no_rendering_shows_a_part_of_the_password(
+    environ: pytest.MonkeyPatch, variable: str, drawn: tuple[str, str, str]
+) -> None:
+    url, first, second = drawn
+    environ.setenv(variable, url)
+
+    shown = "\n".join(renderings())
+
+    environ.setenv(variable, RIGHT[variable])
+    assert first not in shown
+    assert second not in shown
+
+
+@pytest.mark.parametrize("character", "/?#@")
+def test_a_login_that_is_not_encoded_is_refused_in_one_line(
+    environ: pytest.MonkeyPatch, character: str
+) -> None:
+    environ.setenv(AMQP, f"amqp://user:7{character}S3cret@rabbit:5672/")
+
+    with pytest.raises(SettingsError) as caught:
+        load()
+
+    (line,) = caught.value.lines
+    assert line.startswith(f"{AMQP}: has a / ? # or @ in its user or password that is not percent-encoded")
+    assert "S3cret" not in line
+
+
+def test_a_login_that_is_encoded_is_taken_and_masked(environ: pytest.MonkeyPatch) -> None:
+    url = "amqp://user:7%2FS3%3F%23%40cret@rabbit:5672/%2F"
+    environ.setenv(AMQP, url)
+
+    assert load().amqp.url.get_secret_value() == url
+    assert masked(url) == "amqp://user:***@rabbit:5672/%2F"
+
+
+def test_a_base_url_with_a_login_is_refused_in_one_line(environ: pytest.MonkeyPatch) -> None:
+    environ.setenv(CCFS, "https://user:hunter2@127.0.0.1:28080")
+
+    with pytest.raises(SettingsError) as caught:
+        load()
+
+    (line,) = caught.value.lines
+    assert line.startswith(f"{CCFS}: must hold no user and password")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("amqp://rabbit:5672/", "amqp://rabbit:5672/"),
+        ("amqp://user@rabbit/", "amqp://user@rabbit/"),
+        ("amqps://user:pw@h1:5671,h2,h3/v", "amqps://user:***@h1:5671,h2,h3/v"),
+        ("amqp://user:p:w@h?heartbeat=5", "amqp://user:***@h?heartbeat=5"),
+        ("amqp://user:p/w@h/", "***"),
+        ("user:pw@h", "***"),
+        ("amqp://[", "***"),
+    ],
+)
+def test_only_what_is_certainly_no_password_is_shown(url: str, shown: str) -> None:
+    assert masked(url) == shown

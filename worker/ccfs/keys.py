@@ -1,0 +1,190 @@
+"""The secret keys of the developer accounts: a directory with one file per appId."""
+
+import asyncio
+import os
+import stat
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from schemas import ErrorCode
+from worker.errors import JobError
+
+MAX_KEY_BYTES = 4096
+_BOM = "\ufeff"
+_RECENT = 1.0
+"""Seconds for which a key is kept in memory."""
+
+# Not to block on a pipe that somebody put in a key's place.
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+
+
+class KeyDirectory:
+    """Reads keys by appId; blocks for as long as their file system does.
+
+    No marks of change are compared, which can be missed (a file's times have the grain of the kernel's
+    clock): a key is simply read again once it is a second old. The files are tiny and lie on a local or
+    memory file system (a mounted Secret), yet each of the four calls lets other threads in: for every job
+    anew, they would take the event loop about as long as the whole request.
+
+    Args:
+        directory: Holds one file for each account.
+        clock: Gives the time in seconds, monotonic.
+    """
+
+    def __init__(self, directory: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self._directory = directory
+        self._clock = clock
+        self._recent: dict[str, tuple[float, SecretStr]] = {}
+
+    def names(self) -> list[str]:
+        """Name the files that may be keys; hidden ones are none, such as those of a Kubernetes mount.
+
+        Raises:
+            OSError: The directory cannot be read.
+        """
+        return sorted(path.name for path in self._directory.iterdir() if not path.name.startswith("."))
+
+    def kept(self, app_id: str) -> str | None:
+        """Give the secret key of an account if it was read not longer than a second ago."""
+        now = self._clock()
+        self._recent = {name: kept for name, kept in self._recent.items() if now - kept[0] < _RECENT}
+        kept = self._recent.get(app_id)
+        return None if kept is None else kept[1].get_secret_value()
+
+    def recent(self, app_id: str) -> str:
+        """Give the secret key of an account as it was not longer than a second ago. Raises as `read`."""
+        kept = self.kept(app_id)
+        if kept is not None:
+            return kept
+        now = self._clock()
+        secret = self.read(app_id)
+        self._recent[app_id] = now, SecretStr(secret)
+        return secret
+
+    def read(self, app_id: str) -> str:
+        """Give the secret key of an account as it is now, and keep none: the one before was refused.
+
+        Args:
+            app_id: A valid appId: its character set keeps the file inside the directory.
+
+        Raises:
+            JobError: UNKNOWN_APP when there is no usable key, STORAGE_ERROR when the directory or an
+                existing file cannot be read.
+        """
+        path = self._directory / app_id
+        self._recent.pop(app_id, None)
+        try:
+            return _secret(_content(path))
+        except FileNotFoundError as exc:
+            if not self._directory.is_dir():
+                raise _unreadable(app_id, exc) from exc
+            raise _unknown(app_id, "there is no key file for this account") from exc
+        except OSError as exc:
+            raise _unreadable(app_id, exc) from exc
+        except ValueError as exc:
+            raise _unknown(app_id, str(exc)) from None
+
+
+class Keyring:
+    """Reads keys without making the event loop wait: their file system may hang like any other.
+
+    Implements `worker.core.attempt.Keys`.
+
+    Args:
+        directory: The keys.
+        call: Runs a blocking call on a thread, and gives its result.
+        patience: Seconds after which a key counts as unreadable.
+    """
+
+    def __init__(
+        self, directory: KeyDirectory, *, call: Callable[[Callable[[], str]], Awaitable[str]], patience: float
+    ) -> None:
+        self._directory = directory
+        self._call = call
+        self._patience = patience
+
+    async def recent(self, app_id: str) -> str:
+        """Give the secret key of an account as it was not longer than a second ago. Raises as `read`."""
+        kept = self._directory.kept(app_id)
+        return kept or await self._within(partial(self._directory.recent, app_id), app_id)
+
+    async def read(self, app_id: str) -> str:
+        """Give the secret key of an account as it is now, for as long as `patience`; see `KeyDirectory.read`.
+
+        Raises:
+            JobError: As `KeyDirectory.read`, and STORAGE_ERROR when there is no answer in time.
+        """
+        return await self._within(partial(self._directory.read, app_id), app_id)
+
+    async def _within(self, read: Callable[[], str], app_id: str) -> str:
+        try:
+            async with asyncio.timeout(self._patience):
+                return await self._call(read)
+        except TimeoutError as exc:
+            reason = f"the key file cannot be read ({app_id}): no answer within {self._patience:g} s"
+            raise JobError(ErrorCode.STORAGE_ERROR, reason) from exc
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return _read(path)
+    except FileNotFoundError:
+        # Kubernetes removes the old files right after it has swapped the link to the new ones, which may
+        # be just between our following the link and opening the file.
+        return _read(path)
+
+
+def _read(path: Path) -> bytes:
+    descriptor = os.open(path, _READ)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("the key file is no regular file")
+        return os.read(descriptor, MAX_KEY_BYTES + 1)
+    finally:
+        os.close(descriptor)
+
+
+def _secret(raw: bytes) -> str:
+    if len(raw) > MAX_KEY_BYTES:
+        raise ValueError(f"the key file is larger than {MAX_KEY_BYTES} bytes")
+    text = _decoded(raw)
+    if text is None:
+        raise ValueError("the key file is not UTF-8 text")
+    secret = text.removesuffix("\r\n") if text.endswith("\r\n") else text.removesuffix("\n")
+    if problem := _problem(secret):
+        raise ValueError(f"the key file {problem}")
+    return secret
+
+
+def _problem(secret: str) -> str:
+    """What shows that a text is not the key alone; each of these would only make CC-FS answer 401."""
+    if not secret:
+        return "is empty"
+    if secret.startswith(_BOM):
+        return "begins with a byte order mark: save it as UTF-8 without one"
+    if "\n" in secret or "\r" in secret:
+        return "holds more than one line: write the key into it, and at most one newline"
+    if " " in secret or not secret.isprintable():
+        return "holds a blank or a control character: write the key into it, and nothing else"
+    return ""
+
+
+def _decoded(raw: bytes) -> str | None:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        # Nothing may be raised from here: this error holds the key.
+        return None
+
+
+def _unknown(app_id: str, reason: str) -> JobError:
+    return JobError(ErrorCode.UNKNOWN_APP, f"{reason} ({app_id})")
+
+
+def _unreadable(app_id: str, exc: OSError) -> JobError:
+    reason = os.strerror(exc.errno or 0)
+    return JobError(ErrorCode.STORAGE_ERROR, f"the key file cannot be read ({app_id}): {reason}")

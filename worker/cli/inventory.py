@@ -1,0 +1,192 @@
+"""What can be set, what is set, and by whom: for operators, and for the reference in `docs/`."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from inspect import cleandoc
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+from worker.settings import SECRETS_DIR, Place, Settings, SettingsError, load, places, sources
+from worker.urls import masked
+from worker.watches.descriptors import limit_problems
+
+DEFAULT = "default"
+UNSET = "unset"
+
+_REFERENCE = """\
+# Settings
+
+Each setting is an environment variable. A file `.env` in the working directory may hold them too, and so may
+a directory of files called like the variables, such as a mounted Secret, that `{secrets_dir}` names. The
+environment wins over `.env`, and both win over the files. An empty variable counts as not set.
+
+`ccfs-worker config` shows what is in effect and where it comes from; `ccfs-worker check` tries it all out.
+
+<!-- `make docs` makes this page from worker/settings.py; so does `ccfs-worker config --markdown`. -->
+
+{sections}"""
+_HEAD = "| variable | values | default | meaning |\n| --- | --- | --- | --- |"
+
+_KINDS = {
+    "array": "JSON list of seconds",
+    "boolean": "`true` or `false`",
+    "names": "JSON list of names",
+    "password": "URL; secret",
+    "path": "path",
+    "string": "text",
+    "uri": "URL",
+}
+_BOUNDS = (
+    ("minimum", "from {:,}"),
+    ("exclusiveMinimum", "above {:,}"),
+    ("maximum", "to {:,}"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """Something that can be set.
+
+    Attributes:
+        variable: The environment variable.
+        about: What its group is for.
+        description: What it does.
+        values: What it may be, unit included.
+        default: As one would write it; None when there is none.
+        required: Whether the worker needs it.
+    """
+
+    variable: str
+    about: str
+    description: str
+    values: str
+    default: str | None
+    required: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effective:
+    """A setting as it is in effect.
+
+    Attributes:
+        setting: Which.
+        value: As it was written, a password in it masked; None when there is none.
+        source: `environment`, `.env`, the directory of secret files, `default` or `unset`.
+        problem: What is wrong with it, as one line; empty when nothing is.
+    """
+
+    setting: Setting
+    value: str | None
+    source: str
+    problem: str
+
+
+def reference() -> list[Setting]:
+    """Everything that can be set."""
+    return [_setting(place) for place in places()]
+
+
+def effective() -> list[Effective]:
+    """Everything as it is in effect, whether the worker could run with it or not."""
+    found = [(name, source()) for name, source in sources()]
+    problems = dict(_problems())
+    return [_effective(place, found, problems.get(place.variable, "")) for place in places()]
+
+
+def markdown() -> str:
+    """The reference of the settings as a page of the documents."""
+    sections = (_section(about, settings) for about, settings in groupby(reference(), lambda it: it.about))
+    return _REFERENCE.format(secrets_dir=SECRETS_DIR, sections="\n".join(sections))
+
+
+def _section(about: str, settings: Iterable[Setting]) -> str:
+    rows = "\n".join(
+        f"| `{setting.variable}` | {setting.values} | {_default(setting)} | {setting.description} |"
+        for setting in settings
+    )
+    return f"## {about.rstrip('.')}\n\n{_HEAD}\n{rows}\n"
+
+
+def _default(setting: Setting) -> str:
+    if setting.required:
+        return "required"
+    return f"`{setting.default}`" if setting.default is not None else ""
+
+
+def _problems() -> Iterator[tuple[str, str]]:
+    try:
+        lines = tuple(limit_problems(load().concurrency))
+    except SettingsError as exc:
+        lines = exc.lines
+    for line in lines:
+        variable, _, problem = line.partition(": ")
+        yield variable, problem
+
+
+def _effective(place: Place, found: Iterable[tuple[str, Mapping[str, Any]]], problem: str) -> Effective:
+    setting = _setting(place)
+    written = ((source, _at(values, place.path)) for source, values in found)
+    default = (DEFAULT if setting.default is not None else UNSET, setting.default)
+    source, value = next(((source, raw) for source, raw in written if raw is not None), default)
+    return Effective(
+        setting=setting,
+        value=masked(value) if value is not None and _may_hide(place, value) else value,
+        source=source,
+        problem=problem,
+    )
+
+
+def _at(values: Mapping[str, Any], path: tuple[str, ...]) -> str | None:
+    found: object = values
+    for name in path:
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return None if found is None else str(found)
+
+
+def _may_hide(place: Place, value: str) -> bool:
+    """Whether a secret is in a value: in a URL that must have none, too, somebody may have put a login."""
+    field = place.model.model_fields[place.path[-1]]
+    is_url = field.json_schema_extra == {"format": "uri"}
+    return field.annotation is SecretStr or (is_url and "@" in value)
+
+
+def _setting(place: Place) -> Setting:
+    field = place.model.model_fields[place.path[-1]]
+    return Setting(
+        variable=place.variable,
+        about="The worker as a whole." if place.model is Settings else cleandoc(place.model.__doc__ or ""),
+        description=" ".join((field.description or "").split()),
+        values=_values(place.model.model_json_schema()["properties"][place.path[-1]]),
+        default=None if field.is_required() else _written(field.default),
+        required=field.is_required(),
+    )
+
+
+def _written(default: object) -> str | None:
+    """A default as one would write it into the environment."""
+    if isinstance(default, SecretStr):
+        return default.get_secret_value()
+    if isinstance(default, tuple):
+        return json.dumps([_whole(number) for number in default])
+    if default is None or isinstance(default, str | Path):
+        return None if default is None else str(default)
+    return json.dumps(_whole(default))
+
+
+def _whole(number: object) -> object:
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
+def _values(rule: dict[str, Any]) -> str:
+    """What the JSON Schema of a setting allows, in words."""
+    allowed = next(option for option in rule.get("anyOf", [rule]) if option.get("type") != "null")
+    if "enum" in allowed:
+        return " or ".join(f"`{value}`" for value in allowed["enum"])
+    unit = rule.get("unit", allowed.get("unit"))
+    kind = _KINDS.get(allowed.get("format") or allowed["type"], unit or "number")
+    bounds = " ".join(words.format(allowed[bound]) for bound, words in _BOUNDS if bound in allowed)
+    return ", ".join(part for part in (kind, bounds) if part)

@@ -1,0 +1,72 @@
+"""Reads lists of jobs that people and programs write, CSV and JSON lines: each row checked as a worker would.
+
+Unknown columns and fields are ignored, so that a list of outcomes is a list of jobs, too.
+"""
+
+import csv
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+from schemas import DownloadJob
+from worker.core.job import Envelope, read_job
+
+COLUMNS = ("appId", "billFileName")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a list.
+
+    Attributes:
+        line: Where it is, from 1.
+        job: What it asks for; None when it is wrong.
+        defect: What is wrong with it, as one line; empty otherwise.
+    """
+
+    line: int
+    job: DownloadJob | None
+    defect: str
+
+
+def read_list(lines: Iterable[str]) -> Iterator[Row]:
+    """Read a list: JSON lines when its first line that is not blank begins with `{`, else CSV.
+
+    CSV is separated by commas or semicolons; with a first line that names the columns they may be in any
+    order, and without one they are the first two.
+    """
+    numbered = ((number, line.strip("\ufeff \t\r\n")) for number, line in enumerate(lines, 1))
+    filled = (pair for pair in numbered if pair[1])
+    for number, line in filled:
+        whole = chain([(number, line)], filled)
+        yield from _read_json(whole) if line.startswith("{") else _read_csv(whole)
+
+
+def read_pair(line: int, app_id: str, bill_file_name: str) -> Row:
+    """Check one job that is given by its two fields."""
+    return _row(line, json.dumps(dict(zip(COLUMNS, (app_id, bill_file_name), strict=True))))
+
+
+def _read_json(lines: Iterable[tuple[int, str]]) -> Iterator[Row]:
+    return (_row(number, line) for number, line in lines)
+
+
+def _read_csv(lines: Iterable[tuple[int, str]]) -> Iterator[Row]:
+    places, delimiter = (0, 1), ""
+    for number, line in lines:
+        first, delimiter = not delimiter, delimiter or (";" if ";" in line and "," not in line else ",")
+        cells = [
+            cell.strip() for cell in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))
+        ]
+        if first and set(COLUMNS) <= set(cells):
+            places = (cells.index(COLUMNS[0]), cells.index(COLUMNS[1]))
+        elif len(cells) <= max(places):
+            yield Row(number, None, f"columns: {len(cells)}; wanted are {' and '.join(COLUMNS)}")
+        else:
+            yield read_pair(number, cells[places[0]], cells[places[1]])
+
+
+def _row(line: int, text: str) -> Row:
+    job = read_job(Envelope(body=text.encode(errors="surrogatepass")))
+    return Row(line, job.request, job.defect)

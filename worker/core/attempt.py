@@ -1,0 +1,142 @@
+"""One attempt at one file: from the request to a verified file on storage, within one deadline."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import PurePosixPath
+from typing import Protocol
+
+import structlog
+
+from schemas import DownloadJob, ErrorCode
+from worker.core.context import PROGRESS, SPAN
+from worker.core.outcome import StoredFile
+from worker.core.paths import final_path
+from worker.core.ports import Incoming
+from worker.errors import JobError
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class Keys(Protocol):
+    """Where the secret keys of the accounts are read."""
+
+    async def recent(self, app_id: str) -> str:
+        """Give an account's key as it was a moment ago."""
+        ...
+
+    async def read(self, app_id: str) -> str:
+        """Give an account's key as it is now."""
+        ...
+
+
+class Stream(Protocol):
+    """A file on its way from CC-FS."""
+
+    @property
+    def announced_bytes(self) -> int | None:
+        """The size that the server announced, if it did."""
+        ...
+
+    @property
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The bytes as they come."""
+        ...
+
+    def take_over(self) -> Awaitable[Incoming | None]:
+        """Give the bytes by the faster way, instead of `chunks`, if there is one."""
+        ...
+
+
+class Source(Protocol):
+    """Where files come from."""
+
+    def open(self, job: DownloadJob, secret_key: str) -> AbstractAsyncContextManager[Stream]:
+        """Request a job's file; notes in `PROGRESS` that it asked, and what was answered."""
+        ...
+
+
+class Store(Protocol):
+    """Where files go."""
+
+    async def find(self, path: PurePosixPath) -> StoredFile | None:
+        """Give a good file that is already there."""
+        ...
+
+    async def store(
+        self,
+        path: PurePosixPath,
+        chunks: AsyncIterator[bytes],
+        *,
+        announced_bytes: int | None,
+        take_over: Callable[[], Awaitable[Incoming | None]],
+    ) -> StoredFile:
+        """Write a stream, whole and verified or not at all."""
+        ...
+
+
+class Downloader:
+    """Fetches files.
+
+    Args:
+        keys: The accounts' keys.
+        source: CC-FS.
+        store: The shared storage.
+        job_timeout: Seconds that one attempt may take in all.
+    """
+
+    def __init__(self, *, keys: Keys, source: Source, store: Store, job_timeout: float) -> None:
+        self._keys = keys
+        self._source = source
+        self._store = store
+        self._job_timeout = job_timeout
+
+    async def fetch(self, job: DownloadJob) -> StoredFile:
+        """Bring a job's file to the storage, or find that it is already there.
+
+        Raises:
+            JobError: The attempt failed.
+        """
+        progress = PROGRESS.get()
+        # Commands have one progress for all their files.
+        progress.asked, progress.http_status = False, None
+        try:
+            async with asyncio.timeout(self._job_timeout):
+                path = final_path(job)
+                return await self._store.find(path) or await self._download(job, path)
+        except TimeoutError as exc:
+            raise JobError(
+                ErrorCode.TIMEOUT,
+                f"the job took longer than {self._job_timeout:g} s",
+                http_status=progress.http_status,
+                asked=progress.asked,
+            ) from exc
+
+    async def _download(self, job: DownloadJob, path: PurePosixPath) -> StoredFile:
+        try:
+            return await self._transfer(job, path, await self._keys.recent(job.app_id))
+        except JobError as error:
+            if error.code is not ErrorCode.UNAUTHORIZED:
+                raise
+        # The key may have been rotated since it was read.
+        return await self._transfer(job, path, await self._keys.read(job.app_id))
+
+    async def _transfer(self, job: DownloadJob, path: PurePosixPath, secret_key: str) -> StoredFile:
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        with SPAN.get().request():
+            async with self._source.open(job, secret_key) as stream:
+                _note_answer(stream, clock() - began)
+                with SPAN.get().write(path):
+                    return await self._store.store(
+                        path,
+                        stream.chunks,
+                        announced_bytes=stream.announced_bytes,
+                        take_over=stream.take_over,
+                    )
+
+
+def _note_answer(stream: Stream, seconds: float) -> None:
+    log.debug("job.answered", announced_bytes=stream.announced_bytes, seconds=round(seconds, 3))
+    progress = PROGRESS.get()
+    progress.announced_bytes, progress.answer_seconds = stream.announced_bytes, seconds

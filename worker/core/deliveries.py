@@ -1,0 +1,440 @@
+"""Takes deliveries in and sees each through: download, outcome published and confirmed, then settled.
+
+Every delivery is handled by a task of ours: those that the library would start die with their channel.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from enum import StrEnum, auto
+from typing import NamedTuple, Protocol
+
+import structlog
+
+from schemas import ErrorCode, Outcome
+from worker.core.context import LOG_FIELDS, PROGRESS, SPAN
+from worker.core.downloads import Downloads
+from worker.core.job import Envelope, Job, read_job
+from worker.core.outcome import Span, StoredFile, completed, failed
+from worker.core.progress import Progress
+from worker.core.retry import Retry, RetryPolicy, backoff
+from worker.core.spans import NoTracer, Tracer, TraceSpan
+from worker.core.unconfirmed import Unconfirmed
+from worker.errors import HeldBackError, JobError, NotConfirmedError, SessionLostError
+
+_GAVE_UP = {
+    "delivery_limit": "the broker gave up on the message: worker after worker died or lost its connection "
+    "with it",
+    "expired": "the job's time ran out in its queue before a worker took it: its own expiration, or a "
+    "message TTL of the queue",
+    "maxlen": "the broker dropped the job before a worker took it: its queue was over a length limit",
+}
+"""What happened to a job that the broker gave up on, by RabbitMQ's reason ("Dead Letter Exchanges")."""
+_PARKED = frozenset({ErrorCode.INVALID_JOB, ErrorCode.DELIVERY_LIMIT})
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class Ending(StrEnum):
+    """How a delivery ended for this worker."""
+
+    COMPLETED = auto()
+    FAILED = auto()
+    RETRIED = auto()
+    DEFERRED = auto()
+    GIVEN_BACK = auto()
+    LOST = auto()
+
+
+_SETTLED = frozenset({Ending.COMPLETED, Ending.FAILED, Ending.RETRIED})
+
+
+class Delivery(Protocol):
+    """A message that the broker gave us and still counts as ours until it is settled.
+
+    Everything goes through the session that the message came from: once that is over, the broker
+    gives the message out again, and each of these raises SessionLostError.
+    """
+
+    @property
+    def envelope(self) -> Envelope:
+        """The message."""
+        ...
+
+    @property
+    def redelivered(self) -> bool:
+        """True when the broker had given the message out before."""
+        ...
+
+    @property
+    def alive(self) -> bool:
+        """False once the session is over and settling is the broker's affair."""
+        ...
+
+    async def publish(self, outcome: Outcome, job: Job) -> None:
+        """Publish an event and have it confirmed, however long that takes. Raises NotConfirmedError."""
+        ...
+
+    async def retry(self, retry: Retry) -> None:
+        """Put a copy into the tier of that wait and have it confirmed. Raises NotConfirmedError."""
+        ...
+
+    async def park(self, error: JobError, job: Job) -> None:
+        """Put a copy with its reason among the dead letters, confirmed. Raises NotConfirmedError."""
+        ...
+
+    async def ack(self) -> None:
+        """The message is done with."""
+        ...
+
+    async def give_back(self) -> None:
+        """The message returns to its queue, through no fault of its own (nack)."""
+        ...
+
+    async def reject(self) -> None:
+        """The message returns to its queue and the broker counts it against the delivery limit."""
+        ...
+
+
+class Observer(Protocol):
+    """Who wants to know what intake does: the metrics."""
+
+    def job_ended(self, ending: Ending, code: str, seconds: float, waited: float | None) -> None:
+        """A delivery is no longer ours.
+
+        Args:
+            ending: How it ended.
+            code: The error code of an attempt that failed, else empty.
+            seconds: How long it was in hand.
+            waited: Seconds from the job's publication to its first delivery, if this was that and its
+                timestamp is known.
+        """
+        ...
+
+    def retried(self, code: str, delay: float) -> None:
+        """A job waits so many seconds for another attempt."""
+        ...
+
+    def parked(self, code: str) -> None:
+        """A message lies among the dead letters."""
+        ...
+
+    def confirmed(self, seconds: float) -> None:
+        """The broker took so long to confirm a message."""
+        ...
+
+    def unconfirmed(self, *, unroutable: bool) -> None:
+        """The broker did not take a message."""
+        ...
+
+
+class InHand(NamedTuple):
+    """A job that is with us.
+
+    Attributes:
+        job: The job.
+        since: When it was taken in, UTC.
+        unconfirmed: Why its message waits for the broker to take it; empty when it does not.
+    """
+
+    job: Job
+    since: datetime
+    unconfirmed: str
+
+
+class PublishPatience(NamedTuple):
+    """How long the broker is waited for.
+
+    Attributes:
+        confirm_within: Seconds after which a message that it has not confirmed is reported; that does not
+            publish it again.
+        backoff: Seconds around which the first wait lies before a message that it refused or returned is
+            published again.
+    """
+
+    confirm_within: float = 15.0
+    backoff: float = 0.5
+
+
+class _End(NamedTuple):
+    ending: Ending
+    code: str = ""
+    file: StoredFile | None = None
+
+
+class Intake:
+    """What is in hand, and the way of each delivery through it.
+
+    Args:
+        downloads: Gives each job its file.
+        policy: What follows a failed attempt.
+        observer: Is told of every ending and of what is published.
+        host: The name of this worker in its outcomes.
+        clock: Gives the time, UTC and timezone-aware.
+        tracer: Follows each job; None follows none.
+        patience: With the broker.
+    """
+
+    def __init__(
+        self,
+        downloads: Downloads,
+        *,
+        policy: RetryPolicy,
+        observer: Observer,
+        host: str,
+        clock: Callable[[], datetime],
+        tracer: Tracer | None = None,
+        patience: PublishPatience | None = None,
+    ) -> None:
+        self._downloads = downloads
+        self._policy = policy
+        self._observer = observer
+        self._host = host
+        self._clock = clock
+        self._tracer = tracer or NoTracer()
+        self._handlers: dict[Delivery, asyncio.Task[None]] = {}
+        self._in_hand: dict[Delivery, tuple[Job, datetime]] = {}
+        self._patience = patience or PublishPatience()
+        self._unconfirmed = Unconfirmed(self._patience.confirm_within, clock)
+        self._draining = False
+
+    @property
+    def in_flight(self) -> int:
+        """How many deliveries are with us."""
+        return len(self._handlers)
+
+    @property
+    def in_hand(self) -> list[InHand]:
+        """What is with us, oldest first."""
+        return [
+            InHand(job, since, self._unconfirmed.problem_of(delivery))
+            for delivery, (job, since) in self._in_hand.items()
+        ]
+
+    @property
+    def unconfirmed(self) -> str:
+        """Why messages of ours wait for the broker to take them; empty when none does."""
+        return self._unconfirmed.problem
+
+    def receive(self, delivery: Delivery) -> None:
+        """Take in a message of the job queue; returns at once."""
+        self._start(self._attempt, delivery)
+
+    def receive_dropped(self, delivery: Delivery) -> None:
+        """Take in a message that the broker gave up on: its outcome is DELIVERY_LIMIT."""
+        self._start(self._bury, delivery)
+
+    async def drain(self, grace: float) -> None:
+        """Let what is in flight finish within `grace` seconds, then give the rest back to the broker.
+
+        Whatever is delivered from now on goes back at once.
+        """
+        self._draining = True
+        if self._handlers:
+            await asyncio.wait(self._handlers.values(), timeout=grace)
+        # Only those that have begun: the others give back by themselves when they do, and would never begin.
+        for delivery in self._in_hand:
+            self._handlers[delivery].cancel()
+        # Once: what comes in from now on goes back by itself, and might never cease to come.
+        if self._handlers:
+            await asyncio.wait(self._handlers.values())
+        await self._downloads.stop()
+
+    def _start(self, way: Callable[[Delivery, Job], Awaitable[_End]], delivery: Delivery) -> None:
+        task = asyncio.create_task(self._handle(way, delivery))
+        self._handlers[delivery] = task
+        task.add_done_callback(lambda _: self._handlers.pop(delivery))
+
+    async def _handle(self, way: Callable[[Delivery, Job], Awaitable[_End]], delivery: Delivery) -> None:
+        job = read_job(delivery.envelope)
+        started = asyncio.get_running_loop().time()
+        span = self._tracer.begin(job)
+        _enter(job, span)
+        taken_in = self._clock()
+        self._in_hand[delivery] = job, taken_in
+        waited = _waited(delivery, job, taken_in)
+        end = await self._see_through(way, delivery, job)
+        seconds = asyncio.get_running_loop().time() - started
+        if end.ending in _SETTLED:
+            _tell_settled(end, seconds, waited, redelivered=delivery.redelivered)
+        span.end(end.ending, end.code)
+        self._observer.job_ended(end.ending, end.code, seconds, waited)
+
+    async def _see_through(
+        self, way: Callable[[Delivery, Job], Awaitable[_End]], delivery: Delivery, job: Job
+    ) -> _End:
+        try:
+            if self._draining:
+                return await _give_back(delivery)
+            log.debug("job.received")
+            if delivery.redelivered:
+                log.info("job.redelivered")
+            return await way(delivery, job)
+        except SessionLostError as exc:
+            log.warning("job.delivery_lost", reason=str(exc))
+            return _End(Ending.LOST)
+        except asyncio.CancelledError:
+            return await _give_back(delivery)
+        except Exception:
+            log.exception("job.defect")
+            return await _reject(delivery)
+        finally:
+            del self._in_hand[delivery]
+            self._unconfirmed.forget(delivery)
+
+    async def _attempt(self, delivery: Delivery, job: Job) -> _End:
+        """The way of a message of the job queue."""
+        started_at = self._clock()
+        try:
+            file = await self._file_of(job, delivery)
+        except HeldBackError as exc:
+            log.debug("job.deferred", reason=str(exc))
+            await self._send_around(delivery, self._policy.defer(job.attempt, exc.wait))
+            return _End(Ending.DEFERRED)
+        except JobError as error:
+            return await self._after_failure(delivery, job, error, started_at)
+        log.debug("job.stored", path=file.path)
+        await self._conclude(delivery, job, completed(job, file, self._span(started_at)))
+        return _End(Ending.COMPLETED, file=file)
+
+    async def _bury(self, delivery: Delivery, job: Job) -> _End:
+        """The way of a message that the broker gave up on."""
+        death = delivery.envelope.death
+        error = JobError(ErrorCode.DELIVERY_LIMIT, _GAVE_UP.get(death, _GAVE_UP["delivery_limit"]))
+        return await self._give_up(delivery, job, error, self._clock())
+
+    async def _file_of(self, job: Job, delivery: Delivery) -> StoredFile:
+        if job.request is None:
+            raise JobError(ErrorCode.INVALID_JOB, job.defect)
+        return await self._downloads.file(job.request, lambda: delivery.alive)
+
+    async def _after_failure(
+        self, delivery: Delivery, job: Job, error: JobError, started_at: datetime
+    ) -> _End:
+        retry = self._policy.decide(error, job.attempt)
+        if retry is None:
+            return await self._give_up(delivery, job, error, started_at)
+        log.warning("job.retried", **error.told, delay=retry.delay, next_attempt=retry.attempt)
+        await self._send_around(delivery, retry)
+        self._observer.retried(error.code, retry.delay)
+        return _End(Ending.RETRIED, error.code)
+
+    async def _give_up(self, delivery: Delivery, job: Job, error: JobError, started_at: datetime) -> _End:
+        log.error("job.failed", **error.told)
+        if error.code in _PARKED:
+            await self._insist(delivery, lambda: delivery.park(error, job))
+            self._observer.parked(error.code)
+        await self._conclude(delivery, job, failed(job, error, self._span(started_at)))
+        return _End(Ending.FAILED, error.code)
+
+    async def _send_around(self, delivery: Delivery, retry: Retry) -> None:
+        await self._insist(delivery, lambda: delivery.retry(retry))
+        await delivery.ack()
+
+    async def _conclude(self, delivery: Delivery, job: Job, outcome: Outcome) -> None:
+        await self._insist(delivery, lambda: delivery.publish(outcome, job))
+        log.debug("job.published", status=outcome.status)
+        await delivery.ack()
+
+    async def _insist(self, delivery: Delivery, send: Callable[[], Awaitable[None]]) -> None:
+        """Publish, again after each refusal, until the broker confirms it or the delivery is lost.
+
+        Meanwhile the job stays unacknowledged. Time alone repeats nothing: a message that the broker is slow
+        to confirm may lie in its queue already.
+        """
+        failures = 0
+        while True:
+            self._unconfirmed.send(delivery)
+            try:
+                await send()
+            except NotConfirmedError as exc:
+                failures += 1
+                self._observer.unconfirmed(unroutable=exc.unroutable)
+                self._unconfirmed.refuse(delivery, str(exc))
+                wait = backoff(failures, random.random(), base=self._patience.backoff)
+                log.error(
+                    "job.publish_unconfirmed", reason=str(exc), failures=failures, retry_in=round(wait, 1)
+                )
+            else:
+                return self._observer.confirmed(self._unconfirmed.confirm(delivery))
+            await asyncio.sleep(wait)
+
+    def _span(self, started_at: datetime) -> Span:
+        return Span(started_at=started_at, finished_at=self._clock(), worker=self._host)
+
+
+def _waited(delivery: Delivery, job: Job, taken_in: datetime) -> float | None:
+    sent_at = delivery.envelope.sent_at
+    if sent_at is None or job.attempt > 1 or delivery.redelivered:
+        return None
+    return max(0.0, (taken_in - sent_at).total_seconds())
+
+
+def _enter(job: Job, span: TraceSpan) -> None:
+    """Give the current task, and all that it starts, its place in the trace, its log fields and progress."""
+    SPAN.set(span)
+    PROGRESS.set(Progress())
+    place = span.context
+    LOG_FIELDS.set(
+        {
+            "job_id": job.job_id,
+            "attempt": job.attempt,
+            "app_id": job.app_id,
+            "file": job.bill_file_name,
+            "trace_id": place.trace_id,
+            "span_id": place.span_id,
+        }
+    )
+
+
+def _tell_settled(end: _End, seconds: float, queued: float | None, *, redelivered: bool) -> None:
+    """Write the one line that tells all of a job whose delivery is settled; what is not known is left out."""
+    progress = PROGRESS.get()
+    log.info(
+        "job.settled",
+        ending=end.ending,
+        code=end.code,
+        **_file_told(end.file, progress),
+        redelivered=redelivered,
+        joined=progress.joined,
+        seconds=round(seconds, 3),
+        **_rounded(
+            queue_seconds=queued,
+            wait_seconds=progress.wait_seconds,
+            download_seconds=progress.download_seconds,
+            answer_seconds=progress.answer_seconds,
+            sync_seconds=progress.sync_seconds,
+        ),
+    )
+
+
+def _file_told(file: StoredFile | None, progress: Progress) -> dict[str, object]:
+    if file is not None:
+        return {"path": file.path, "size_bytes": file.size_bytes, "reused": file.reused}
+    if progress.answer_seconds is not None:
+        return {"announced_bytes": progress.announced_bytes, "received_bytes": progress.received_bytes}
+    return {}
+
+
+def _rounded(**seconds: float | None) -> dict[str, float]:
+    return {name: round(value, 3) for name, value in seconds.items() if value is not None}
+
+
+async def _give_back(delivery: Delivery) -> _End:
+    try:
+        await delivery.give_back()
+    except SessionLostError:
+        return _End(Ending.LOST)
+    log.info("job.given_back")
+    return _End(Ending.GIVEN_BACK)
+
+
+async def _reject(delivery: Delivery) -> _End:
+    # A defect that strikes each time must end: rejects count toward the delivery limit on every
+    # broker version, nacks do not since RabbitMQ 4.3.
+    try:
+        await delivery.reject()
+    except SessionLostError:
+        return _End(Ending.LOST)
+    return _End(Ending.GIVEN_BACK)

@@ -1,0 +1,205 @@
+"""The table of downloads in flight: one for each file, however many messages ask for it.
+
+A download is a task of its own that all deliveries asking for its file wait for: a redelivery after a lost
+connection, or a second message for the same file, joins the running one instead of starting another.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import NamedTuple, Protocol
+
+import structlog
+
+from schemas import DownloadJob, ErrorCode
+from worker.core.context import PROGRESS
+from worker.core.gate import Gate
+from worker.core.outcome import StoredFile
+from worker.core.pace import Pace
+from worker.core.progress import Progress
+from worker.errors import HeldBackError, JobError, SessionLostError
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class Watch(Protocol):
+    """Who looks after something that all downloads depend on: CC-FS, the volume."""
+
+    async def failed(self, error: JobError) -> bool:
+        """Hear of a failed download; True when what failed is the dependency, not the job."""
+        ...
+
+    def succeeded(self) -> None:
+        """Hear of a download that went well."""
+        ...
+
+
+class Observer(Protocol):
+    """Who wants to know what is downloaded: the metrics."""
+
+    def downloaded(self, size_bytes: int, seconds: float) -> None:
+        """A file was transferred and is on storage."""
+        ...
+
+    def answered(self, seconds: float) -> None:
+        """CC-FS took so long to begin with a file."""
+        ...
+
+    def synced(self, seconds: float) -> None:
+        """The storage took so long to make a file's bytes durable."""
+        ...
+
+
+class _Running(NamedTuple):
+    task: asyncio.Task[StoredFile]
+    progress: Progress
+    wanted: list[Callable[[], bool]]
+
+
+class Downloads:
+    """Runs downloads.
+
+    Args:
+        fetch: Brings one file to storage; raises JobError.
+        pace: Says how many run at once.
+        gate: Nothing is begun while it is closed.
+        watches: Say whether a failure is an outage, each of those that the ones before it say is none.
+        observer: Is told of every file downloaded.
+    """
+
+    def __init__(
+        self,
+        fetch: Callable[[DownloadJob], Awaitable[StoredFile]],
+        *,
+        pace: Pace,
+        gate: Gate,
+        watches: Sequence[Watch],
+        observer: Observer,
+    ) -> None:
+        self._fetch = fetch
+        self._pace = pace
+        self._gate = gate
+        self._watches = watches
+        self._observer = observer
+        self._running: dict[DownloadJob, _Running] = {}
+
+    async def file(self, request: DownloadJob, is_wanted: Callable[[], bool]) -> StoredFile:
+        """Give a job's file, from the download that is running for it or a new one.
+
+        The download goes on when the caller is cancelled. Its progress is the caller's `PROGRESS`, too.
+
+        Args:
+            request: What is asked for.
+            is_wanted: Says, when the download's turn has come, whether the caller still waits for it. It
+                begins if one of those who joined it does.
+
+        Raises:
+            JobError: The attempt failed.
+            HeldBackError: It cannot be made now.
+            SessionLostError: It was not begun, since nobody waited for it any more.
+        """
+        running = self._running.get(request)
+        # A task that is done stays in the table until its callback has run. Joined then, it would give the
+        # failure of an attempt that was not made for this caller; and to await it yields to no callback.
+        is_joined = running is not None and not running.task.done()
+        if running is None or not is_joined:
+            running = self._start(request)
+        else:
+            log.debug("job.joined")
+        running.wanted.append(is_wanted)
+        try:
+            return await asyncio.shield(running.task)
+        finally:
+            if is_joined:
+                PROGRESS.set(replace(running.progress, joined=True))
+
+    @property
+    def in_flight(self) -> int:
+        """How many downloads are under way or wait for their place."""
+        return len(self._running)
+
+    def progress(self, request: DownloadJob) -> Progress | None:
+        """How far the download of that file has come; None when there is none."""
+        running = self._running.get(request)
+        return None if running is None else running.progress
+
+    async def stop(self) -> None:
+        """Cancel what is running and wait until nothing of it is left."""
+        tasks = {running.task for running in self._running.values()}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def _start(self, request: DownloadJob) -> _Running:
+        progress = Progress()
+        PROGRESS.set(progress)
+        wanted: list[Callable[[], bool]] = []
+        task = asyncio.create_task(self._run(request, wanted, progress))
+        self._running[request] = running = _Running(task, progress, wanted)
+        task.add_done_callback(lambda _: self._end(request, running))
+        return running
+
+    def _end(self, request: DownloadJob, running: _Running) -> None:
+        # The next download of the file may have begun.
+        if self._running.get(request) is running:
+            del self._running[request]
+        if not running.task.cancelled():
+            # Nobody may be left to hear of a failure; asyncio would complain about that at exit.
+            running.task.exception()
+
+    async def _run(
+        self, request: DownloadJob, wanted: Sequence[Callable[[], bool]], progress: Progress
+    ) -> StoredFile:
+        clock = asyncio.get_running_loop().time
+        asked = clock()
+        async with self._pace.place(request.app_id):
+            if not any(is_wanted() for is_wanted in wanted):
+                raise SessionLostError("the connection was lost before the download began")
+            if reasons := self._gate.reasons:
+                raise HeldBackError(f"intake is paused: {'; '.join(reasons.values())}")
+            began = clock()
+            progress.wait_seconds = began - asked
+            log.debug("job.started")
+            try:
+                file = await self._attempt(request, began)
+            finally:
+                progress.download_seconds = clock() - began
+                self._report(progress)
+            self._pace.succeeded(request.app_id, reused=file.reused)
+            if not file.reused:
+                self._take_note(file.size_bytes, progress.download_seconds)
+            return file
+
+    async def _attempt(self, request: DownloadJob, began: float) -> StoredFile:
+        try:
+            return await self._fetch(request)
+        except JobError as error:
+            if await self._is_outage(error):
+                log.warning("job.outage", **error.told)
+                self._pace.collapse()
+                raise HeldBackError(error.message) from error
+            self._pace.failed(request.app_id, error, began)
+            raise
+        except Exception as exc:
+            log.exception("job.defect")
+            raise JobError(
+                ErrorCode.INTERNAL_ERROR, f"a defect of the worker: {type(exc).__name__}; see its log"
+            ) from exc
+
+    async def _is_outage(self, error: JobError) -> bool:
+        for watch in self._watches:
+            if await watch.failed(error):
+                return True
+        return False
+
+    def _report(self, progress: Progress) -> None:
+        if progress.answer_seconds is not None:
+            self._observer.answered(progress.answer_seconds)
+        if progress.sync_seconds is not None:
+            self._observer.synced(progress.sync_seconds)
+
+    def _take_note(self, size_bytes: int, seconds: float) -> None:
+        for watch in self._watches:
+            watch.succeeded()
+        self._observer.downloaded(size_bytes, seconds)

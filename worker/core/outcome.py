@@ -1,0 +1,75 @@
+"""Turns the end of a job into the event that its consumers read."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from schemas import DownloadCompleted, DownloadFailed, Outcome
+from worker.core.job import Job
+from worker.errors import JobError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredFile:
+    """A whole, verified file that is durable under its final name.
+
+    Attributes:
+        path: Relative to the storage root, `/`-separated.
+        size_bytes: Its size.
+        sha256: Its digest, lower-case hex.
+        reused: True when it was already there and nothing was downloaded.
+    """
+
+    path: str
+    size_bytes: int
+    sha256: str
+    reused: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """When one attempt ran (both UTC, timezone-aware) and on which host."""
+
+    started_at: datetime
+    finished_at: datetime
+    worker: str
+
+
+def completed(job: Job, file: StoredFile, span: Span) -> DownloadCompleted:
+    """The event of a job whose file is on storage; `job` must be a valid one."""
+    if job.request is None:
+        raise ValueError("an invalid message cannot complete")
+    return DownloadCompleted(
+        job_id=job.job_id,
+        app_id=job.request.app_id,
+        bill_file_name=job.request.bill_file_name,
+        path=file.path,
+        size_bytes=file.size_bytes,
+        sha256=file.sha256,
+        attempts=job.attempt,
+        reused=file.reused,
+        started_at=span.started_at,
+        finished_at=span.finished_at,
+        worker=span.worker,
+    )
+
+
+def failed(job: Job, error: JobError, span: Span) -> DownloadFailed:
+    """The event of a job that is over without a file."""
+    return DownloadFailed(
+        job_id=job.job_id,
+        app_id=job.app_id,
+        bill_file_name=job.bill_file_name,
+        error_code=error.code,
+        error_message=error.message,
+        result_code=error.result_code,
+        http_status=error.http_status,
+        attempts=job.attempt,
+        started_at=span.started_at,
+        finished_at=span.finished_at,
+        worker=span.worker,
+    )
+
+
+def routing_key(outcome: Outcome) -> str:
+    """`completed.{appId}`, `failed.{appId}`, or `failed` alone when there is no usable appId."""
+    return f"{outcome.status}.{outcome.app_id}" if outcome.app_id else outcome.status

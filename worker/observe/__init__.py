@@ -1,0 +1,1 @@
+"""Shows what the worker does: logs, metrics, traces, status and the page."""

@@ -1,0 +1,186 @@
+"""Traces by OpenTelemetry: imported only where it is installed and switched on.
+
+Names follow OpenTelemetry's semantic conventions for messaging (RabbitMQ) and HTTP client spans, version 1.38
+and later. The exporter, its endpoint, sampling and resource are configured by the standard variables
+(`OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_TRACES_SAMPLER`, `OTEL_RESOURCE_ATTRIBUTES`, …).
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import PurePosixPath
+
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.trace import SpanKind, StatusCode, set_span_in_context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.util.types import AttributeValue
+from yarl import URL
+
+from worker.ccfs import DOWNLOAD_PATH
+from worker.core.context import PROGRESS, SPAN
+from worker.core.job import Job
+from worker.core.spans import TraceSpan
+from worker.core.trace import TraceContext
+from worker.errors import JobError, NotConfirmedError
+
+_Attributes = Mapping[str, AttributeValue]
+
+
+class OtelTracer:
+    """Implements `worker.core.spans.Tracer`.
+
+    Args:
+        provider: Where spans come from and go to.
+        jobs_queue: The queue that jobs come from.
+        base_url: Where CC-FS is.
+        version: The worker's version.
+    """
+
+    def __init__(self, provider: TracerProvider, *, jobs_queue: str, base_url: str, version: str) -> None:
+        self.provider = provider
+        self.tracer = provider.get_tracer("ccfs-worker", version)
+        self.request: _Attributes = _request_attributes(URL(base_url))
+        self._jobs_queue = jobs_queue
+        self._propagator = TraceContextTextMapPropagator()
+
+    def begin(self, job: Job) -> TraceSpan:
+        """Start the span of a job."""
+        carrier = {"traceparent": job.traceparent, "tracestate": job.tracestate}
+        parent = self._propagator.extract({name: value for name, value in carrier.items() if value})
+        span = self.tracer.start_span(
+            f"process {self._jobs_queue}",
+            context=parent,
+            kind=SpanKind.CONSUMER,
+            attributes=_job_attributes(job, self._jobs_queue),
+        )
+        return _OtelSpan(self, span)
+
+    def shutdown(self) -> None:
+        """Send what is still to be sent; blocks, for some seconds when the collector is away."""
+        self.provider.shutdown()
+
+
+def otlp_tracer(*, jobs_queue: str, base_url: str, version: str) -> OtelTracer:
+    """The tracer that sends by OTLP over HTTP, as the standard variables say."""
+    return OtelTracer(
+        provider(OTLPSpanExporter(), version), jobs_queue=jobs_queue, base_url=base_url, version=version
+    )
+
+
+def provider(exporter: SpanExporter, version: str) -> TracerProvider:
+    """Spans of this worker, sent in batches by a thread."""
+    resource = Resource.create({SERVICE_VERSION: version})
+    if str(resource.attributes[SERVICE_NAME]).startswith("unknown_service"):
+        resource = resource.merge(Resource({SERVICE_NAME: "ccfs-worker"}))
+    made = TracerProvider(resource=resource, shutdown_on_exit=False)
+    made.add_span_processor(BatchSpanProcessor(exporter))
+    return made
+
+
+class _OtelSpan:
+    """Implements `worker.core.spans.TraceSpan`."""
+
+    def __init__(self, tracer: OtelTracer, span: trace.Span) -> None:
+        self._tracer = tracer
+        self._span = span
+
+    @property
+    def context(self) -> TraceContext:
+        place = self._span.get_span_context()
+        return TraceContext(
+            trace.format_trace_id(place.trace_id),
+            trace.format_span_id(place.span_id),
+            f"{place.trace_flags:02x}",
+        )
+
+    def request(self) -> AbstractContextManager[None]:
+        return self._child("POST", SpanKind.CLIENT, self._tracer.request)
+
+    def write(self, path: PurePosixPath) -> AbstractContextManager[None]:
+        return self._child("write file", SpanKind.INTERNAL, {"file.path": str(path), "file.name": path.name})
+
+    def publish(self, exchange: str, routing_key: str) -> AbstractContextManager[None]:
+        # The default exchange has no name; what is published to it goes to the queue of that name.
+        destination = exchange or routing_key
+        return self._child(
+            f"publish {destination}",
+            SpanKind.PRODUCER,
+            {
+                "messaging.system": "rabbitmq",
+                "messaging.operation.name": "publish",
+                "messaging.operation.type": "send",
+                "messaging.destination.name": destination,
+                "messaging.rabbitmq.destination.routing_key": routing_key,
+            },
+        )
+
+    def end(self, ending: str, code: str) -> None:
+        self._span.set_attribute("ccfs.ending", ending)
+        if code:
+            self._span.set_attribute("error.type", code)
+            self._span.set_status(StatusCode.ERROR)
+        self._span.end()
+
+    @contextmanager
+    def _child(self, name: str, kind: SpanKind, attributes: _Attributes) -> Iterator[None]:
+        span = self._tracer.tracer.start_span(
+            name, context=set_span_in_context(self._span), kind=kind, attributes=attributes
+        )
+        outer = SPAN.set(_OtelSpan(self._tracer, span))
+        try:
+            # So that instrumentation of others, if there is any, finds its place too.
+            with trace.use_span(span, record_exception=False, set_status_on_exception=False):
+                yield
+        except Exception as exc:
+            span.set_attributes(_failure_attributes(exc))
+            span.set_status(StatusCode.ERROR, str(exc))
+            raise
+        else:
+            span.set_attributes(_success_attributes(kind))
+        finally:
+            SPAN.reset(outer)
+            span.end()
+
+
+def _job_attributes(job: Job, queue: str) -> _Attributes:
+    attributes: dict[str, AttributeValue] = {
+        "messaging.system": "rabbitmq",
+        "messaging.operation.name": "process",
+        "messaging.operation.type": "process",
+        "messaging.destination.name": queue,
+        "messaging.message.id": job.job_id,
+        "messaging.message.conversation_id": job.correlation_id,
+        "ccfs.attempt": job.attempt,
+    }
+    if job.app_id is not None:
+        attributes["ccfs.app_id"] = job.app_id
+    if job.bill_file_name is not None:
+        attributes["ccfs.bill_file_name"] = job.bill_file_name
+    return attributes
+
+
+def _request_attributes(base_url: URL) -> _Attributes:
+    return {
+        "http.request.method": "POST",
+        "url.full": str(base_url.with_path(DOWNLOAD_PATH)),
+        "server.address": base_url.host or "",
+        "server.port": base_url.port or 0,
+    }
+
+
+def _success_attributes(kind: SpanKind) -> _Attributes:
+    if kind is SpanKind.CLIENT:
+        return {"http.response.status_code": 200}
+    return {"file.size": PROGRESS.get().received_bytes} if kind is SpanKind.INTERNAL else {}
+
+
+def _failure_attributes(exc: Exception) -> _Attributes:
+    if isinstance(exc, JobError):
+        status = {"http.response.status_code": exc.http_status} if exc.http_status else {}
+        return {"error.type": exc.code, **status}
+    if isinstance(exc, NotConfirmedError):
+        return {"error.type": "unroutable" if exc.unroutable else "unconfirmed"}
+    return {"error.type": type(exc).__qualname__}

@@ -1,0 +1,209 @@
+"""Checks a zip while its bytes pass by, so that the file need not be read again.
+
+It knows what CC-FS writes: entries one after another, stored or deflated, with or without data descriptors,
+then a plain central directory. Whatever else an archive may hold makes it unproven, not unsound;
+`worker.storage.zip_file` then judges the file as a whole. What is proven here passes there.
+
+Layouts and section numbers are those of APPNOTE.TXT 6.3.10.
+"""
+
+import struct
+import zlib
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+
+from isal import isal_zlib
+
+_LOCAL, _CENTRAL, _END = b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06"
+_ZIP64_LOCATOR = b"PK\x06\x07"
+_LOCAL_HEADER = struct.Struct("<HHHLLLLHH")  # 4.3.7, after its signature
+_DESCRIPTOR = struct.Struct("<4sLLL")  # 4.3.9, with the signature that is usual
+_CENTRAL_HEADER = struct.Struct("<HHHHLLLLHHHHHLL")  # 4.3.12, after its signature
+_END_RECORD = struct.Struct("<HHHHLLH")  # 4.3.16, after its signature
+_DESCRIPTOR_SIGNATURE = b"PK\x07\x08"
+_LOCATOR_BYTES = 20
+"""Where a ZIP64 locator would stand, before the end record (4.3.15)."""
+
+_STORED, _DEFLATED = 0, 8
+_HAS_DESCRIPTOR = 1 << 3
+_HARMLESS_FLAGS = _HAS_DESCRIPTOR | 1 << 1 | 1 << 2 | 1 << 11
+"""4.4.4: how hard it was compressed, and names in UTF-8; no encryption, no patches."""
+_NEWEST_VERSION = 63
+_MAX_ENTRIES = 10_000
+_MAX_NAME = 255
+_UNPACKED_AT_ONCE = 1024 * 1024
+
+_crc32 = isal_zlib.crc32
+"""The same function as zlib's, by instructions of the processor that are made for it."""
+
+_Steps = Generator[None, None, None]
+
+
+class _UnprovenError(Exception):
+    """The archive has something that is not known here, or something wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """What an entry turned out to be, in the order of the central directory's fields."""
+
+    method: int
+    crc: int
+    packed: int
+    unpacked: int
+    offset: int
+    name: bytes
+
+
+class ZipWalk:
+    """One archive on its way. Feed it every block in order, then ask whether it proved sound.
+
+    Args:
+        most_unpacked: Gives the bytes that as many of an archive may unpack to.
+    """
+
+    def __init__(self, most_unpacked: Callable[[int], int]) -> None:
+        self._most_unpacked = most_unpacked
+        self._rest = memoryview(b"")
+        self._position = 0
+        self._unpacked = 0
+        self._entries: list[_Entry] = []
+        self._is_whole = False
+        self._steps: _Steps | None = self._walk()
+        next(self._steps)
+
+    def feed(self, block: bytes | memoryview) -> None:
+        """Take in the next bytes; keeps none of the block."""
+        if self._steps is None:
+            return
+        self._rest = memoryview(block)
+        try:
+            self._steps.send(None)
+        except (_UnprovenError, zlib.error):
+            self._steps = None
+
+    def proves_sound(self) -> bool:
+        """Whether all bytes so far are one sound archive."""
+        return self._is_whole and self._steps is not None
+
+    def _walk(self) -> _Steps:
+        while (signature := (yield from self._exactly(4))) == _LOCAL:
+            _insist(len(self._entries) < _MAX_ENTRIES)
+            self._entries.append((yield from self._entry(self._position - 4)))
+        directory = self._position - 4
+        last = b""
+        for entry in self._entries:
+            _insist(signature == _CENTRAL)
+            last = yield from self._directory_entry(entry)
+            signature = yield from self._exactly(4)
+        _insist(signature == _END and last[-_LOCATOR_BYTES:][:4] != _ZIP64_LOCATOR)
+        yield from self._end_record(directory, self._position - 4 - directory)
+        self._is_whole = True
+        yield from self._some(1)
+        raise _UnprovenError
+
+    def _entry(self, offset: int) -> Generator[None, None, _Entry]:
+        header = yield from self._exactly(_LOCAL_HEADER.size)
+        _, flags, method, _, crc, packed, unpacked, name_length, extra_length = _LOCAL_HEADER.unpack(header)
+        name = yield from self._name(name_length)
+        yield from self._exactly(extra_length)
+        _insist(not flags & ~_HARMLESS_FLAGS)
+        if flags & _HAS_DESCRIPTOR:
+            _insist(method == _DEFLATED)
+            found = yield from self._inflate(None)
+            descriptor = yield from self._exactly(_DESCRIPTOR.size)
+            _insist(_DESCRIPTOR.unpack(descriptor) == (_DESCRIPTOR_SIGNATURE, *found))
+        else:
+            found = yield from (self._pass(packed) if method == _STORED else self._inflate(packed))
+            _insist(method in {_STORED, _DEFLATED} and found == (crc, packed, unpacked))
+        return _Entry(method, *found, offset, name)
+
+    def _pass(self, size: int) -> Generator[None, None, tuple[int, int, int]]:
+        """Go through stored bytes; gives CRC, packed and unpacked size."""
+        crc, left = 0, size
+        while left:
+            part = yield from self._some(left)
+            crc = _crc32(part, crc)
+            left -= len(part)
+        return crc, size, size
+
+    def _inflate(self, size: int | None) -> Generator[None, None, tuple[int, int, int]]:
+        """Go through deflated bytes, so many or up to their own end; gives what `_pass` does."""
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        crc, unpacked, start = 0, 0, self._position
+        while not inflater.eof:
+            left = _UNPACKED_AT_ONCE if size is None else size - (self._position - start)
+            _insist(left > 0)
+            part = yield from self._some(left)
+            for block in _unpacked(inflater, part):
+                crc, unpacked = _crc32(block, crc), unpacked + len(block)
+                # Within the block: a mebibyte of a bomb is a gigabyte unpacked.
+                self._count(len(block))
+            self._give_back(inflater.unused_data)
+        packed = self._position - start
+        _insist(size is None or packed == size)
+        return crc, packed, unpacked
+
+    def _count(self, unpacked: int) -> None:
+        """Bound what is unpacked by what came so far; the check of the file knows its whole size."""
+        self._unpacked += unpacked
+        _insist(self._unpacked <= self._most_unpacked(self._position))
+
+    def _directory_entry(self, entry: _Entry) -> Generator[None, None, bytes]:
+        """Compare a header of the directory with the entry that it names; gives its bytes."""
+        header = yield from self._exactly(_CENTRAL_HEADER.size)
+        fields = _CENTRAL_HEADER.unpack(header)
+        _, version, flags, method, _, crc, packed, unpacked, name_length, extra, comment, disk, *_ = fields
+        name = yield from self._name(name_length)
+        _insist(version & 0xFF <= _NEWEST_VERSION and not flags & ~_HARMLESS_FLAGS)
+        _insist(not (extra or comment or disk))
+        _insist(_Entry(method, crc, packed, unpacked, fields[-1], name) == entry)
+        return header + name
+
+    def _end_record(self, directory: int, size: int) -> _Steps:
+        record = yield from self._exactly(_END_RECORD.size)
+        count = len(self._entries)
+        _insist(_END_RECORD.unpack(record) == (0, 0, count, count, size, directory, 0))
+
+    def _name(self, length: int) -> Generator[None, None, bytes]:
+        _insist(length <= _MAX_NAME)
+        name = yield from self._exactly(length)
+        # No text that readers may take for different names.
+        _insist(name.isascii() and name.decode("ascii").isprintable())
+        return name
+
+    def _exactly(self, size: int) -> Generator[None, None, bytes]:
+        """Take so many bytes, however many blocks they lie in."""
+        taken = b""
+        while len(taken) < size:
+            taken += yield from self._some(size - len(taken))
+        return taken
+
+    def _some(self, most: int) -> Generator[None, None, memoryview]:
+        """Take what there is of the block, at least a byte; waits for the next one."""
+        while not self._rest:
+            yield
+        part, self._rest = self._rest[:most], self._rest[most:]
+        self._position += len(part)
+        return part
+
+    def _give_back(self, unused: bytes) -> None:
+        if unused:
+            self._rest = memoryview(unused + bytes(self._rest))
+            self._position -= len(unused)
+
+
+def _unpacked(inflater: "zlib._Decompress", part: memoryview) -> Iterator[bytes]:
+    """What comes out of packed bytes, in bounded blocks."""
+    tail: bytes | memoryview = part
+    block = b"-"
+    # A full block may leave more to come although all input is taken.
+    while not inflater.eof and (tail or len(block) == _UNPACKED_AT_ONCE):
+        block = inflater.decompress(tail, _UNPACKED_AT_ONCE)
+        tail = inflater.unconsumed_tail
+        yield block
+
+
+def _insist(condition: bool) -> None:
+    if not condition:
+        raise _UnprovenError

@@ -1,0 +1,173 @@
+"""Watches the storage volume: pauses intake while it cannot be used, and sweeps what dead workers left."""
+
+import asyncio
+import math
+import random
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import structlog
+
+from schemas import ErrorCode
+from worker.core.gate import Gate
+from worker.errors import JobError
+from worker.storage import Call, Storage, Sweep
+
+STORAGE = "storage"
+"""The reason under which intake pauses."""
+
+_SWEEP_INTERVAL = 3600.0
+_JITTER = 0.25
+"""Part of the interval by which it differs: workers that were started together do not sweep together."""
+_REST = 9
+"""Times as long as a step of the sweep took, it rests: most of the file server's time is left to the jobs."""
+_MOST_TOLD = 5
+_PROMPT = 2.0
+"""Seconds that whoever asks for a look waits for it."""
+_CODES = frozenset({ErrorCode.STORAGE_FULL, ErrorCode.STORAGE_ERROR})
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class VolumeWatch:
+    """Looks at the volume now and then, and immediately when a download could not be stored.
+
+    A volume counts as out when it does not answer a look, or a job's own call, for `hang_after` seconds, or
+    when a job had to be given up before its call returned. Looks do not pile up: the next one begins when the
+    one before has returned, on a thread that does nothing else.
+
+    Implements `worker.core.downloads.Watch`.
+
+    Args:
+        storage: The storage.
+        gate: Is closed while the volume cannot be used.
+        clock: Gives the time, UTC.
+        min_free_bytes: Bytes below which the volume counts as full.
+        check_interval: Seconds between two looks.
+        hang_after: Seconds without an answer after which the volume counts as out.
+        stale_after: Seconds after which an untouched temporary file is removed.
+
+    Attributes:
+        free_bytes: Bytes that were free at the last look; NaN while that is not known.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        gate: Gate,
+        *,
+        clock: Callable[[], datetime],
+        min_free_bytes: int,
+        check_interval: float,
+        hang_after: float,
+        stale_after: float,
+    ) -> None:
+        self._storage = storage
+        self._gate = gate
+        self._clock = clock
+        self._min_free_bytes = min_free_bytes
+        self._check_interval = check_interval
+        self._hang_after = hang_after
+        self._stale_after = stale_after
+        self._looking: Call[int] | None = None
+        self._silent_since: datetime | None = None
+        self.free_bytes: float = math.nan
+
+    @property
+    def silence(self) -> float:
+        """Seconds for which the call that has waited longest for the volume has waited; 0 without any."""
+        return self._storage.silence
+
+    @property
+    def left_behind(self) -> int:
+        """Threads that hold a call whose job was given up meanwhile."""
+        return self._storage.left_behind
+
+    async def run(self) -> None:
+        """Look again and again."""
+        while True:
+            await self._look()
+            await asyncio.sleep(self._check_interval)
+
+    async def sweep_hourly(self) -> None:
+        """Remove stale temporary files now, and then about every hour."""
+        sweep = self._storage.new_sweep(self._stale_after)
+        while True:
+            await self._sweep(sweep)
+            await asyncio.sleep(_SWEEP_INTERVAL * random.uniform(1 - _JITTER, 1 + _JITTER))
+
+    async def failed(self, error: JobError) -> bool:
+        """Say whether a download failed since the volume cannot be used; closes the gate if so."""
+        if error.code is ErrorCode.TIMEOUT:
+            # A call that hangs ends as the job's deadline does.
+            await self._look()
+            return self._silent_since is not None
+        if error.code not in _CODES:
+            return False
+        # It may be usable again by now, but was not when this download failed.
+        was_out = STORAGE in self._gate.reasons
+        await self._look()
+        if error.code is ErrorCode.STORAGE_FULL:
+            # A quota, or a file larger than what is left: free space alone does not show it. The next
+            # look opens the gate again and one download finds out.
+            self._gate.close(STORAGE, error.message)
+        return was_out or STORAGE in self._gate.reasons
+
+    def succeeded(self) -> None:
+        """A file stored says nothing about the next one: the looks decide."""
+
+    async def _look(self) -> None:
+        looking = self._looking = self._looking or self._storage.look()
+        await asyncio.wait([looking], timeout=min(self._hang_after, _PROMPT))
+        silence = self._storage.silence
+        if silence >= self._hang_after or self._storage.left_behind:
+            self._note_silence(silence)
+        elif looking.done():
+            self._note_answer(looking)
+        if looking.done():
+            self._looking = None
+
+    def _note_silence(self, seconds: float) -> None:
+        self.free_bytes = math.nan
+        if self._silent_since is None:
+            self._silent_since = self._clock() - timedelta(seconds=seconds)
+            log.error("storage.hangs", since=_text(self._silent_since))
+        detail = f"storage: the volume does not answer since {_text(self._silent_since)}"
+        self._gate.close(STORAGE, detail)
+
+    def _note_answer(self, looking: Call[int]) -> None:
+        if self._silent_since is not None:
+            log.warning("storage.answers", silent_since=_text(self._silent_since))
+            self._silent_since = None
+        try:
+            self._judge(looking.result())
+        except JobError as exc:
+            self.free_bytes = math.nan
+            self._gate.close(STORAGE, exc.message)
+
+    def _judge(self, free: int) -> None:
+        self.free_bytes = free
+        if free < self._min_free_bytes:
+            detail = f"storage: {free} bytes are free and {self._min_free_bytes} are to stay free"
+            self._gate.close(STORAGE, detail)
+        else:
+            self._gate.open(STORAGE)
+
+    async def _sweep(self, sweep: Sweep) -> None:
+        clock = asyncio.get_running_loop().time
+        sweep.begin()
+        began = clock()
+        try:
+            while await self._storage.sweep_on(sweep):
+                await asyncio.sleep(_REST * (clock() - began))
+                began = clock()
+        except JobError as exc:
+            sweep.problems.append(exc.message)
+        if sweep.removed:
+            log.info("storage.swept", removed=sweep.removed)
+        if problems := sweep.problems:
+            log.warning("storage.sweep_failed", count=len(problems), reason="; ".join(problems[:_MOST_TOLD]))
+
+
+def _text(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
