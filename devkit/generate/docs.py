@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from devkit.generate import dashboard
+from devkit.generate import dashboard, rooms
 from schemas import ErrorCode
 from worker.cli import inventory
 from worker.core.deliveries import Ending
@@ -140,7 +140,13 @@ def simulator_page() -> str:
     )
 
 
+def architecture_page() -> str:
+    """The page on the architecture, its rooms made anew from the contracts of their imports."""
+    return rooms.with_section((ROOT / "docs/architecture.md").read_text())
+
+
 PAGES: Mapping[str, Callable[[], str]] = {
+    "docs/architecture.md": architecture_page,
     "docs/metrics.md": metrics_page,
     "docs/settings.md": inventory.markdown,
     "docs/simulator.md": simulator_page,
