@@ -13,7 +13,10 @@ TAG ?= ccfs-worker:$(VERSION)
 
 .PHONY: help
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+##@ Run
 
 .PHONY: setup
 setup: $(STAMP) ## build .venv (PYTHON=... chooses the interpreter)
@@ -26,14 +29,21 @@ $(STAMP): requirements-dev.lock pyproject.toml devkit/setup.sh
 demo: $(STAMP) ## see the worker work (AMQP=amqp://... uses your broker, else a private RabbitMQ)
 	@$(BIN)/python -m devkit.demo
 
+.PHONY: broker
+broker: $(STAMP) ## run a private RabbitMQ until Ctrl-C
+	@$(BIN)/python -m devkit.run.broker
+
+.PHONY: clean
+clean: ## remove .venv, caches and build results
+	rm -rf .venv .run dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+##@ Test
+
 .PHONY: test
 test: $(STAMP) ## run all tests (AMQP=amqp://... as above; ARGS=... for pytest)
 	@$(BIN)/python -m devkit.run.broker ensure
 	$(BIN)/python -m pytest $(ARGS)
-
-.PHONY: test-brokers
-test-brokers: $(STAMP) ## run what needs RabbitMQ on several versions of it (RABBITMQ="trixie sid" chooses)
-	@$(BIN)/python -m devkit.run.versions $(ARGS)
 
 .PHONY: faults
 faults: $(STAMP) ## run the whole fault suite (ARGS=... for pytest)
@@ -41,14 +51,14 @@ faults: $(STAMP) ## run the whole fault suite (ARGS=... for pytest)
 	$(BIN)/python -m pytest -m "" tests/faults $(ARGS)
 
 .PHONY: soak
-soak: $(STAMP) ## run under all faults at once (MINUTES=20)
+soak: $(STAMP) ## run jobs for a while under all faults together (MINUTES=20)
 	@$(BIN)/python -m devkit.run.broker ensure
 	@$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),20)
 
 FUZZ_STAMP := .venv/.fuzz-done
 
 .PHONY: fuzz
-fuzz: $(FUZZ_STAMP) ## fuzz what reads messages, answers and zips and builds paths (MINUTES=10)
+fuzz: $(FUZZ_STAMP) ## fuzz the readers of messages, answers and zips (MINUTES=10)
 	@$(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),10)
 
 $(FUZZ_STAMP): $(STAMP) requirements-fuzz.lock
@@ -56,8 +66,17 @@ $(FUZZ_STAMP): $(STAMP) requirements-fuzz.lock
 		--require-hashes -r requirements-fuzz.lock
 	@touch $@
 
+.PHONY: test-brokers
+test-brokers: $(STAMP) ## run the tests that need RabbitMQ on several versions of it (RABBITMQ="trixie sid")
+	@$(BIN)/python -m devkit.run.versions $(ARGS)
+
+##@ Check
+
+.PHONY: check
+check: lint types test ## run lint, types and test: what CI runs
+
 .PHONY: lint
-lint: $(STAMP) ## check style and the import rules
+lint: $(STAMP) ## check style, and which room may import which
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports
@@ -66,13 +85,46 @@ lint: $(STAMP) ## check style and the import rules
 types: $(STAMP) ## check types
 	$(BIN)/mypy
 
-.PHONY: check
-check: lint types test ## lint, types and test
-
 .PHONY: format
-format: $(STAMP) ## format the code and mend what ruff can
+format: $(STAMP) ## format the code, and fix what ruff can fix
 	$(BIN)/ruff check --fix --exit-zero
 	$(BIN)/ruff format
+
+AUDIT_STAMP := .run/audit-venv/.setup-done
+
+$(AUDIT_STAMP): tests/security/requirements-audit.lock
+	$(BIN)/python -m venv --clear .run/audit-venv
+	.run/audit-venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+.PHONY: audit
+audit: $(STAMP) $(AUDIT_STAMP) ## check the locked dependencies for known vulnerabilities (asks osv.dev)
+	.run/audit-venv/bin/pip-audit --strict --vulnerability-service osv --disable-pip --require-hashes \
+		-r requirements.lock $(ARGS)
+
+SECURITY_STAMP := .run/security-venv/.setup-done
+
+$(SECURITY_STAMP): tests/security/requirements.lock
+	$(BIN)/python -m venv --clear .run/security-venv
+	.run/security-venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+.PHONY: chart-security
+chart-security: $(STAMP) $(SECURITY_STAMP) ## scan the Dockerfile and the chart with hadolint, trivy and checkov
+	$(BIN)/python -m pytest -m security tests/security $(ARGS)
+
+##@ Generate
+
+.PHONY: generate
+generate: $(STAMP) ## write anew what is made from the code: schemas, pages, dashboard, chart
+	$(BIN)/python -m schemas
+	$(BIN)/python -m devkit.generate.docs
+	$(BIN)/python -m devkit.generate.chart
+
+.PHONY: picture
+picture: $(STAMP) ## draw the dashboard from a run of four minutes (installs matplotlib)
+	@$(BIN)/uv pip install --quiet --group picture
+	$(BIN)/python -m devkit.demo.picture
 
 .PHONY: lock
 lock: $(STAMP) ## write the requirements locks anew (UPGRADE=1 takes newer versions)
@@ -86,6 +138,12 @@ lock: $(STAMP) ## write the requirements locks anew (UPGRADE=1 takes newer versi
 	$(subst pyproject.toml,tests/security/requirements-audit.in,$(COMPILE)) \
 		--output-file tests/security/requirements-audit.lock
 
+##@ Measure
+
+.PHONY: reading
+reading: $(STAMP) ## print how long functions are and what is private (ARGS="worker/core worker/broker")
+	@$(BIN)/python -m devkit.reading $(ARGS)
+
 BENCH_STAMP := .run/bench-venv/.setup-done
 
 $(BENCH_STAMP): bench/peers/requirements.lock bench/setup.sh
@@ -97,7 +155,7 @@ bench: $(STAMP) $(BENCH_STAMP) ## measure the worker beside curl and its peers, 
 	$(BIN)/python -m bench run $(ARGS)
 
 .PHONY: bench-full
-bench-full: $(STAMP) $(BENCH_STAMP) ## the same with the whole sizes, for docs/performance
+bench-full: $(STAMP) $(BENCH_STAMP) ## the same with larger samples, in forty minutes, for docs/performance
 	$(BIN)/python -m bench run --full $(ARGS)
 
 .PHONY: bench-fair
@@ -113,45 +171,7 @@ bench-check: $(STAMP) $(BENCH_STAMP) ## compare the main ratios with the recorde
 bench-profile: $(STAMP) $(BENCH_STAMP) ## draw flame graphs of the worker into docs/performance
 	$(BIN)/python -m bench profile
 
-.PHONY: schemas
-schemas: $(STAMP) ## write the message schemas anew
-	$(BIN)/python -m schemas
-
-.PHONY: docs
-docs: $(STAMP) ## write the documents anew that are made from the code
-	@$(BIN)/python -m devkit.generate.docs
-
-.PHONY: picture
-picture: $(STAMP) ## draw the dashboard from a run of four minutes (gets matplotlib besides)
-	@$(BIN)/uv pip install --quiet --group picture
-	$(BIN)/python -m devkit.demo.picture
-
-.PHONY: chart
-chart: $(STAMP) ## write the Helm chart's settings, schema and README anew
-	$(BIN)/python -m devkit.generate.chart
-
-SECURITY_STAMP := .run/security-venv/.setup-done
-
-$(SECURITY_STAMP): tests/security/requirements.lock
-	$(BIN)/python -m venv --clear .run/security-venv
-	.run/security-venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
-	@touch $@
-
-.PHONY: chart-security
-chart-security: $(STAMP) $(SECURITY_STAMP) ## scan the Dockerfile and the chart with hadolint, trivy and checkov
-	$(BIN)/python -m pytest -m security tests/security $(ARGS)
-
-AUDIT_STAMP := .run/audit-venv/.setup-done
-
-$(AUDIT_STAMP): tests/security/requirements-audit.lock
-	$(BIN)/python -m venv --clear .run/audit-venv
-	.run/audit-venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
-	@touch $@
-
-.PHONY: audit
-audit: $(STAMP) $(AUDIT_STAMP) ## look the worker's locked dependencies up among known vulnerabilities (needs osv.dev)
-	.run/audit-venv/bin/pip-audit --strict --vulnerability-service osv --disable-pip --require-hashes \
-		-r requirements.lock $(ARGS)
+##@ Release
 
 .PHONY: image
 image: ## build the container image (ENGINE=podman if not docker, TAG=...)
@@ -161,15 +181,6 @@ image: ## build the container image (ENGINE=podman if not docker, TAG=...)
 		--build-arg CREATED="$$(date -u +%Y-%m-%dT%H:%M:%SZ)" .
 
 .PHONY: image-test
-image-test: $(STAMP) ## build an image from Debian packages alone and run the chart's pods with it (root on Debian)
+image-test: $(STAMP) ## build an image from Debian packages and run the chart's pods with it (root on Debian)
 	$(BIN)/python -m devkit.run.image
 	unshare --net sh -c 'ip link set lo up && exec "$$@"' sh $(BIN)/python -m pytest -m image tests/image $(ARGS)
-
-.PHONY: broker
-broker: $(STAMP) ## run a private RabbitMQ until Ctrl-C
-	@$(BIN)/python -m devkit.run.broker
-
-.PHONY: clean
-clean: ## remove .venv, caches and build results
-	rm -rf .venv .run dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -10,7 +10,7 @@ from schemas.asyncapi import asyncapi
 from schemas.documents import MODELS, Document, json_schema
 
 HERE = Path(__file__).parent
-_NOTE = "Written by `make schemas` from the models; edit those."
+_NOTE = "Written by `make generate` from the models; edit those."
 
 
 class _Dumper(yaml.SafeDumper):

@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from rich.filesize import pick_unit_and_suffix
 
+from devkit import ROOT
 from devkit.demo.shift import Shift, worked
-from devkit.generate.docs import ROOT
 from devkit.run.prometheus import Series
 
 _DASHBOARD = ROOT / "helm/files/dashboard.json"

@@ -1,4 +1,4 @@
-"""The Grafana dashboard, put together with Grafana's own SDK: `make docs` writes it to the chart."""
+"""The Grafana dashboard, put together with Grafana's own SDK: `make generate` writes it to the chart."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

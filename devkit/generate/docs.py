@@ -1,8 +1,8 @@
 """Writes the documents that are made from the code: `python -m devkit.generate.docs`."""
 
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 
+from devkit import ROOT
 from devkit.generate import dashboard, rooms
 from schemas import ErrorCode
 from worker.cli import inventory
@@ -10,8 +10,6 @@ from worker.core.deliveries import Ending
 from worker.observe.families import Entry
 from worker.observe.metrics import COMPLETED, FAILED, OK, Metrics
 from worker.simulator.faults import Explained, explain
-
-ROOT = Path(__file__).resolve().parents[2]
 
 _METRICS = """\
 # Metrics
@@ -24,7 +22,7 @@ the log, under the job's id. The bounds of histograms are powers of two, which n
 [`helm/files/dashboard.json`](../helm/files/dashboard.json) a Grafana dashboard; [the runbook](runbook.md)
 says what to do about each alert.
 
-<!-- `make docs` makes this page from worker/observe/metrics.py and devkit/generate/docs.py. -->
+<!-- `make generate` makes this page from worker/observe/metrics.py and devkit/generate/docs.py. -->
 
 {metrics}
 
@@ -43,7 +41,7 @@ _SIMULATOR = """\
 (auth-v2, byte for byte, with a tolerance of 15 minutes), serves zips that hold a plausible `_call.csv` and
 `_record.csv`, and fails when told to. It is no part of a production installation.
 
-<!-- `make docs` makes this page from worker/simulator/faults.py and devkit/generate/docs.py. -->
+<!-- `make generate` makes this page from worker/simulator/faults.py and devkit/generate/docs.py. -->
 
 ## Trying the worker with it
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from devkit import ROOT
 
-BEGIN = "<!-- BEGIN rooms: `make docs` makes this from pyproject.toml and from the docstrings -->"
+BEGIN = "<!-- BEGIN rooms: `make generate` makes this from pyproject.toml and from the docstrings -->"
 END = "<!-- END rooms -->"
 
 

@@ -13,9 +13,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from devkit import ROOT
 from devkit.run import programs, system
 
-TREES = Path(__file__).resolve().parents[2] / ".run" / "rabbitmq"
+TREES = ROOT / ".run" / "rabbitmq"
 _PROGRAMS = ("rabbitmq-server", "?essential")
 # Bookworm's packages still name /bin and /lib, and only /usr is covered.
 _MERGED_USR = "/usr/share/mmdebstrap/hooks/merged-usr/setup00.sh"

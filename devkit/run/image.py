@@ -13,9 +13,9 @@ import tempfile
 import tomllib
 from pathlib import Path
 
+from devkit import ROOT
 from devkit.run import system
 
-ROOT = Path(__file__).resolve().parents[2]
 IMAGE = "localhost/ccfs-worker:test"
 
 _BASE = "localhost/debian-bootstrapped:trixie"

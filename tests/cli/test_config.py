@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from devkit.generate.docs import ROOT
+from devkit import ROOT
 from tests.cli.conftest import json_lines
 from tests.commands import CCFS_WORKER, command
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import aio_pika
 import pytest
 
-from devkit.generate.docs import ROOT
+from devkit import ROOT
 from devkit.run import server
 from devkit.run.rabbitmq import PrivateRabbitMQ
 from devkit.run.worker_process import WorkerProcess

@@ -27,7 +27,7 @@ def groups(group: Group, path: tuple[str, ...] = ()) -> Iterator[str]:
 def test_schema_readme_and_settings_are_those_of_the_comments_and_the_code() -> None:
     stale = [file.name for file, text in derive(CHART).items() if file.read_text() != text]
 
-    assert stale == [], "run `make chart`"
+    assert stale == [], "run `make generate`"
 
 
 def test_the_schema_is_one_that_every_helm_reads() -> None:

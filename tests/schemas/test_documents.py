@@ -39,7 +39,7 @@ def subschemas(schema: Any) -> Iterator[dict[str, Any]]:
 
 @pytest.mark.parametrize("path", documents(), ids=lambda path: path.name)
 def test_a_committed_document_is_what_the_models_say(path: Path) -> None:
-    """When it is not, `make schemas` writes it anew."""
+    """When it is not, `make generate` writes it anew."""
     assert path.read_text(encoding="utf-8") == documents()[path]
 
 

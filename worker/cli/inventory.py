@@ -26,7 +26,7 @@ environment wins over `.env`, and both win over the files. An empty variable cou
 
 `ccfs-worker config` shows what is in effect and where it comes from; `ccfs-worker check` tries it all out.
 
-<!-- `make docs` makes this page from worker/settings.py; so does `ccfs-worker config --markdown`. -->
+<!-- `make generate` makes this page from worker/settings.py; so does `ccfs-worker config --markdown`. -->
 
 {sections}"""
 _HEAD = "| variable | values | default | meaning |\n| --- | --- | --- | --- |"

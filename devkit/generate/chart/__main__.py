@@ -1,9 +1,8 @@
 """`python -m devkit.generate.chart`: writes the derived parts of the chart anew."""
 
-from pathlib import Path
-
+from devkit import ROOT
 from devkit.generate.chart import derive
 
 if __name__ == "__main__":
-    for file, text in derive(Path("helm")).items():
+    for file, text in derive(ROOT / "helm").items():
         file.write_text(text)
