@@ -107,6 +107,28 @@ def test_links_between_documents_lead_somewhere() -> None:
     assert broken == []
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_the_tests_that_the_page_names_exist(page: Path) -> None:
+    missing = [f"{file}::{name}" for file, name in named_tests(page) if not is_test(file, name)]
+
+    assert missing == []
+
+
+def named_tests(page: Path) -> Iterator[tuple[str, str]]:
+    """Give file and name of each test that a page names; of a name that begins with `…` only its end."""
+    file = ""
+    for found in re.finditer(r"`(?:([\w/]+\.py)::)?(test_\w+|…_\w+)`", (ROOT / page).read_text()):
+        file = found[1] or file
+        yield file, found[2]
+
+
+def is_test(file: str, name: str) -> bool:
+    """Whether a file below `tests/`, or below `tests/faults/`, has that test."""
+    places = (ROOT / "tests" / file, ROOT / "tests/faults" / file)
+    source = "".join(place.read_text() for place in places if place.is_file())
+    return re.search(rf"def {name.replace('…', 'test_[a-z0-9_]*')}\(", source) is not None
+
+
 def test_a_step_tells_what_it_did_not_expect() -> None:
     """Anything where a … stands, and nothing else."""
     step = Step(1, "x", "first …\n…\nlast")
