@@ -142,7 +142,8 @@ async def test_an_operator_may_replay_dead_letters_submit_jobs_and_follow_outcom
             results = await worker.get_exchange(NAMES.results)
             await results.publish(aio_pika.Message(b"event"), "failed.app1")
             assert await anext(outcomes) == b"event"
-        assert (await take(worker, NAMES.jobs)).body == BODY
+        # In any order: RabbitMQ 4.3 sorts by priority, and the replayed job has kept its own.
+        assert BODY in [(await take(worker, NAMES.jobs)).body for _ in range(2)]
     assert confirmed == [submission]
 
 

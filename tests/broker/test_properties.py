@@ -1,5 +1,6 @@
 """Whatever properties RabbitMQ takes, a message is a message like any other, and so are its copies."""
 
+import asyncio
 import os
 from collections.abc import Iterator
 from contextlib import aclosing
@@ -16,9 +17,10 @@ from tests.broker.test_session import outcome_of
 from tests.installation import APP, Site, bill
 from tests.raw_amqp import connecting, field, nested, put_raw, table, take_raw, text
 from tests.shapes import SHAPES
-from worker.broker import AmqpDelivery, BrokerOptions, Names, open_session, tables
+from worker.broker import AmqpDelivery, BrokerOptions, Names, frames, open_session, tables
 from worker.broker.dead_letters import DeadLetter, open_dead_letters
 from worker.broker.follow import follow
+from worker.broker.messages import read_envelope
 from worker.broker.properties import (
     DELIVERY_MODE,
     EXPIRATION,
@@ -342,6 +344,45 @@ async def test_each_shape_that_the_broker_gives_up_on_comes_to_us(
             await dropped.ack()
 
     assert not connected.session.is_lost
+
+
+def forged_deaths(queue: str) -> dict[str, bytes]:
+    """Lists `x-death` that a publisher may send and RabbitMQ would not write."""
+    here = field(b"queue", text(queue.encode())), field(b"reason", text(b"delivery_limit"))
+    lists = {
+        "of numbers": (b"b\1", b"b\2"),
+        "of a table and a number": (b"F" + table(*here, field(b"count", b"l" + b"\0" * 8)), b"b\1"),
+        "of one queue twice": (b"F" + table(*here),) * 2,
+        "with a count that is text": (b"F" + table(*here, field(b"count", text(b"many"))),),
+    }
+    return {
+        shape: written({HEADERS: table(field(b"x-death", b"A" + table(*entries)))})
+        for shape, entries in lists.items()
+    }
+
+
+async def test_a_job_sent_around_has_lost_its_forged_x_death(
+    rabbitmq: Broker, connected: Connected, names: Names
+) -> None:
+    """So that RabbitMQ before 4.0, too, can give up on it, and on those after it."""
+    for shape, raw in forged_deaths(names.jobs).items():
+        await put_raw(rabbitmq.url, names.jobs, raw, GOOD)
+        delivery = await connected.inbox.jobs.get()
+        assert delivery.envelope.has_forged_death, shape
+        await delivery.retry(Retry(0.05, 1, early=0))
+        await delivery.ack()
+
+        async with asyncio.timeout(60):
+            dropped = await connected.inbox.dropped_after(AmqpDelivery.reject)
+
+        assert not dropped.envelope.has_forged_death, shape
+        assert read_job(dropped.envelope).attempt == 1
+        await dropped.ack()
+
+
+@pytest.mark.parametrize("shape", ["x-death that is text", "x-death of empty tables", "every property"])
+def test_other_headers_are_no_forged_x_death(shape: str) -> None:
+    assert not read_envelope(frames.Message(Properties(SHAPES[shape]), GOOD)).has_forged_death
 
 
 # Large bodies.

@@ -33,6 +33,7 @@ class Message:
     redelivered: bool = False
     sent_at: datetime | None = None
     death: str = ""
+    has_forged_death: bool = False
     alive: bool = True
     steps: list[str] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
@@ -43,6 +44,7 @@ class Message:
         return Envelope(
             body=self.body,
             death=self.death,
+            has_forged_death=self.has_forged_death,
             message_id="m1",
             headers={"x-attempt": self.attempt},
             sent_at=self.sent_at,
@@ -200,6 +202,16 @@ async def test_a_job_is_acknowledged_after_its_event(bench: Bench) -> None:
     assert isinstance(outcome, DownloadCompleted)
     assert (outcome.job_id, outcome.attempts, outcome.path, outcome.worker) == ("m1", 2, FILE.path, "w1")
     assert (bench.seen.sizes, bench.watch.successes) == ([3], 1)
+
+
+async def test_a_forged_x_death_is_left_behind_before_anything_else(bench: Bench) -> None:
+    message = Message(attempt=2, has_forged_death=True)
+
+    bench.intake.receive(message)
+
+    assert await bench.seen.wait_for(1) == [(Ending.DEFERRED, "")]
+    assert message.steps == ["retry 10 2", "ack"]
+    assert bench.fetch.calls == []
 
 
 async def test_a_failed_attempt_waits_in_the_broker(bench: Bench) -> None:

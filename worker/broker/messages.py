@@ -79,6 +79,7 @@ def read_envelope(message: Message) -> Envelope:
         cut=message.cut,
         defect=properties.defect,
         death=str(last_death(properties).get("reason", "")),
+        has_forged_death=_has_forged_death(properties),
         message_id=properties.short(amqp.MESSAGE_ID) or None,
         correlation_id=properties.short(amqp.CORRELATION_ID) or None,
         headers={name: properties.header(name) for name in (ATTEMPT_HEADER, *TRACE_HEADERS)},
@@ -100,6 +101,18 @@ def last_death(properties: amqp.Properties) -> dict[str, Any]:
     deaths = properties.header("x-death")
     last = deaths[0] if isinstance(deaths, list) and deaths else None
     return last if isinstance(last, dict) else {}
+
+
+def _has_forged_death(properties: amqp.Properties) -> bool:
+    # RabbitMQ 3.x ignores what is no list. In a list it relies on what it writes itself: tables, one for each
+    # queue and reason, with a number as `count` (rabbit_dead_letter in 3.10).
+    deaths = properties.header("x-death")
+    if not isinstance(deaths, list):
+        return False
+    tables = [death for death in deaths if isinstance(death, dict)]
+    places = {(str(death.get("queue")), str(death.get("reason"))) for death in tables}
+    counts = [death.get("count", 1) for death in tables]
+    return len(places) < len(deaths) or not all(type(count) is int for count in counts)
 
 
 def publish_id(properties: amqp.Properties) -> int | None:

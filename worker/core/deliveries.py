@@ -285,6 +285,11 @@ class Intake:
 
     async def _attempt(self, delivery: Delivery, job: Job) -> _End:
         """The way of a message of the job queue."""
+        if delivery.envelope.has_forged_death:
+            # The copy is without it. Should this worker die, the broker can give up on the job.
+            log.debug("job.deferred", reason="its x-death is none of RabbitMQ's")
+            await self._send_around(delivery, self._policy.defer(job.attempt, wait=0))
+            return _End(Ending.DEFERRED)
         started_at = self._clock()
         try:
             file = await self._file_of(job, delivery)

@@ -38,12 +38,15 @@ class Envelope:
         defect: Why its headers cannot be read, as one line; empty when they can.
         death: Why the broker gave up on it or let it wait, by its own name ("Dead Letter Exchanges"); empty
             when it did neither.
+        has_forged_death: Whether its `x-death` is one that RabbitMQ would not write. RabbitMQ 3.x fails
+            to read it, and then can give up neither on this message nor on another of the queue.
     """
 
     body: bytes
     cut: Cut | None = None
     defect: str = ""
     death: str = ""
+    has_forged_death: bool = False
     message_id: str | None = None
     correlation_id: str | None = None
     headers: Mapping[str, Any] = field(default_factory=dict)
