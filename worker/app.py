@@ -24,7 +24,7 @@ from worker.core.pace import Pace
 from worker.core.spans import Tracer
 from worker.observe import logs, web
 from worker.observe.metrics import Metrics
-from worker.observe.snapshot import Board, Identity
+from worker.observe.overview import Identity, Overview
 from worker.observe.tracing import open_tracer
 from worker.runtime import drain_on_signal
 from worker.settings import Settings, SettingsError, unknown_variables
@@ -86,7 +86,7 @@ class _Parts:
     descriptors: DescriptorWatch
     upstream: UpstreamWatch
     volume: VolumeWatch
-    board: Board
+    overview: Overview
 
 
 async def run(settings: Settings) -> None:
@@ -114,7 +114,7 @@ async def run(settings: Settings) -> None:
         tracer = await stack.enter_async_context(_tracer(settings))
         downloader = _downloader(settings, client, storage, key_reader)
         parts = _put_together(settings, around, client, downloader, storage, draining, tracer)
-        port = await stack.enter_async_context(_serve(settings, parts.board))
+        port = await stack.enter_async_context(_serve(settings, parts.overview))
         log.info("worker.started", http_port=port, concurrency=settings.concurrency)
         _warn(settings)
         await _until_drained(
@@ -123,7 +123,7 @@ async def run(settings: Settings) -> None:
             parts.upstream.run(),
             parts.volume.run(),
             parts.volume.sweep_hourly(),
-            parts.board.keep_rates(),
+            parts.overview.keep_rates(),
         )
     log.info("worker.stopped")
     if any(threads.running for threads in (executor, lookout, key_reader)):
@@ -209,7 +209,7 @@ def _put_together(
         grace=settings.shutdown_grace,
         on_session=metrics.session_opened,
     )
-    board = Board(
+    overview = Overview(
         identity=identity,
         clock=wiring.now,
         metrics=metrics,
@@ -221,8 +221,8 @@ def _put_together(
         supervisor=supervisor,
         volume=volume,
     )
-    metrics.read = board.readings
-    return _Parts(supervisor, descriptors, upstream, volume, board)
+    metrics.show(overview.readings)
+    return _Parts(supervisor, descriptors, upstream, volume, overview)
 
 
 def _tracer(settings: Settings) -> AbstractAsyncContextManager[Tracer | None]:
@@ -278,13 +278,13 @@ def _downloader(settings: Settings, client: CcfsClient, storage: Storage, key_re
 
 
 @asynccontextmanager
-async def _serve(settings: Settings, board: Board) -> AsyncIterator[int]:
+async def _serve(settings: Settings, overview: Overview) -> AsyncIterator[int]:
     server = web.serve(
         settings.http.host,
         settings.http.port,
-        checks=board.checks,
-        render=board.metrics.render,
-        status=board.report,
+        checks=overview.checks,
+        render=overview.metrics.render,
+        status=overview.report,
         allowed_hosts=settings.http.allowed_hosts,
     )
     async with AsyncExitStack() as stack:

@@ -3,24 +3,24 @@
 from datetime import UTC, datetime, timedelta
 
 from worker.observe.status import (
-    Check,
-    Intake,
-    JobInHand,
-    Queues,
-    Rates,
-    Session,
+    CheckStatus,
+    IntakeStatus,
+    JobStatus,
+    QueuesStatus,
+    RatesStatus,
+    SessionStatus,
     State,
     Status,
     Step,
-    Storage,
-    Totals,
+    StorageStatus,
+    TotalsStatus,
 )
 
 NOW = datetime(2026, 1, 31, 8, 15, tzinfo=UTC)
 MIB = 1024**2
 
 
-def job(number: int, **changes: object) -> JobInHand:
+def job(number: int, **changes: object) -> JobStatus:
     fields: dict[str, object] = {
         "job_id": f"1f0c6d1e-7c1b-4c55-9d0e-{number:012d}",
         "app_id": "app1",
@@ -33,7 +33,7 @@ def job(number: int, **changes: object) -> JobInHand:
         "announced_bytes": 12 * MIB,
         "problem": "",
     }
-    return JobInHand.model_validate(fields | changes)
+    return JobStatus.model_validate(fields | changes)
 
 
 BUSY = Status(
@@ -44,10 +44,10 @@ BUSY = Status(
     uptime_seconds=5 * 3600,
     state=State.PAUSED,
     checks={
-        "broker": Check(ok=True, detail=""),
-        "intake": Check(ok=False, detail="paused: storage: 7 bytes are free"),
+        "broker": CheckStatus(ok=True, detail=""),
+        "intake": CheckStatus(ok=False, detail="paused: storage: 7 bytes are free"),
     },
-    intake=Intake(
+    intake=IntakeStatus(
         open=False,
         pauses={"storage": "storage: 7 bytes are free and 256 are to stay free"},
         in_flight=3,
@@ -55,17 +55,17 @@ BUSY = Status(
         concurrency=16,
         concurrency_limit=4,
     ),
-    session=Session(connected=True, opened=2),
-    queues=Queues(ready={"ccfs.jobs": 1200, "ccfs.jobs.retry.10s": 3, "ccfs.dead": 1}, age_seconds=1.0),
-    rates=Rates(completed=151.2, failed=0.25, retried=1.5, downloaded_bytes=3.3 * MIB),
-    totals=Totals(
+    session=SessionStatus(connected=True, opened=2),
+    queues=QueuesStatus(ready={"ccfs.jobs": 1200, "ccfs.jobs.retry.10s": 3, "ccfs.dead": 1}, age_seconds=1.0),
+    rates=RatesStatus(completed=151.2, failed=0.25, retried=1.5, downloaded_bytes=3.3 * MIB),
+    totals=TotalsStatus(
         completed=123_456,
         failed=12,
         attempts_failed={"TIMEOUT": 40, "FILE_NOT_FOUND": 12},
         outcomes_failed={"FILE_NOT_FOUND": 12},
         downloaded_bytes=5 * 1024**3,
     ),
-    storage=Storage(free_bytes=7 * 1024**3, reserved_bytes=256 * MIB),
+    storage=StorageStatus(free_bytes=7 * 1024**3, reserved_bytes=256 * MIB),
     jobs=[
         job(1),
         job(2, step=Step.WAITING, received_bytes=0, announced_bytes=None),

@@ -7,7 +7,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from schemas import ErrorCode
 from worker.core.deliveries import Ending
-from worker.observe.metrics import Metrics, Readings
+from worker.observe.gauges import Readings
+from worker.observe.metrics import Metrics, powers_of_two
 
 
 def scraped(metrics: Metrics) -> dict[tuple[str, ...], float]:
@@ -74,11 +75,14 @@ def test_a_delivery_that_was_not_tried_counts_as_no_attempt(ending: Ending) -> N
 
 
 def test_gauges_show_what_is_so_when_scraped() -> None:
-    metrics = Metrics("1.2.3")
+    metrics, now = Metrics("1.2.3"), [Readings()]
+    metrics.show(lambda: now[-1])
     assert math.isnan(scraped(metrics)[("ccfs_worker_storage_free_bytes",)])
 
-    metrics.read = lambda: Readings(
-        in_flight=3, paused={"storage": True, "upstream": False}, checks={"broker": True}, free_bytes=5e9
+    now.append(
+        Readings(
+            in_flight=3, paused={"storage": True, "upstream": False}, checks={"broker": True}, free_bytes=5e9
+        )
     )
 
     seen = scraped(metrics)
@@ -93,7 +97,7 @@ def test_the_catalogue_names_what_is_scraped() -> None:
     """So does docs/metrics.md, which is made from it, and the tests of dashboard and alerts."""
     metrics = Metrics("1.2.3")
     metrics.retried("TIMEOUT", 10)
-    metrics.read = lambda: Readings(paused={"storage": True}, checks={"broker": True})
+    metrics.show(lambda: Readings(paused={"storage": True}, checks={"broker": True}))
     text = metrics.render().decode()
     for entry in metrics.catalogue:
         name = entry.name.removesuffix("_total") if entry.kind == "counter" else entry.name
@@ -101,3 +105,16 @@ def test_the_catalogue_names_what_is_scraped() -> None:
         assert (family.type, family.documentation) == (entry.kind, entry.documentation)
         labels = {label for sample in family.samples for label in sample.labels}
         assert labels - {"le"} == set(entry.labels)
+
+
+def test_nothing_but_the_catalogue_is_scraped() -> None:
+    """No `_created` series beside a counter, which prometheus_client makes unless it is told not to."""
+    metrics = Metrics("1.2.3")
+    metrics.show(Readings)
+    families = text_string_to_metric_families(metrics.render().decode())
+    names = {entry.name.removesuffix("_total") for entry in metrics.catalogue}
+    assert {family.name for family in families if family.name.startswith("ccfs_worker")} == names
+
+
+def test_powers_of_two_are_exact() -> None:
+    assert powers_of_two(-2, 3) == (0.25, 0.5, 1, 2, 4, 8)

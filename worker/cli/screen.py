@@ -13,7 +13,7 @@ from rich.text import Text
 
 from worker.cli.output import age
 from worker.errors import one_line
-from worker.observe.status import JobInHand, State, Status
+from worker.observe.status import JobStatus, State, Status
 
 _STYLES: Mapping[State, str] = {
     State.WORKING: "green",
@@ -149,7 +149,7 @@ def _jobs(told: Sequence[Status], most: int | None) -> Iterator[RenderableType]:
         yield Text(f"and {len(held) - most} more", style="dim")
 
 
-def _job(host: str, job: JobInHand) -> Iterator[RenderableType]:
+def _job(host: str, job: JobStatus) -> Iterator[RenderableType]:
     yield Text(one_line(job.bill_file_name or job.job_id))
     yield Text(one_line(job.app_id or "unreadable"))
     yield Text(one_line(host))

@@ -46,7 +46,7 @@ class Step(StrEnum):
     """Its outcome, or its copy for another attempt, is on its way to RabbitMQ."""
 
 
-class Check(_Part):
+class CheckStatus(_Part):
     """A check of `/readyz`."""
 
     ok: bool
@@ -54,7 +54,7 @@ class Check(_Part):
     """What is wrong, as one line; empty when nothing is."""
 
 
-class Intake(_Part):
+class IntakeStatus(_Part):
     """Whether new jobs are taken."""
 
     open: bool
@@ -70,7 +70,7 @@ class Intake(_Part):
     """Downloads at once now; lower while CC-FS asks to slow down."""
 
 
-class Session(_Part):
+class SessionStatus(_Part):
     """The session with RabbitMQ."""
 
     connected: bool
@@ -78,7 +78,7 @@ class Session(_Part):
     """Sessions since the start; more than one means that connections were lost."""
 
 
-class Queues(_Part):
+class QueuesStatus(_Part):
     """What waits in RabbitMQ, asked when this status was; there a cluster's workers see the same."""
 
     ready: dict[str, int]
@@ -87,7 +87,7 @@ class Queues(_Part):
     """How old these numbers are; null when none could be had yet."""
 
 
-class Rates(_Part):
+class RatesStatus(_Part):
     """Over the last minute, per second."""
 
     completed: float = 0.0
@@ -96,7 +96,7 @@ class Rates(_Part):
     downloaded_bytes: float = 0.0
 
 
-class Totals(_Part):
+class TotalsStatus(_Part):
     """Since the start."""
 
     completed: int
@@ -108,7 +108,7 @@ class Totals(_Part):
     downloaded_bytes: int
 
 
-class Storage(_Part):
+class StorageStatus(_Part):
     """The volume."""
 
     free_bytes: int | None
@@ -119,7 +119,7 @@ class Storage(_Part):
     """For how long the call that has waited longest for the volume has waited; 0 without any."""
 
 
-class JobInHand(_Part):
+class JobStatus(_Part):
     """A job that the worker has in hand."""
 
     job_id: str
@@ -148,14 +148,14 @@ class Status(_Part):
     started_at: datetime
     uptime_seconds: Annotated[float, Field(ge=0)]
     state: State
-    checks: dict[str, Check]
-    intake: Intake
-    session: Session
-    queues: Queues
-    rates: Rates
-    totals: Totals
-    storage: Storage
-    jobs: list[JobInHand]
+    checks: dict[str, CheckStatus]
+    intake: IntakeStatus
+    session: SessionStatus
+    queues: QueuesStatus
+    rates: RatesStatus
+    totals: TotalsStatus
+    storage: StorageStatus
+    jobs: list[JobStatus]
     """What is in hand, oldest first."""
 
     def to_json(self) -> bytes:

@@ -1,0 +1,143 @@
+"""What is read when Prometheus scrapes: nothing here changes between two scrapes."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+Labels = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One metric as the documents name it.
+
+    Attributes:
+        name: As it is scraped; without a histogram's `_bucket`, `_sum` and `_count`.
+        kind: `counter`, `gauge` or `histogram`.
+        documentation: Its help text.
+        labels: The names of its labels.
+    """
+
+    name: str
+    kind: str
+    documentation: str
+    labels: Labels = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readings:
+    """The state of the worker at a scrape.
+
+    Attributes:
+        in_flight: Deliveries in hand.
+        downloads: Downloads under way.
+        concurrency_limit: Downloads that may run concurrently now.
+        paused: By reason, whether intake is paused for it.
+        checks: By name, whether a check of `/readyz` passes.
+        free_bytes: Free bytes on the storage volume; NaN when unknown.
+        reserved_bytes: Bytes that are to stay free there.
+        storage_silence: Seconds for which the longest call to that volume has waited.
+        left_behind: Threads that hold a call to it whose job was given up.
+    """
+
+    in_flight: int = 0
+    downloads: int = 0
+    concurrency_limit: int = 0
+    paused: Mapping[str, bool] = field(default_factory=dict)
+    checks: Mapping[str, bool] = field(default_factory=dict)
+    free_bytes: float = math.nan
+    reserved_bytes: float = math.nan
+    storage_silence: float = 0.0
+    left_behind: int = 0
+
+
+class Gauges(Collector):
+    """The gauges, all from one reading, so that a scrape shows one moment.
+
+    Args:
+        read: Gives the readings; cheap and without I/O, since it runs on the event loop.
+    """
+
+    def __init__(self, read: Callable[[], Readings]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """The gauges as they stand now."""
+        readings = self._read()
+        for entry, values in _GAUGES:
+            family = GaugeMetricFamily(entry.name, entry.documentation, labels=entry.labels)
+            for labels, value in values(readings).items():
+                family.add_metric(labels, value)
+            yield family
+
+
+def _flags(values: Mapping[str, bool]) -> Mapping[Labels, float]:
+    return {(name,): float(value) for name, value in values.items()}
+
+
+_GAUGES: tuple[tuple[Entry, Callable[[Readings], Mapping[Labels, float]]], ...] = (
+    (
+        Entry("ccfs_worker_jobs_in_flight", "gauge", "Deliveries in hand."),
+        lambda now: {(): now.in_flight},
+    ),
+    (
+        Entry("ccfs_worker_downloads_in_flight", "gauge", "Downloads under way or waiting for their place."),
+        lambda now: {(): now.downloads},
+    ),
+    (
+        Entry(
+            "ccfs_worker_concurrency_limit",
+            "gauge",
+            "Downloads that may run at once now; below `WORKER_CONCURRENCY` while CC-FS asks to slow down.",
+        ),
+        lambda now: {(): now.concurrency_limit},
+    ),
+    (
+        Entry(
+            "ccfs_worker_intake_paused",
+            "gauge",
+            "1 while no new jobs are taken for that reason.",
+            ("reason",),
+        ),
+        lambda now: _flags(now.paused),
+    ),
+    (
+        Entry("ccfs_worker_check_ok", "gauge", "1 while that check of `/readyz` passes.", ("check",)),
+        lambda now: _flags(now.checks),
+    ),
+    (
+        Entry(
+            "ccfs_worker_storage_free_bytes", "gauge", "Free bytes on the storage volume; NaN when unknown."
+        ),
+        lambda now: {(): now.free_bytes},
+    ),
+    (
+        Entry(
+            "ccfs_worker_storage_reserved_bytes",
+            "gauge",
+            "Bytes that are to stay free there (`WORKER_STORAGE__MIN_FREE_BYTES`); below, intake pauses.",
+        ),
+        lambda now: {(): now.reserved_bytes},
+    ),
+    (
+        Entry(
+            "ccfs_worker_storage_silent_seconds",
+            "gauge",
+            "How long the call that has waited longest for the storage volume has waited; 0 without any.",
+        ),
+        lambda now: {(): now.storage_silence},
+    ),
+    (
+        Entry(
+            "ccfs_worker_storage_threads_left_behind",
+            "gauge",
+            "Threads that hold a call to the volume whose job was given up meanwhile.",
+        ),
+        lambda now: {(): now.left_behind},
+    ),
+)
+GAUGES = tuple(entry for entry, _ in _GAUGES)
+"""What they are, for the documents."""

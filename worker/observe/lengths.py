@@ -1,0 +1,57 @@
+"""The lengths of the queues, asked of RabbitMQ at most every two seconds."""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+
+from worker.errors import BrokerError
+from worker.observe.status import QueuesStatus
+
+_TIMEOUT = 2.0
+_MAX_AGE = 2.0
+_PAUSE = 10.0
+"""Seconds for which RabbitMQ is not asked again after it did not answer."""
+
+
+class Lengths:
+    """Asks for the lengths of the queues, one request at a time; no reader waits longer than the timeout.
+
+    Concurrent readers share a request. The next one is sent two seconds after an answer, ten after a timeout;
+    until then readers get the last numbers, with their age.
+
+    Args:
+        ask: Asks RabbitMQ: by queue, how many messages wait. May raise BrokerError.
+    """
+
+    def __init__(self, ask: Callable[[], Awaitable[dict[str, int]]]) -> None:
+        self._ask = ask
+        self._request: asyncio.Task[None] | None = None
+        self._ready: dict[str, int] = {}
+        self._answered_at = -math.inf
+        self._next_at = -math.inf
+
+    async def read(self) -> QueuesStatus:
+        """The newest numbers that can be had within the timeout."""
+        now = asyncio.get_running_loop().time
+        if self._request is None and now() >= self._next_at:
+            self._request = asyncio.create_task(self._send())
+            self._next_at = now() + _TIMEOUT
+        if self._request is not None:
+            # Not awaited: a request whose channel is being closed may outlast its own timeout.
+            await asyncio.wait({self._request}, timeout=max(0, self._next_at - now()))
+        age = now() - self._answered_at
+        return QueuesStatus(ready=self._ready, age_seconds=None if math.isinf(age) else round(age, 1))
+
+    async def _send(self) -> None:
+        now = asyncio.get_running_loop().time
+        pause = _MAX_AGE
+        try:
+            async with asyncio.timeout(_TIMEOUT):
+                self._ready, self._answered_at = await self._ask(), now()
+        except BrokerError:
+            # Raised without delay when there is no session; the check `broker` has the reason.
+            pass
+        except TimeoutError:
+            pause = _PAUSE
+        finally:
+            self._request, self._next_at = None, now() + pause

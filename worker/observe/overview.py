@@ -1,0 +1,195 @@
+"""Reads the worker's parts: for its readiness, its gauges and its status."""
+
+import asyncio
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from worker.core.deliveries import InHand, Intake
+from worker.core.downloads import Downloads
+from worker.core.gate import Gate
+from worker.core.pace import Pace
+from worker.observe.gauges import Readings
+from worker.observe.lengths import Lengths
+from worker.observe.metrics import COMPLETED, FAILED, OK, Metrics, counts
+from worker.observe.rates import Rates
+from worker.observe.status import (
+    CheckStatus,
+    IntakeStatus,
+    JobStatus,
+    RatesStatus,
+    SessionStatus,
+    State,
+    Status,
+    Step,
+    StorageStatus,
+    TotalsStatus,
+)
+from worker.supervisor import Supervisor
+from worker.watches.descriptors import DESCRIPTORS
+from worker.watches.upstream import FLOW_CONTROL, UPSTREAM
+from worker.watches.volume import STORAGE, VolumeWatch
+
+Check = Callable[[], str]
+"""Gives an empty string, or one line that says what is wrong; does no I/O."""
+
+DRAINING = "draining"
+"""Why no more jobs are taken while the worker drains; the gate has the other reasons."""
+
+_SAMPLE_INTERVAL = 5.0
+_SAMPLES = 13
+"""The oldest is a minute older than the newest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Which worker this is."""
+
+    version: str
+    host: str
+    started_at: datetime
+    concurrency: int
+    reserved_bytes: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Overview:
+    """Reads the worker's parts. Nothing but `report` does I/O."""
+
+    identity: Identity
+    clock: Callable[[], datetime]
+    metrics: Metrics
+    gate: Gate
+    draining: asyncio.Event
+    pace: Pace
+    downloads: Downloads
+    intake: Intake
+    supervisor: Supervisor
+    volume: VolumeWatch
+    _rates: Rates = field(default_factory=lambda: Rates(_SAMPLES))
+    _lengths: Lengths = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._lengths = Lengths(self.supervisor.queue_lengths)
+
+    @property
+    def checks(self) -> Mapping[str, Check]:
+        """What has to be well for the worker to be ready."""
+        return {
+            "broker": self.supervisor.problem,
+            "intake": self.supervisor.pause,
+            "results": lambda: self.intake.unconfirmed,
+        }
+
+    def readings(self) -> Readings:
+        """What the metrics' gauges show."""
+        return Readings(
+            in_flight=self.intake.in_flight,
+            downloads=self.downloads.in_flight,
+            concurrency_limit=self.pace.limit,
+            paused=dict.fromkeys((STORAGE, UPSTREAM, FLOW_CONTROL, DESCRIPTORS, DRAINING), False)
+            | dict.fromkeys(self._pauses(), True),
+            checks={name: not check() for name, check in self.checks.items()},
+            free_bytes=self.volume.free_bytes,
+            reserved_bytes=self.identity.reserved_bytes,
+            storage_silence=self.volume.silence,
+            left_behind=self.volume.left_behind,
+        )
+
+    async def keep_rates(self) -> None:
+        """Sample the counters every five seconds, until cancelled."""
+        now = asyncio.get_running_loop().time
+        while True:
+            totals = self._totals()
+            counters = {
+                "completed": totals.completed,
+                "failed": totals.failed,
+                "retried": sum(counts(self.metrics.retries).values()),
+                "downloaded_bytes": totals.downloaded_bytes,
+            }
+            self._rates.sample(now(), counters)
+            await asyncio.sleep(_SAMPLE_INTERVAL)
+
+    async def report(self) -> Status:
+        """The status; asks RabbitMQ for the lengths of the queues, see `Lengths`."""
+        identity, now = self.identity, self.clock()
+        problems = {name: check() for name, check in self.checks.items()}
+        (opened,) = counts(self.metrics.sessions).values()
+        return Status(
+            version=identity.version,
+            host=identity.host,
+            now=now,
+            started_at=identity.started_at,
+            uptime_seconds=(now - identity.started_at).total_seconds(),
+            state=self._state(),
+            checks={name: CheckStatus(ok=not problem, detail=problem) for name, problem in problems.items()},
+            intake=self._intake(),
+            session=SessionStatus(connected=not self.supervisor.problem(), opened=int(opened)),
+            queues=await self._lengths.read(),
+            rates=RatesStatus(**self._rates.per_second()),
+            totals=self._totals(),
+            storage=StorageStatus(
+                free_bytes=None if math.isnan(self.volume.free_bytes) else int(self.volume.free_bytes),
+                reserved_bytes=identity.reserved_bytes,
+                silent_seconds=round(self.volume.silence, 1),
+            ),
+            jobs=[self._job(held, now) for held in self.intake.in_hand],
+        )
+
+    def _pauses(self) -> dict[str, str]:
+        draining = {DRAINING: "told to end"} if self.draining.is_set() else {}
+        return self.gate.reasons | draining
+
+    def _state(self) -> State:
+        if self.draining.is_set():
+            return State.DRAINING
+        if self.supervisor.problem():
+            return State.DISCONNECTED
+        return State.PAUSED if self.gate.reasons else State.WORKING
+
+    def _intake(self) -> IntakeStatus:
+        pauses = self._pauses()
+        return IntakeStatus(
+            open=not pauses,
+            pauses=pauses,
+            in_flight=self.intake.in_flight,
+            downloads=self.downloads.in_flight,
+            concurrency=self.identity.concurrency,
+            concurrency_limit=self.pace.limit,
+        )
+
+    def _totals(self) -> TotalsStatus:
+        outcomes = counts(self.metrics.outcomes)
+        failed = {
+            code: int(count) for (status, code), count in outcomes.items() if status == FAILED and count
+        }
+        attempts = counts(self.metrics.attempts)
+        (downloaded_bytes,) = counts(self.metrics.downloaded_bytes).values()
+        return TotalsStatus(
+            completed=int(outcomes[COMPLETED, OK]),
+            failed=sum(failed.values()),
+            attempts_failed={code: int(count) for (code,), count in attempts.items() if code != OK and count},
+            outcomes_failed=failed,
+            downloaded_bytes=int(downloaded_bytes),
+        )
+
+    def _job(self, held: InHand, now: datetime) -> JobStatus:
+        job = held.job
+        progress = None if job.request is None else self.downloads.progress(job.request)
+        if progress is None:
+            step = Step.PUBLISHING
+        else:
+            step = Step.DOWNLOADING if progress.has_begun else Step.WAITING
+        return JobStatus(
+            job_id=job.job_id,
+            app_id=job.app_id,
+            bill_file_name=job.bill_file_name,
+            attempt=job.attempt,
+            since=held.since,
+            seconds=(now - held.since).total_seconds(),
+            step=step,
+            received_bytes=0 if progress is None else progress.received_bytes,
+            announced_bytes=None if progress is None else progress.announced_bytes,
+            problem=held.unconfirmed,
+        )
