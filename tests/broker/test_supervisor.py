@@ -24,13 +24,14 @@ from worker.core.downloads import Downloads
 from worker.core.gate import Gate
 from worker.core.outcome import StoredFile
 from worker.core.pace import Pace
+from worker.core.progress import Progress
 from worker.core.retry import RetryPolicy
 from worker.errors import HeldBackError
 from worker.observe.metrics import Metrics
 from worker.supervisor import Supervisor
 
 
-async def refuse(_: DownloadJob) -> StoredFile:
+async def refuse(_: DownloadJob, __: Progress) -> StoredFile:
     raise HeldBackError("no job is expected")
 
 
@@ -40,7 +41,7 @@ FILE = StoredFile(path="app1/20260131/20260131_a.zip", size_bytes=3, sha256="0" 
 def supervisor_of(
     options: BrokerOptions,
     draining: asyncio.Event,
-    fetch: Callable[[DownloadJob], Awaitable[StoredFile]] = refuse,
+    fetch: Callable[[DownloadJob, Progress], Awaitable[StoredFile]] = refuse,
     grace: float = 0,
 ) -> Supervisor:
     gate, metrics = Gate(), Metrics("0")
@@ -152,7 +153,7 @@ async def test_a_drain_keeps_its_grace_when_stopping_is_not_answered(
     """The broker falls silent as the worker is told to end: what is in hand still has its time."""
     fetching, go_on = asyncio.Event(), asyncio.Event()
 
-    async def fetch(_: DownloadJob) -> StoredFile:
+    async def fetch(_: DownloadJob, __: Progress) -> StoredFile:
         fetching.set()
         await go_on.wait()
         return FILE

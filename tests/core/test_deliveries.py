@@ -15,6 +15,7 @@ from worker.core.gate import Gate
 from worker.core.job import Envelope, Job
 from worker.core.outcome import StoredFile
 from worker.core.pace import Pace
+from worker.core.progress import Progress
 from worker.core.retry import Retry, RetryPolicy
 from worker.errors import JobError, NotConfirmedError, SessionLostError
 
@@ -135,7 +136,7 @@ class Fetch:
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def __call__(self, job: DownloadJob) -> StoredFile:
+    async def __call__(self, job: DownloadJob, progress: Progress) -> StoredFile:
         self.calls.append(job)
         self.begun.set()
         if self.held:

@@ -24,7 +24,7 @@ from devkit.run.worker_process import WorkerProcess
 from schemas import ErrorCode
 from tests.amqp import outside_channel
 from tests.installation import PATIENCE, Site, bill
-from worker.core.context import PROGRESS, SPAN
+from worker.core.context import SPAN
 from worker.core.job import Envelope, Job, read_job
 from worker.core.progress import Progress
 from worker.errors import JobError, NotConfirmedError
@@ -62,8 +62,8 @@ def by_name(sent: InMemorySpanExporter) -> dict[str, ReadableSpan]:
 def test_a_jobs_way_is_one_trace(tracer: OtelTracer, sent: InMemorySpanExporter) -> None:
     span = tracer.begin(job())
     SPAN.set(span)
-    PROGRESS.set(Progress(received_bytes=3))
-    with SPAN.get().request(), SPAN.get().write(PurePosixPath("app1/20260131/20260131_a.zip")):
+    path, progress = PurePosixPath("app1/20260131/20260131_a.zip"), Progress(received_bytes=3)
+    with SPAN.get().request(), SPAN.get().write(path, progress):
         pass
     with SPAN.get().publish("ccfs.results", "completed.app1"):
         told = SPAN.get().context

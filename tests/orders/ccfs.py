@@ -9,10 +9,10 @@ from pathlib import PurePosixPath
 
 from schemas import DownloadJob, ErrorCode
 from worker.core.attempt import Stream
-from worker.core.context import PROGRESS
 from worker.core.gate import Gate
 from worker.core.outcome import StoredFile
 from worker.core.ports import Incoming, no_takeover
+from worker.core.progress import Progress
 from worker.errors import JobError
 
 _OK, _GATEWAY_TIMEOUT, _TOO_MANY = 200, 504, 429
@@ -74,9 +74,11 @@ class Ccfs:
 
     read = recent
 
-    def open(self, job: DownloadJob, secret_key: str) -> AbstractAsyncContextManager[Stream]:
+    def open(
+        self, job: DownloadJob, secret_key: str, progress: Progress
+    ) -> AbstractAsyncContextManager[Stream]:
         """Answer a request."""
-        return self._open()
+        return self._open(progress)
 
     async def probe(self) -> None:
         """Answer a probe."""
@@ -85,8 +87,7 @@ class Ccfs:
             raise JobError(_SILENT, "still silent")
 
     @asynccontextmanager
-    async def _open(self) -> AsyncIterator[Stream]:
-        progress = PROGRESS.get()
+    async def _open(self, progress: Progress) -> AsyncIterator[Stream]:
         progress.asked = True
         await asyncio.sleep(self.dice.choice((0, 0, 0.5, 1)))
         if self.is_silent:
@@ -126,6 +127,7 @@ class Volume:
         *,
         announced_bytes: int | None,
         take_over: Callable[[], Awaitable[Incoming | None]],
+        progress: Progress,
     ) -> StoredFile:
         """Take as long, and fail, as it is drawn."""
         await asyncio.sleep(0.5 if self.is_well else self.dice.choice((0, 0.5, 1, 2, 60)))

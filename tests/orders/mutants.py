@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
 
 from schemas import DownloadJob, Outcome
 from worker.core.deliveries import Delivery, Intake
-from worker.core.downloads import Downloads
+from worker.core.downloads import Download, Downloads
 from worker.core.gate import Gate
 from worker.core.job import Job
 from worker.core.outcome import StoredFile
@@ -13,41 +15,53 @@ from worker.core.pace import Pace
 from worker.errors import NotConfirmedError, SessionLostError
 
 
-class RetriesWhatIsDone(Downloads):
-    """Joins a download that is done, and tries again when that was given up: as this worker once did."""
-
-    async def file(self, request: DownloadJob, is_wanted: Callable[[], bool]) -> StoredFile:
-        """Spin where the download in the table stays done."""
-        while True:
-            running = self._running.get(request) or self._start(request)
-            running.wanted.append(is_wanted)
-            try:
-                return await asyncio.shield(running.task)
-            except SessionLostError:
-                if not is_wanted():
-                    raise
-
-
 class JoinsWhatIsDone(Downloads):
     """Gives the failure of an attempt that was over before the job came."""
 
-    async def file(self, request: DownloadJob, is_wanted: Callable[[], bool]) -> StoredFile:
+    def join(self, request: DownloadJob, is_wanted: Callable[[], bool]) -> Download:
         """Join whatever is in the table."""
         running = self._running.get(request) or self._start(request)
         running.wanted.append(is_wanted)
-        return await asyncio.shield(running.task)
+        return Download(running.task, running.progress)
+
+
+class RetriesWhatIsDone(JoinsWhatIsDone):
+    """Joins a download that is done, and tries again when that was given up: as this worker once did."""
+
+    def join(self, request: DownloadJob, is_wanted: Callable[[], bool]) -> Download:
+        """Join whatever is in the table, again and again."""
+        joined = super().join(request, is_wanted)
+        join = partial(super().join, request, is_wanted)
+        return _Retried(joined.task, joined.progress, join=join, is_wanted=is_wanted)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Retried(Download):
+    join: Callable[[], Download]
+    is_wanted: Callable[[], bool]
+
+    async def file(self) -> StoredFile:
+        """Spin where the download in the table stays done."""
+        joined = Download(self.task, self.progress)
+        while True:
+            try:
+                return await joined.file()
+            except SessionLostError:
+                if not self.is_wanted():
+                    raise
+            joined = self.join()
 
 
 class FollowsOneDelivery(Downloads):
     """Gives a download up when the delivery that began it is lost, whoever else waits for it."""
 
-    async def file(self, request: DownloadJob, is_wanted: Callable[[], bool]) -> StoredFile:
+    def join(self, request: DownloadJob, is_wanted: Callable[[], bool]) -> Download:
         """Listen to the first one only."""
         running = self._running.get(request)
         if running is None or running.task.done():
             running = self._start(request)
             running.wanted.append(is_wanted)
-        return await asyncio.shield(running.task)
+        return Download(running.task, running.progress)
 
 
 class AcksFirst(Intake):

@@ -18,6 +18,7 @@ from worker.core.downloads import Downloads
 from worker.core.gate import Gate
 from worker.core.outcome import StoredFile
 from worker.core.pace import Pace
+from worker.core.progress import Progress
 from worker.core.retry import RetryPolicy
 from worker.watches.upstream import UpstreamWatch
 
@@ -155,11 +156,11 @@ class World:
         self._ccfs.is_silent = not self._ccfs.is_silent
         self.rules.tell(f"CC-FS is {'silent' if self._ccfs.is_silent else 'there'}")
 
-    async def _fetched(self, request: DownloadJob) -> StoredFile:
+    async def _fetched(self, request: DownloadJob, progress: Progress) -> StoredFile:
         self.rules.fetch_begins(request, gate_is_open=self._gate.is_open)
         error: BaseException | None = None
         try:
-            return await self._fetch(request)
+            return await self._fetch(request, progress)
         except BaseException as exc:
             error = exc
             raise

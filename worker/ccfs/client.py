@@ -20,8 +20,8 @@ from worker.ccfs.exchange import Response, exchange
 from worker.ccfs.pool import Pool, open_pool
 from worker.ccfs.request import download_bytes, host_and_port, probe_bytes
 from worker.ccfs.takeover import Takeovers
-from worker.core.context import PROGRESS
 from worker.core.ports import Incoming, no_takeover
+from worker.core.progress import Progress
 from worker.errors import JobError
 
 MAX_ERROR_BODY = 64 * 1024
@@ -121,15 +121,23 @@ class CcfsClient:
         self._takeovers = takeovers
 
     @asynccontextmanager
-    async def open(self, job: DownloadJob, secret_key: str) -> AsyncIterator[FileStream]:
+    async def open(
+        self, job: DownloadJob, secret_key: str, progress: Progress | None = None
+    ) -> AsyncIterator[FileStream]:
         """Request a job's file, signed anew, and give its body once the answer proved to be a file.
+
+        Args:
+            job: The file.
+            secret_key: Signs the request.
+            progress: Records that CC-FS was asked and what it answered, if anybody reads it.
 
         Raises:
             JobError: Every other answer and every failure, by the contract's error table.
         """
+        progress = progress or Progress()
         with before_headers():
-            response = await self._ask(job, secret_key)
-        PROGRESS.get().http_status = response.status
+            response = await self._ask(job, secret_key, progress)
+        progress.http_status = response.status
         try:
             body = Body(response, self._idle_timeout)
             head = await body.head(HEAD_BYTES) if response.status == HTTP_OK else b""
@@ -164,9 +172,9 @@ class CcfsClient:
             taken_over.enter_context(closing(takeover))
         return takeover
 
-    async def _ask(self, job: DownloadJob, secret_key: str) -> Response:
+    async def _ask(self, job: DownloadJob, secret_key: str, progress: Progress) -> Response:
         def signed_now() -> bytes:
-            PROGRESS.get().asked = True
+            progress.asked = True
             return download_bytes(job, self._host, secret_key=secret_key, now=self._clock())
 
         return await self._exchange(signed_now, self._limiter)

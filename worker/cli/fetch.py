@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
+from rich.progress import DownloadColumn, TransferSpeedColumn
+from rich.progress import Progress as Bar
 
 from schemas import DownloadJob
 from worker import wiring
@@ -18,6 +19,7 @@ from worker.cli.loop import loop_factory
 from worker.cli.output import Output, OutputOption
 from worker.core.attempt import Downloader
 from worker.core.outcome import StoredFile
+from worker.core.progress import Progress
 from worker.settings import FetchSettings, SettingsError, load_part
 from worker.storage import Threads
 
@@ -90,14 +92,14 @@ async def _fetch(settings: FetchSettings, job: DownloadJob) -> StoredFile:
 class _Watched:
     """CC-FS, with a bar that moves as a file comes in; implements `worker.core.attempt.Source`."""
 
-    def __init__(self, client: CcfsClient, bar: Progress) -> None:
+    def __init__(self, client: CcfsClient, bar: Bar) -> None:
         self._client = client
         self._bar = bar
 
     @asynccontextmanager
-    async def open(self, job: DownloadJob, secret_key: str) -> AsyncIterator[FileStream]:
+    async def open(self, job: DownloadJob, secret_key: str, progress: Progress) -> AsyncIterator[FileStream]:
         """Request a job's file."""
-        async with self._client.open(job, secret_key) as stream:
+        async with self._client.open(job, secret_key, progress) as stream:
             self._bar.reset(self._bar.task_ids[0], total=stream.announced_bytes)
             yield FileStream(stream.announced_bytes, self._counted(stream.chunks))
 

@@ -9,10 +9,11 @@ from typing import Protocol
 import structlog
 
 from schemas import DownloadJob, ErrorCode
-from worker.core.context import PROGRESS, SPAN
+from worker.core.context import SPAN
 from worker.core.outcome import StoredFile
 from worker.core.paths import final_path
 from worker.core.ports import Incoming
+from worker.core.progress import Progress
 from worker.errors import JobError
 
 log = structlog.stdlib.get_logger(__name__)
@@ -51,8 +52,10 @@ class Stream(Protocol):
 class Source(Protocol):
     """Where files come from."""
 
-    def open(self, job: DownloadJob, secret_key: str) -> AbstractAsyncContextManager[Stream]:
-        """Request a job's file; notes in `PROGRESS` that it asked, and what was answered."""
+    def open(
+        self, job: DownloadJob, secret_key: str, progress: Progress
+    ) -> AbstractAsyncContextManager[Stream]:
+        """Request a job's file; records in `progress` that it asked, and the status of the answer."""
         ...
 
 
@@ -70,8 +73,9 @@ class Store(Protocol):
         *,
         announced_bytes: int | None,
         take_over: Callable[[], Awaitable[Incoming | None]],
+        progress: Progress,
     ) -> StoredFile:
-        """Write a stream, whole and verified or not at all."""
+        """Write a stream, whole and verified or not at all; records in `progress` what came in."""
         ...
 
 
@@ -91,19 +95,21 @@ class Downloader:
         self._store = store
         self._job_timeout = job_timeout
 
-    async def fetch(self, job: DownloadJob) -> StoredFile:
+    async def fetch(self, job: DownloadJob, progress: Progress | None = None) -> StoredFile:
         """Bring a job's file to the storage, or find that it is already there.
+
+        Args:
+            job: The file.
+            progress: Records how far the attempt comes, if anybody reads it.
 
         Raises:
             JobError: The attempt failed.
         """
-        progress = PROGRESS.get()
-        # Commands have one progress for all their files.
-        progress.asked, progress.http_status = False, None
+        progress = progress or Progress()
         try:
             async with asyncio.timeout(self._job_timeout):
                 path = final_path(job)
-                return await self._store.find(path) or await self._download(job, path)
+                return await self._store.find(path) or await self._download(job, path, progress)
         except TimeoutError as exc:
             raise JobError(
                 ErrorCode.TIMEOUT,
@@ -112,31 +118,30 @@ class Downloader:
                 asked=progress.asked,
             ) from exc
 
-    async def _download(self, job: DownloadJob, path: PurePosixPath) -> StoredFile:
+    async def _download(self, job: DownloadJob, path: PurePosixPath, progress: Progress) -> StoredFile:
         try:
-            return await self._transfer(job, path, await self._keys.recent(job.app_id))
+            return await self._transfer(job, path, await self._keys.recent(job.app_id), progress)
         except JobError as error:
             if error.code is not ErrorCode.UNAUTHORIZED:
                 raise
         # The key may have been rotated since it was read.
-        return await self._transfer(job, path, await self._keys.read(job.app_id))
+        return await self._transfer(job, path, await self._keys.read(job.app_id), progress)
 
-    async def _transfer(self, job: DownloadJob, path: PurePosixPath, secret_key: str) -> StoredFile:
+    async def _transfer(
+        self, job: DownloadJob, path: PurePosixPath, secret_key: str, progress: Progress
+    ) -> StoredFile:
         clock = asyncio.get_running_loop().time
         began = clock()
         with SPAN.get().request():
-            async with self._source.open(job, secret_key) as stream:
-                _note_answer(stream, clock() - began)
-                with SPAN.get().write(path):
+            async with self._source.open(job, secret_key, progress) as stream:
+                progress.announced_bytes = announced = stream.announced_bytes
+                progress.answer_seconds = seconds = clock() - began
+                log.debug("job.answered", announced_bytes=announced, seconds=round(seconds, 3))
+                with SPAN.get().write(path, progress):
                     return await self._store.store(
                         path,
                         stream.chunks,
-                        announced_bytes=stream.announced_bytes,
+                        announced_bytes=announced,
                         take_over=stream.take_over,
+                        progress=progress,
                     )
-
-
-def _note_answer(stream: Stream, seconds: float) -> None:
-    log.debug("job.answered", announced_bytes=stream.announced_bytes, seconds=round(seconds, 3))
-    progress = PROGRESS.get()
-    progress.announced_bytes, progress.answer_seconds = stream.announced_bytes, seconds

@@ -6,6 +6,7 @@ Every delivery is handled by a task of ours: those that the library would start 
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum, auto
 from typing import NamedTuple, Protocol
@@ -13,8 +14,8 @@ from typing import NamedTuple, Protocol
 import structlog
 
 from schemas import ErrorCode, Outcome
-from worker.core.context import LOG_FIELDS, PROGRESS, SPAN
-from worker.core.downloads import Downloads
+from worker.core.context import LOG_FIELDS, SPAN
+from worker.core.downloads import Download, Downloads
 from worker.core.job import Envelope, Job, read_job
 from worker.core.outcome import Span, StoredFile, completed, failed
 from worker.core.progress import Progress
@@ -157,6 +158,16 @@ class PublishPatience(NamedTuple):
     backoff: float = 0.5
 
 
+@dataclass(slots=True)
+class _Handled:
+    """A delivery in hand: what is known of it so far."""
+
+    job: Job
+    since: datetime
+    waited: float | None
+    download: Download | None = None
+
+
 class _End(NamedTuple):
     ending: Ending
     code: str = ""
@@ -194,7 +205,7 @@ class Intake:
         self._clock = clock
         self._tracer = tracer or NoTracer()
         self._handlers: dict[Delivery, asyncio.Task[None]] = {}
-        self._in_hand: dict[Delivery, tuple[Job, datetime]] = {}
+        self._in_hand: dict[Delivery, _Handled] = {}
         self._patience = patience or PublishPatience()
         self._unconfirmed = Unconfirmed(self._patience.confirm_within, clock)
         self._draining = False
@@ -208,8 +219,8 @@ class Intake:
     def in_hand(self) -> list[InHand]:
         """What is with us, oldest first."""
         return [
-            InHand(job, since, self._unconfirmed.problem_of(delivery))
-            for delivery, (job, since) in self._in_hand.items()
+            InHand(handled.job, handled.since, self._unconfirmed.problem_of(delivery))
+            for delivery, handled in self._in_hand.items()
         ]
 
     @property
@@ -251,13 +262,13 @@ class Intake:
         started = asyncio.get_running_loop().time()
         span = self._tracer.begin(job)
         _enter(job, span)
-        taken_in = self._clock()
-        self._in_hand[delivery] = job, taken_in
-        waited = _waited(delivery, job, taken_in)
+        since = self._clock()
+        waited = _waited(delivery, job, since)
+        self._in_hand[delivery] = handled = _Handled(job, since, waited)
         end = await self._see_through(way, delivery, job)
         seconds = asyncio.get_running_loop().time() - started
         if end.ending in _SETTLED:
-            _tell_settled(end, seconds, waited, redelivered=delivery.redelivered)
+            _log_settled(end, handled, seconds, redelivered=delivery.redelivered)
         span.end(end.ending, end.code)
         self._observer.job_ended(end.ending, end.code, seconds, waited)
 
@@ -312,7 +323,9 @@ class Intake:
     async def _file_of(self, job: Job, delivery: Delivery) -> StoredFile:
         if job.request is None:
             raise JobError(ErrorCode.INVALID_JOB, job.defect)
-        return await self._downloads.file(job.request, lambda: delivery.alive)
+        download = self._downloads.join(job.request, lambda: delivery.alive)
+        self._in_hand[delivery].download = download
+        return await download.file()
 
     async def _after_failure(
         self, delivery: Delivery, job: Job, error: JobError, started_at: datetime
@@ -377,9 +390,8 @@ def _waited(delivery: Delivery, job: Job, taken_in: datetime) -> float | None:
 
 
 def _enter(job: Job, span: TraceSpan) -> None:
-    """Give the current task, and all that it starts, its place in the trace, its log fields and progress."""
+    """Give the current task, and all that it starts, its place in the trace and its log fields."""
     SPAN.set(span)
-    PROGRESS.set(Progress())
     place = span.context
     LOG_FIELDS.set(
         {
@@ -393,19 +405,20 @@ def _enter(job: Job, span: TraceSpan) -> None:
     )
 
 
-def _tell_settled(end: _End, seconds: float, queued: float | None, *, redelivered: bool) -> None:
+def _log_settled(end: _End, handled: _Handled, seconds: float, *, redelivered: bool) -> None:
     """Write the one line that tells all of a job whose delivery is settled; what is not known is left out."""
-    progress = PROGRESS.get()
+    download = handled.download
+    progress = Progress() if download is None else download.progress
     log.info(
         "job.settled",
         ending=end.ending,
         code=end.code,
         **_file_told(end.file, progress),
         redelivered=redelivered,
-        joined=progress.joined,
+        joined=download is not None and download.is_joined,
         seconds=round(seconds, 3),
         **_rounded(
-            queue_seconds=queued,
+            queue_seconds=handled.waited,
             wait_seconds=progress.wait_seconds,
             download_seconds=progress.download_seconds,
             answer_seconds=progress.answer_seconds,

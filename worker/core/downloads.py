@@ -6,13 +6,12 @@ connection, or a second message for the same file, joins the running one instead
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import structlog
 
 from schemas import DownloadJob, ErrorCode
-from worker.core.context import PROGRESS
 from worker.core.gate import Gate
 from worker.core.outcome import StoredFile
 from worker.core.pace import Pace
@@ -50,6 +49,31 @@ class Observer(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A download as one of the jobs that wait for it sees it.
+
+    Attributes:
+        task: Ends in the file.
+        progress: How far it has come.
+        is_joined: True when another message had begun it.
+    """
+
+    task: asyncio.Task[StoredFile]
+    progress: Progress
+    is_joined: bool = False
+
+    async def file(self) -> StoredFile:
+        """Wait for the file. The download goes on when the caller is cancelled.
+
+        Raises:
+            JobError: The attempt failed.
+            HeldBackError: It cannot be made now.
+            SessionLostError: It was not begun, since nobody waited for it any more.
+        """
+        return await asyncio.shield(self.task)
+
+
 class _Running(NamedTuple):
     task: asyncio.Task[StoredFile]
     progress: Progress
@@ -69,7 +93,7 @@ class Downloads:
 
     def __init__(
         self,
-        fetch: Callable[[DownloadJob], Awaitable[StoredFile]],
+        fetch: Callable[[DownloadJob, Progress], Awaitable[StoredFile]],
         *,
         pace: Pace,
         gate: Gate,
@@ -83,20 +107,13 @@ class Downloads:
         self._observer = observer
         self._running: dict[DownloadJob, _Running] = {}
 
-    async def file(self, request: DownloadJob, is_wanted: Callable[[], bool]) -> StoredFile:
-        """Give a job's file, from the download that is running for it or a new one.
-
-        The download goes on when the caller is cancelled. Its progress is the caller's `PROGRESS`, too.
+    def join(self, request: DownloadJob, is_wanted: Callable[[], bool]) -> Download:
+        """Join the download that is running for a file, or start one.
 
         Args:
             request: What is asked for.
             is_wanted: Says, when the download's turn has come, whether the caller still waits for it. It
                 begins if one of those who joined it does.
-
-        Raises:
-            JobError: The attempt failed.
-            HeldBackError: It cannot be made now.
-            SessionLostError: It was not begun, since nobody waited for it any more.
         """
         running = self._running.get(request)
         # A task that is done stays in the table until its callback has run. Joined then, it would give the
@@ -107,11 +124,7 @@ class Downloads:
         else:
             log.debug("job.joined")
         running.wanted.append(is_wanted)
-        try:
-            return await asyncio.shield(running.task)
-        finally:
-            if is_joined:
-                PROGRESS.set(replace(running.progress, joined=True))
+        return Download(running.task, running.progress, is_joined)
 
     @property
     def in_flight(self) -> int:
@@ -133,7 +146,6 @@ class Downloads:
 
     def _start(self, request: DownloadJob) -> _Running:
         progress = Progress()
-        PROGRESS.set(progress)
         wanted: list[Callable[[], bool]] = []
         task = asyncio.create_task(self._run(request, wanted, progress))
         self._running[request] = running = _Running(task, progress, wanted)
@@ -162,7 +174,7 @@ class Downloads:
             progress.wait_seconds = began - asked
             log.debug("job.started")
             try:
-                file = await self._attempt(request, began)
+                file = await self._attempt(request, progress, began)
             finally:
                 progress.download_seconds = clock() - began
                 self._report(progress)
@@ -171,9 +183,9 @@ class Downloads:
                 self._take_note(file.size_bytes, progress.download_seconds)
             return file
 
-    async def _attempt(self, request: DownloadJob, began: float) -> StoredFile:
+    async def _attempt(self, request: DownloadJob, progress: Progress, began: float) -> StoredFile:
         try:
-            return await self._fetch(request)
+            return await self._fetch(request, progress)
         except JobError as error:
             if await self._is_outage(error):
                 log.warning("job.outage", **error.told)

@@ -8,7 +8,6 @@ class Progress:
     """One download as it goes.
 
     Attributes:
-        joined: True for a job that came to the download which another message had begun.
         wait_seconds: How long it waited for its place; None while it waits.
         asked: Whether CC-FS was asked for it.
         http_status: What CC-FS answered, once an answer's headers came.
@@ -19,7 +18,6 @@ class Progress:
         download_seconds: How long it ran in all, once it is over.
     """
 
-    joined: bool = False
     wait_seconds: float | None = None
     asked: bool = False
     http_status: int | None = None

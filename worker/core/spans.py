@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import Protocol
 
 from worker.core.job import Job
+from worker.core.progress import Progress
 from worker.core.trace import TraceContext, continue_trace, random_hex
 
 _NOTHING: AbstractContextManager[None] = nullcontext()
@@ -25,11 +26,11 @@ class TraceSpan(Protocol):
         """The request to CC-FS, until its body has come or broken off."""
         ...
 
-    def write(self, path: PurePosixPath) -> AbstractContextManager[None]:
-        """The file on its way to the storage."""
+    def write(self, path: PurePosixPath, progress: Progress) -> AbstractContextManager[None]:
+        """The file on its way to the storage; `progress` knows its size at the end."""
         ...
 
-    def publish(self, exchange: str, routing_key: str) -> AbstractContextManager[None]:
+    def publish(self, exchange: str, routing_key: str) -> AbstractContextManager[object]:
         """A message on its way to the broker, until it is confirmed."""
         ...
 
@@ -56,7 +57,7 @@ class Untraced:
         """Not followed."""
         return _NOTHING
 
-    def write(self, path: PurePosixPath) -> AbstractContextManager[None]:  # noqa: ARG002
+    def write(self, path: PurePosixPath, progress: Progress) -> AbstractContextManager[None]:  # noqa: ARG002
         """Not followed."""
         return _NOTHING
 

@@ -20,8 +20,9 @@ from opentelemetry.util.types import AttributeValue
 from yarl import URL
 
 from worker.ccfs import DOWNLOAD_PATH
-from worker.core.context import PROGRESS, SPAN
+from worker.core.context import SPAN
 from worker.core.job import Job
+from worker.core.progress import Progress
 from worker.core.spans import TraceSpan
 from worker.core.trace import TraceContext
 from worker.errors import JobError, NotConfirmedError
@@ -96,13 +97,20 @@ class _OtelSpan:
             f"{place.trace_flags:02x}",
         )
 
-    def request(self) -> AbstractContextManager[None]:
-        return self._child("POST", SpanKind.CLIENT, self._tracer.request)
+    @contextmanager
+    def request(self) -> Iterator[None]:
+        with self._child("POST", SpanKind.CLIENT, self._tracer.request) as span:
+            yield
+            span.set_attribute("http.response.status_code", 200)
 
-    def write(self, path: PurePosixPath) -> AbstractContextManager[None]:
-        return self._child("write file", SpanKind.INTERNAL, {"file.path": str(path), "file.name": path.name})
+    @contextmanager
+    def write(self, path: PurePosixPath, progress: Progress) -> Iterator[None]:
+        place = {"file.path": str(path), "file.name": path.name}
+        with self._child("write file", SpanKind.INTERNAL, place) as span:
+            yield
+            span.set_attribute("file.size", progress.received_bytes)
 
-    def publish(self, exchange: str, routing_key: str) -> AbstractContextManager[None]:
+    def publish(self, exchange: str, routing_key: str) -> AbstractContextManager[object]:
         # The default exchange has no name; what is published to it goes to the queue of that name.
         destination = exchange or routing_key
         return self._child(
@@ -125,7 +133,7 @@ class _OtelSpan:
         self._span.end()
 
     @contextmanager
-    def _child(self, name: str, kind: SpanKind, attributes: _Attributes) -> Iterator[None]:
+    def _child(self, name: str, kind: SpanKind, attributes: _Attributes) -> Iterator[trace.Span]:
         span = self._tracer.tracer.start_span(
             name, context=set_span_in_context(self._span), kind=kind, attributes=attributes
         )
@@ -133,13 +141,11 @@ class _OtelSpan:
         try:
             # So that instrumentation of others, if there is any, finds its place too.
             with trace.use_span(span, record_exception=False, set_status_on_exception=False):
-                yield
+                yield span
         except Exception as exc:
             span.set_attributes(_failure_attributes(exc))
             span.set_status(StatusCode.ERROR, str(exc))
             raise
-        else:
-            span.set_attributes(_success_attributes(kind))
         finally:
             SPAN.reset(outer)
             span.end()
@@ -169,12 +175,6 @@ def _request_attributes(base_url: URL) -> _Attributes:
         "server.address": base_url.host or "",
         "server.port": base_url.port or 0,
     }
-
-
-def _success_attributes(kind: SpanKind) -> _Attributes:
-    if kind is SpanKind.CLIENT:
-        return {"http.response.status_code": 200}
-    return {"file.size": PROGRESS.get().received_bytes} if kind is SpanKind.INTERNAL else {}
 
 
 def _failure_attributes(exc: Exception) -> _Attributes:

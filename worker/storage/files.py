@@ -17,10 +17,10 @@ import aiofiles
 from aiofiles.threadpool.binary import AsyncFileIO
 
 from schemas import ErrorCode
-from worker.core.context import PROGRESS
 from worker.core.outcome import StoredFile
 from worker.core.paths import part_name
 from worker.core.ports import Incoming, no_takeover
+from worker.core.progress import Progress
 from worker.errors import JobError
 from worker.storage.content import Bytes, Content, read_content, write_all
 from worker.storage.errors import storage_errors
@@ -119,6 +119,7 @@ class Storage:
         *,
         announced_bytes: int | None,
         take_over: Callable[[], Awaitable[Incoming | None]] = no_takeover,
+        progress: Progress | None = None,
     ) -> StoredFile:
         """Write a stream to that relative path; on any failure nothing of it remains.
 
@@ -127,17 +128,19 @@ class Storage:
             chunks: The stream.
             announced_bytes: How long it will be, if that is known.
             take_over: Gives a large stream in a way that takes less CPU; None when `chunks` is the only one.
+            progress: Records what came in and how long the sync took, if anybody reads it.
 
         Raises:
             JobError: TOO_LARGE, CORRUPT_ARCHIVE, STORAGE_FULL, STORAGE_ERROR, or whatever the stream raises.
         """
-        announced = announced_bytes or 0
+        announced, progress = announced_bytes or 0, progress or Progress()
         self._refuse_over_limit(announced)
         part = path.with_name(part_name(path.name, f"{self._unique}x{next(self._attempts)}"))
         if announced >= BLOCK_BYTES and (incoming := await take_over()) is not None:
-            content = await self._store_large(path, part, announced, partial(self._drain, incoming))
+            fill = partial(self._drain, incoming, progress)
+            content = await self._store_large(path, part, announced, fill, progress)
         else:
-            content = await self._store_chunks(path, part, announced, chunks)
+            content = await self._store_chunks(path, part, announced, chunks, progress)
         return StoredFile(path=str(path), size_bytes=content.size, sha256=content.sha256, reused=False)
 
     async def free_bytes(self) -> int:
@@ -185,25 +188,31 @@ class Storage:
             )
 
     async def _store_chunks(
-        self, path: PurePosixPath, part: PurePosixPath, announced: int, chunks: AsyncIterator[bytes]
+        self,
+        path: PurePosixPath,
+        part: PurePosixPath,
+        announced: int,
+        chunks: AsyncIterator[bytes],
+        progress: Progress,
     ) -> Content:
         async with aclosing(_blocks(chunks, self._block_bytes)) as blocks:
             first: Sequence[bytes] = await anext(blocks, ())
             if _size(first) < self._block_bytes:
-                return await self._store_at_once(path, part, first)
-            return await self._store_large(path, part, announced, partial(self._pour, _chain(first, blocks)))
+                return await self._store_at_once(path, part, first, progress)
+            fill = partial(self._pour, _chain(first, blocks), progress)
+            return await self._store_large(path, part, announced, fill, progress)
 
     async def _store_at_once(
-        self, path: PurePosixPath, part: PurePosixPath, chunks: Sequence[bytes]
+        self, path: PurePosixPath, part: PurePosixPath, chunks: Sequence[bytes], progress: Progress
     ) -> Content:
         """Store a file of less than a block in one hop to a thread: hops would cost more than the work."""
         size = _size(chunks)
         self._refuse_over_limit(size)
-        PROGRESS.get().received_bytes = size
+        progress.received_bytes = size
         with storage_errors(path), _corruption():
             put = partial(self._put, path, part.name, chunks)
             content, seconds = await run_stoppable(self._executor, put)
-        PROGRESS.get().sync_seconds = seconds
+        progress.sync_seconds = seconds
         return content
 
     def _put(
@@ -214,13 +223,13 @@ class Storage:
         return content, self._tree.put(path, part, chunks, admit, stop)
 
     async def _store_large(
-        self, path: PurePosixPath, part: PurePosixPath, announced: int, fill: _Fill
+        self, path: PurePosixPath, part: PurePosixPath, announced: int, fill: _Fill, progress: Progress
     ) -> Content:
         self._refuse_without_space(await self.free_bytes(), announced)
         writing = _Writing(part, Strand(self._executor))
         try:
             with storage_errors(path), _corruption():
-                content, identity = await self._write(writing, fill)
+                content, identity = await self._write(writing, fill, progress)
                 if not content.is_proven:
                     await writing.strand.run_stoppable(partial(self._tree.check, part))
                 await writing.strand.run(partial(self._tree.rename, part, path.name, identity))
@@ -237,12 +246,12 @@ class Storage:
                 f"and {self._min_free_bytes} stay free",
             )
 
-    async def _write(self, writing: _Writing, fill: _Fill) -> tuple[Content, Identity]:
+    async def _write(self, writing: _Writing, fill: _Fill, progress: Progress) -> tuple[Content, Identity]:
         await writing.do(self._open(writing))
         file = cast("AsyncFileIO", writing.file)
         content = await fill(writing.strand, file.fileno())
         seconds, identity = await writing.strand.run(partial(_sync, file.fileno()))
-        PROGRESS.get().sync_seconds = seconds
+        progress.sync_seconds = seconds
         # Some file systems tell only now that a quota is used up (close(2)).
         await writing.do(file.close())
         return content, identity
@@ -255,10 +264,11 @@ class Storage:
     def _opener(self, path: str, flags: int) -> int:
         return self._tree.create(PurePosixPath(path), flags)
 
-    async def _drain(self, incoming: Incoming, strand: Strand, descriptor: int) -> Content:
+    async def _drain(
+        self, incoming: Incoming, progress: Progress, strand: Strand, descriptor: int
+    ) -> Content:
         """Receive, write, hash and check each block on one thread, in turns with the other downloads."""
         content = Content()
-        progress = PROGRESS.get()
 
         def use(block: memoryview) -> None:
             _take_in(descriptor, content, (block,))
@@ -269,10 +279,11 @@ class Storage:
                 await strand.run_stoppable(partial(incoming.receive, use))
         return content
 
-    async def _pour(self, blocks: AsyncIterator[Sequence[bytes]], strand: Strand, descriptor: int) -> Content:
+    async def _pour(
+        self, blocks: AsyncIterator[Sequence[bytes]], progress: Progress, strand: Strand, descriptor: int
+    ) -> Content:
         """Write, hash and check each block on a thread while the next one comes in from the network."""
         content = Content()
-        progress = PROGRESS.get()
         received = 0
         written: Call[None] | None = None
         async for block in blocks:
