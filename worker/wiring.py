@@ -1,28 +1,251 @@
-"""Makes the worker's parts, each from its group of settings: all for `run`, single ones for commands."""
+"""Makes the parts from their groups of settings and puts them together: the only place that knows them all.
 
+`worker.app` takes the whole worker; a command takes the single parts that it needs.
+"""
+
+import asyncio
 import os
 import socket
 import ssl
-from collections.abc import Iterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 from worker.broker import BrokerOptions, Names, Topology
 from worker.broker.connection import Connection, connection
 from worker.ccfs import CcfsClient, open_client
 from worker.ccfs.keys import KeyDirectory, Keyring
+from worker.core.attempt import Downloader
+from worker.core.deliveries import Intake, PublishPatience
+from worker.core.downloads import Downloads
+from worker.core.gate import Gate
+from worker.core.pace import Pace
 from worker.core.retry import RetryPolicy
-from worker.settings import Amqp, Ccfs, Credentials, Retry, Settings, SettingsError, Storage
+from worker.core.spans import Tracer
+from worker.observe import web
+from worker.observe.metrics import Metrics
+from worker.observe.overview import Identity, Overview
+from worker.observe.tracing import open_tracer
+from worker.settings import Amqp, Ccfs, Credentials, Http, Retry, Settings, SettingsError, Storage
 from worker.storage import CASE_FOLDED, Rules, Threads, has_mount, is_case_folded
 from worker.storage import Storage as SharedStorage
+from worker.supervisor import Supervisor
 from worker.tls import client_context
+from worker.watches.descriptors import DescriptorWatch, limit_problems
+from worker.watches.upstream import UpstreamWatch
+from worker.watches.volume import VolumeWatch
 
 _LEAST_BLOCK, _MOST_BLOCK, _ALL_BLOCKS = 64 * 1024, 1024 * 1024, 8 * 1024 * 1024
 _MOST_REUSING = 32
-"""Downloads at once up to which there is memory for connections that outlive a large file."""
+"""Concurrent downloads up to which there is memory for connections that outlive a large file."""
+_MAX_THREADS = 32
 
 STORAGE_ROOT = "WORKER_STORAGE__ROOT"
+
+
+@dataclass(frozen=True, slots=True)
+class Pools:
+    """The worker's threads, so divided that a call that hangs holds up no other kind of call.
+
+    Attributes:
+        files: Write and read the files.
+        lookout: Looks at the volume, one look at a time.
+        keys: Reads keys, one at a time.
+    """
+
+    files: Threads
+    lookout: Threads
+    keys: Threads
+
+    @property
+    def hanging(self) -> bool:
+        """Whether a call still runs that was not waited for."""
+        return any(threads.running for threads in (self.files, self.lookout, self.keys))
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the settings point at, found to be usable."""
+
+    ccfs_tls: ssl.SSLContext | None
+    amqp_tls: ssl.SSLContext | None
+    storage: SharedStorage
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What runs while the worker does."""
+
+    supervisor: Supervisor
+    descriptors: DescriptorWatch
+    upstream: UpstreamWatch
+    volume: VolumeWatch
+    overview: Overview
+
+
+def pools(stack: AsyncExitStack, *, concurrency: int) -> Pools:
+    """Start the threads; they end with `stack`."""
+    files = stack.enter_context(Threads(min(_MAX_THREADS, concurrency + 2)))
+    return Pools(files, lookout=stack.enter_context(Threads(1)), keys=stack.enter_context(Threads(1)))
+
+
+def look_around(settings: Settings, threads: Pools) -> Surroundings:
+    """Check that the directories and certificate files of the settings can be used, and open them.
+
+    Blocks for as long as the file systems do.
+
+    Raises:
+        SettingsError: One line for each that cannot.
+    """
+    problems = [
+        *limit_problems(settings.concurrency),
+        *storage_problems(settings.storage),
+        *credentials_problems(settings.credentials),
+    ]
+    for_ccfs = for_broker = None
+    try:
+        for_ccfs = ccfs_tls(settings.ccfs)
+    except SettingsError as exc:
+        problems.extend(exc.lines)
+    try:
+        for_broker = amqp_tls(settings.amqp)
+    except SettingsError as exc:
+        problems.extend(exc.lines)
+    if problems:
+        raise SettingsError(problems)
+    storage = shared_storage(
+        settings.storage, threads.files, lookout=threads.lookout, concurrency=settings.concurrency
+    )
+    return Surroundings(for_ccfs, for_broker, storage)
+
+
+def put_together(
+    settings: Settings,
+    around: Surroundings,
+    client: CcfsClient,
+    keys: Keyring,
+    *,
+    draining: asyncio.Event,
+    tracer: Tracer | None,
+) -> Parts:
+    """Make the whole worker; nothing of it runs yet."""
+    gate, policy, whoami = Gate(), retry_policy(settings.retry), identity(settings)
+    metrics, own_pace = Metrics(whoami.version), pace(settings)
+    descriptors = DescriptorWatch(gate)
+    upstream = UpstreamWatch(
+        client.probe, gate, pause_after=settings.ccfs.pause_after, longest_pause=policy.tiers[-1]
+    )
+    volume = volume_watch(settings.storage, around.storage, gate)
+    downloader = Downloader(keys=keys, source=client, store=around.storage, job_timeout=settings.job_timeout)
+    downloads = Downloads(
+        downloader.fetch,
+        pace=own_pace,
+        gate=gate,
+        watches=(descriptors, upstream, volume),
+        observer=metrics,
+    )
+    intake = Intake(
+        downloads,
+        policy=policy,
+        observer=metrics,
+        host=whoami.host,
+        clock=now,
+        tracer=tracer,
+        patience=PublishPatience(confirm_within=settings.amqp.publish_timeout),
+    )
+    supervisor = Supervisor(
+        broker_options(settings, around.amqp_tls),
+        intake=intake,
+        gate=gate,
+        draining=draining,
+        grace=settings.shutdown_grace,
+        on_session=metrics.session_opened,
+    )
+    overview = Overview(
+        identity=whoami,
+        clock=now,
+        metrics=metrics,
+        gate=gate,
+        draining=draining,
+        pace=own_pace,
+        downloads=downloads,
+        intake=intake,
+        supervisor=supervisor,
+        volume=volume,
+    )
+    metrics.show(overview.readings)
+    return Parts(supervisor, descriptors, upstream, volume, overview)
+
+
+def identity(settings: Settings) -> Identity:
+    """What this worker is, as its status tells it."""
+    return Identity(
+        version=version("ccfs-worker"),
+        host=socket.gethostname(),
+        started_at=now(),
+        concurrency=settings.concurrency,
+        reserved_bytes=settings.storage.min_free_bytes,
+    )
+
+
+def pace(settings: Settings) -> Pace:
+    """How many downloads may run."""
+    return Pace(
+        concurrency=settings.concurrency,
+        per_app=settings.concurrency_per_app or settings.concurrency,
+        patience=settings.patience,
+        clock=asyncio.get_running_loop().time,
+    )
+
+
+def volume_watch(storage: Storage, opened: SharedStorage, gate: Gate) -> VolumeWatch:
+    """What watches the volume of the storage."""
+    return VolumeWatch(
+        opened,
+        gate,
+        clock=now,
+        min_free_bytes=storage.min_free_bytes,
+        check_interval=storage.check_interval,
+        hang_after=storage.hang_after,
+        stale_after=storage.stale_after,
+    )
+
+
+def tracing(settings: Settings) -> AbstractAsyncContextManager[Tracer | None]:
+    """The tracer; None unless traces are asked for."""
+    return open_tracer(
+        jobs_queue=settings.amqp.jobs_queue,
+        base_url=settings.ccfs.base_url,
+        version=version("ccfs-worker"),
+    )
+
+
+@asynccontextmanager
+async def http_server(http: Http, overview: Overview) -> AsyncIterator[int]:
+    """Serve probes, metrics and status; gives the port.
+
+    Raises:
+        SettingsError: The address cannot be listened on.
+    """
+    server = web.serve(
+        http.host,
+        http.port,
+        checks=overview.checks,
+        render=overview.metrics.render,
+        status=overview.report,
+        allowed_hosts=http.allowed_hosts,
+    )
+    async with AsyncExitStack() as stack:
+        try:
+            port = await stack.enter_async_context(server)
+        except OSError as exc:
+            reason = os.strerror(exc.errno or 0)
+            line = f"WORKER_HTTP__PORT: cannot listen on {http.host}:{http.port}: {reason}"
+            raise SettingsError([line]) from exc
+        yield port
 
 
 def now() -> datetime:
@@ -31,9 +254,14 @@ def now() -> datetime:
 
 
 def storage_problems(storage: Storage, *, called: str = STORAGE_ROOT) -> Iterator[str]:
-    """Say why the storage root cannot be used; `called` is what it was set by.
+    """Say why the storage root cannot be used.
 
-    Blocks for as long as the volume does. Makes a directory, and removes it, to see whether case counts.
+    Blocks for as long as the volume does. Makes a directory and removes it, to see whether names that
+    differ only in case are two.
+
+    Args:
+        storage: Its settings.
+        called: The variable or option that the root comes from, to begin each line with.
     """
     if problems := list(_directory_problems(called, storage.root, os.R_OK | os.W_OK | os.X_OK)):
         yield from problems
@@ -93,10 +321,10 @@ def amqp_tls(amqp: Amqp) -> ssl.SSLContext | None:
 
 
 def block_bytes(concurrency: int) -> int:
-    """The size of the steps in which each of so many downloads goes, network and storage alike.
+    """Bytes that a download reads and writes in one step.
 
-    A large file costs about a fifth less CPU in steps of a mebibyte than of a quarter of it; a hundred
-    at once in such steps would take hundreds of mebibytes of memory.
+    A large file costs about a fifth less CPU in steps of 1 MiB than of 256 KiB. A hundred concurrent
+    downloads in steps of 1 MiB would take hundreds of mebibytes of memory.
     """
     return min(_MOST_BLOCK, max(_LEAST_BLOCK, _ALL_BLOCKS // concurrency))
 
@@ -104,7 +332,7 @@ def block_bytes(concurrency: int) -> int:
 def ccfs_client(
     ccfs: Ccfs, tls: ssl.SSLContext | None, *, concurrency: int = 1
 ) -> AbstractAsyncContextManager[CcfsClient]:
-    """The client of CC-FS for so many downloads at once; without `tls` it trusts the system's authorities."""
+    """The client of CC-FS for `concurrency` downloads; without `tls` it trusts the system's authorities."""
     return open_client(
         base_url=ccfs.base_url,
         clock=now,
@@ -121,13 +349,13 @@ def ccfs_client(
 def shared_storage(
     storage: Storage, executor: Threads, *, lookout: Threads | None = None, concurrency: int = 1
 ) -> SharedStorage:
-    """The storage for so many concurrent downloads; blocks for as long as the volume does.
+    """The storage. Blocks for as long as the volume does.
 
     Args:
-        storage: What it is.
-        executor: What its calls run on.
-        lookout: The thread of the looks at its volume.
-        concurrency: How many.
+        storage: Its settings.
+        executor: The threads that its calls run on.
+        lookout: The thread that looks at its volume; `executor` when None.
+        concurrency: Concurrent downloads.
     """
     return SharedStorage(
         storage.root,
@@ -137,15 +365,11 @@ def shared_storage(
         min_free_bytes=storage.min_free_bytes,
         block_bytes=block_bytes(concurrency),
         rules=Rules(
-            file_mode=_octal(storage.file_mode),
-            directory_mode=_octal(storage.dir_mode),
+            file_mode=None if storage.file_mode is None else int(storage.file_mode, 8),
+            directory_mode=None if storage.dir_mode is None else int(storage.dir_mode, 8),
             require_mount=storage.require_mount,
         ),
     )
-
-
-def _octal(mode: str | None) -> int | None:
-    return None if mode is None else int(mode, 8)
 
 
 def keyring(credentials: Credentials, executor: Threads, *, patience: float) -> Keyring:

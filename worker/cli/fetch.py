@@ -15,11 +15,11 @@ from worker import wiring
 from worker.ccfs import CcfsClient, FileStream
 from worker.cli import output
 from worker.cli.arguments import AppIdArgument, FileArgument, one_job
-from worker.cli.loop import loop_factory
 from worker.cli.output import Output, OutputOption
 from worker.core.attempt import Downloader
 from worker.core.outcome import StoredFile
 from worker.core.progress import Progress
+from worker.runtime import loop_factory
 from worker.settings import FetchSettings, SettingsError, load_part
 from worker.storage import Threads
 

@@ -3,9 +3,8 @@
 import asyncio
 
 from worker import app, settings
-from worker.cli.loop import loop_factory
-from worker.cli.memory import bound_arenas, spare_startup
 from worker.observe import logs
+from worker.runtime import bound_arenas, loop_factory, spare_startup
 from worker.watches import descriptors
 
 

@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from worker.cli.exits import SETTINGS
-from worker.cli.loop import loop_factory
 from worker.observe import logs
+from worker.runtime import loop_factory
 from worker.simulator import (
     MIN_BILL_BYTES,
     AnsweredRequest,

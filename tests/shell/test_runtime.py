@@ -9,7 +9,7 @@ import pytest
 
 _ALLOCATE = """
 import ctypes, threading
-from worker.cli.memory import bound_arenas
+from worker.runtime import bound_arenas
 
 bound_arenas()
 together = threading.Barrier(16)
@@ -32,7 +32,7 @@ libc.fclose(out)
 _COUNT_TRACKED = """
 import gc
 from worker import app
-from worker.cli.memory import spare_startup
+from worker.runtime import spare_startup
 
 print(len(gc.get_objects()))
 spare_startup()
