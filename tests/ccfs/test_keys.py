@@ -145,6 +145,12 @@ def test_an_account_taken_away_is_unknown(keys: KeyDirectory, tmp_path: Path) ->
     assert "app1" in error.message
 
 
+def test_a_blank_within_a_key_is_part_of_it(keys: KeyDirectory, tmp_path: Path) -> None:
+    (tmp_path / "app1").write_text("the old one\n")
+
+    assert keys.read("app1") == "the old one"
+
+
 UNUSABLE = {
     "empty": (b"", "empty"),
     "a newline alone": (b"\n", "empty"),
@@ -155,8 +161,8 @@ UNUSABLE = {
     "a second key": (b"%b\n%b\n" % (SECRET.encode(), SECRET.encode()), "more than one line"),
     "a carriage return alone": (SECRET.encode() + b"\r", "more than one line"),
     "a blank behind it": (SECRET.encode() + b" \n", "a blank"),
-    "a blank in it": (b"key: " + SECRET.encode(), "a blank"),
-    "a tab before it": (b"\t" + SECRET.encode(), "a blank or a control character"),
+    "a tab before it": (b"\t" + SECRET.encode(), "a blank"),
+    "a tab in it": (b"key:\t" + SECRET.encode(), "a control character"),
     "a no-break space": (SECRET.encode() + "\u00a0".encode(), "a blank"),
     "a zero byte": (SECRET.encode() + b"\0", "a control character"),
 }

@@ -168,8 +168,10 @@ def _problem(secret: str) -> str:
         return "begins with a byte order mark: save it as UTF-8 without one"
     if "\n" in secret or "\r" in secret:
         return "holds more than one line: write the key into it, and at most one newline"
-    if " " in secret or not secret.isprintable():
-        return "holds a blank or a control character: write the key into it, and nothing else"
+    if secret != secret.strip():
+        return "begins or ends with a blank: write the key into it, and nothing else"
+    if not secret.isprintable():
+        return "holds a control character: write the key into it, and nothing else"
     return ""
 
 
