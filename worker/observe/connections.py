@@ -1,4 +1,4 @@
-"""Bounds what the clients of an HTTP server may hold: so many connections, each for so long."""
+"""Bounds the number and the age of an HTTP server's connections."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,9 +8,9 @@ from typing import cast
 class Connections:
     """The open connections of a server, and the factory of their protocols for `loop.create_server`.
 
-    One more than `most` closes the one that was silent for longest: whoever comes last is served, so that a
-    probe gets its answer however many connections lie idle. A connection is closed `patience` seconds after
-    it was opened or its last answer was begun, be it idle, half-way through a request or not reading.
+    A connection beyond `most` closes the one that was silent for longest. The newest is always served: a
+    probe gets its answer however many idle connections somebody holds. A connection is closed
+    `patience` seconds after it was opened or its last answer began, whatever its client does.
 
     Args:
         protocol: Makes the protocol that reads requests and writes answers.
@@ -30,29 +30,29 @@ class Connections:
         return _Connection(self, self._protocol())
 
     def opened(self, transport: asyncio.Transport) -> None:
-        """Count a connection in, and perhaps another out."""
+        """Add a connection, and close the most silent one when there are too many."""
         if len(self._open) >= self._most:
             self._drop(next(iter(self._open)))
         self._open[transport] = self._deadline(transport)
 
     def heard(self, transport: asyncio.Transport) -> None:
-        """Something came on a connection."""
+        """Make a connection the least silent one; its deadline stays."""
         if (deadline := self._open.pop(transport, None)) is not None:
             self._open[transport] = deadline
 
     def answered(self, transport: asyncio.Transport | None) -> None:
-        """An answer goes out on a connection."""
+        """Give a connection whose answer begins a new deadline."""
         if transport is not None and transport in self._open:
             self._open[transport].cancel()
             self._open[transport] = self._deadline(transport)
 
     def closed(self, transport: asyncio.Transport) -> None:
-        """A connection is gone."""
+        """Remove a connection that is closed."""
         if (deadline := self._open.pop(transport, None)) is not None:
             deadline.cancel()
 
     def close(self) -> None:
-        """Close all of them, whatever they are about: nobody waits for a client that does not read."""
+        """Close every connection without waiting for its client to read."""
         for transport in list(self._open):
             self._drop(transport)
 
@@ -61,12 +61,12 @@ class Connections:
 
     def _drop(self, transport: asyncio.Transport) -> None:
         self.closed(transport)
-        # `close` would first wait for the client to take what was written.
+        # `close` would first wait for the client to read what was written, which it may never do.
         transport.abort()
 
 
 class _Connection(asyncio.Protocol):
-    """Hands everything on, and says that it did."""
+    """Passes every event on to the real protocol, and tells `Connections`."""
 
     def __init__(self, connections: Connections, protocol: asyncio.Protocol) -> None:
         self._connections = connections

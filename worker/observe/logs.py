@@ -1,8 +1,8 @@
 """Structured logs on standard output: a constant event name, and fields.
 
-Lines of a job carry its `job_id`, file and place in the trace (`worker.core.context`), so that one grep tells
-its story. A storm of like warnings is kept to a burst and a count of the rest; lines of level INFO, of which
-each attempt has one, are never kept back. The libraries' own lines go the same way.
+Every line of a job has its `job_id`, file and trace (`worker.core.context`): one grep finds all of them.
+A storm of equal warnings is cut to a burst and a count of the rest. Lines of level INFO are never dropped;
+each attempt has one. Log lines of libraries take the same way.
 """
 
 import asyncio
@@ -27,12 +27,12 @@ from worker.observe.sink import Sink
 from worker.observe.throttle import Throttle
 
 BURST, INTERVAL = 20, 10.0
-"""Warnings of one event and code that are written within so many seconds."""
+"""How many warnings of one event and code are written in an interval, in seconds."""
 SUPPRESSED = "log.suppressed"
-"""The event that tells how many more there were."""
+"""The event that counts the others."""
 
 _NOISY = ("aio_pika", "aiormq", "aiohttp.access")
-"""Loggers whose every line below CRITICAL is told by an event of ours already."""
+"""Loggers whose lines below CRITICAL only repeat events of ours."""
 _LEVELS = (
     (logging.CRITICAL, "critical"),
     (logging.ERROR, "error"),
@@ -73,13 +73,13 @@ def configure(*, level: str, json: bool) -> None:
 
 
 def flush() -> None:
-    """Wait, for two seconds at most, until every line is written."""
+    """Wait until every line is written, for two seconds at most."""
     if _sink is not None:
         _sink.flush(_FLUSH_TIMEOUT)
 
 
 def silence() -> None:
-    """Write nothing, until `configure`: for commands that tell in their own words what happens."""
+    """Write nothing until `configure`: for commands that report in their own words."""
     structlog.configure(processors=[_drop])
     logging.getLogger().addHandler(logging.NullHandler())
 
@@ -89,7 +89,7 @@ def _drop(*_: object) -> NoReturn:
 
 
 class _Named:
-    """What structlog hands its lines to: the sink, under a logger's name."""
+    """The logger that structlog passes its lines to: the sink, with a name."""
 
     __slots__ = ("critical", "debug", "error", "info", "name", "warning")
 
@@ -99,7 +99,7 @@ class _Named:
 
 
 class _Line:
-    """Puts a line together and renders it; one step, since each costs every line."""
+    """Builds a line and renders it. One processor instead of five, since every line pays for each."""
 
     def __init__(self, render: _Render) -> None:
         self._render = render
@@ -123,12 +123,12 @@ def _json(line: EventDict) -> bytes:
     try:
         return to_json(line, serialize_unknown=True) + b"\n"
     except PydanticSerializationError:
-        # Text that is no Unicode, such as a file name in another encoding.
+        # Text that is not Unicode (lone surrogates), such as a file name in another encoding.
         return dumps(line, default=repr).encode() + b"\n"
 
 
 def _console() -> _Render:
-    # Its default shows the variables of every frame, and a key may be among them.
+    # The default formatter prints the variables of every frame, and one of them may be a key.
     renderer = structlog.dev.ConsoleRenderer(
         colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
     )
@@ -136,7 +136,7 @@ def _console() -> _Render:
 
 
 class _Storms:
-    """Keeps warnings and errors of one event and code to a burst, and tells of the rest when it is over."""
+    """Cuts warnings and errors of one event and code to a burst, and counts the rest afterwards."""
 
     def __init__(self) -> None:
         self._throttle = Throttle(time.monotonic, burst=BURST, interval=INTERVAL)
@@ -149,22 +149,18 @@ class _Storms:
         self._report()
         if self._throttle.admits((event, fields.get("code", ""))):
             return fields
-        self._report_later()
+        if self._reporting is None:
+            # A storm that ends in silence is reported, too. Outside the loop there are no storms.
+            with suppress(RuntimeError):
+                self._reporting = asyncio.get_running_loop().call_later(INTERVAL, self._report_at_last)
         raise structlog.DropEvent
 
     def _report(self) -> None:
         for (event, code), count, seconds in self._throttle.over():
-            # Not among the fields of the job at hand, which may have no part in it.
+            # An empty context, without the fields of the job that happens to log now.
             Context().run(
                 log.warning, SUPPRESSED, of=event, code=code, count=count, seconds=round(seconds, 1)
             )
-
-    def _report_later(self) -> None:
-        """See to it that the end of a storm is told even when nothing is logged after it."""
-        if self._reporting is None:
-            # Before and after the loop there are no storms.
-            with suppress(RuntimeError):
-                self._reporting = asyncio.get_running_loop().call_later(INTERVAL, self._report_at_last)
 
     def _report_at_last(self) -> None:
         self._reporting = None
@@ -172,17 +168,14 @@ class _Storms:
 
 
 class _Foreign(logging.Handler):
-    """Takes the lines of the libraries."""
+    """Passes the log lines of libraries to structlog."""
 
     def emit(self, record: logging.LogRecord) -> None:
         exc_info = {"exc_info": record.exc_info} if record.exc_info else {}
-        write = getattr(structlog.get_logger(record.name), _level(record.levelno))
+        # Libraries may have levels of their own between the standard ones.
+        method = next(name for least, name in _LEVELS if record.levelno >= least)
+        write = getattr(structlog.get_logger(record.name), method)
         write(record.getMessage(), **exc_info)
-
-
-def _level(number: int) -> str:
-    """The method for a level; a library may have levels of its own in between."""
-    return next(name for least, name in _LEVELS if number >= least)
 
 
 def _tell_dropped(count: int) -> None:

@@ -42,6 +42,7 @@ def powers_of_two(least: int, most: int) -> tuple[float, ...]:
     return tuple(2.0**exponent for exponent in range(least, most + 1))
 
 
+_BUILD = Entry("ccfs_worker_build_info", "gauge", "Always 1; tells what runs.", ("version", "python"))
 _DISK_SECONDS = powers_of_two(-12, 5)
 _WIRE_SECONDS = powers_of_two(-10, 7)
 _JOB_SECONDS = powers_of_two(-8, 11)
@@ -71,7 +72,9 @@ class Metrics:
         self._declare_jobs()
         self._declare_durations()
         self._declare_broker()
-        self._declare_build(version)
+        self._entries.append(_BUILD)
+        build = Gauge(_BUILD.name, _BUILD.documentation, _BUILD.labels, registry=self._registry)
+        build.labels(version, platform.python_version()).set(1)
         ProcessCollector(registry=self._registry)
         GCCollector(registry=self._registry)
 
@@ -209,12 +212,6 @@ class Metrics:
             "ccfs_worker_broker_sessions_total",
             "Sessions opened with RabbitMQ; each after the first is a reconnect.",
         )
-
-    def _declare_build(self, version: str) -> None:
-        entry = Entry("ccfs_worker_build_info", "gauge", "Always 1; tells what runs.", ("version", "python"))
-        self._entries.append(entry)
-        gauge = Gauge(entry.name, entry.documentation, entry.labels, registry=self._registry)
-        gauge.labels(version, platform.python_version()).set(1)
 
     def _counter(
         self, name: str, documentation: str, labels: Labels = (), *, known: Iterable[Labels] = ()

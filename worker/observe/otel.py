@@ -1,4 +1,4 @@
-"""Traces by OpenTelemetry: imported only where it is installed and switched on.
+"""The tracer that sends spans by OpenTelemetry; `tracing` imports it only when traces are wanted.
 
 Names follow OpenTelemetry's semantic conventions for messaging (RabbitMQ) and HTTP client spans, version 1.38
 and later. The exporter, its endpoint, sampling and resource are configured by the standard variables
@@ -34,16 +34,22 @@ class OtelTracer:
     """Implements `worker.core.spans.Tracer`.
 
     Args:
-        provider: Where spans come from and go to.
+        provider: Makes the spans and exports them.
         jobs_queue: The queue that jobs come from.
-        base_url: Where CC-FS is.
+        base_url: CC-FS's URL.
         version: The worker's version.
     """
 
     def __init__(self, provider: TracerProvider, *, jobs_queue: str, base_url: str, version: str) -> None:
         self.provider = provider
         self.tracer = provider.get_tracer("ccfs-worker", version)
-        self.request: _Attributes = _request_attributes(URL(base_url))
+        url = URL(base_url)
+        self.request: _Attributes = {
+            "http.request.method": "POST",
+            "url.full": str(url.with_path(DOWNLOAD_PATH)),
+            "server.address": url.host or "",
+            "server.port": url.port or 0,
+        }
         self._jobs_queue = jobs_queue
         self._propagator = TraceContextTextMapPropagator()
 
@@ -60,19 +66,19 @@ class OtelTracer:
         return _OtelSpan(self, span)
 
     def shutdown(self) -> None:
-        """Send what is still to be sent; blocks, for some seconds when the collector is away."""
+        """Send the remaining spans; blocks, for some seconds when the collector does not answer."""
         self.provider.shutdown()
 
 
 def otlp_tracer(*, jobs_queue: str, base_url: str, version: str) -> OtelTracer:
-    """The tracer that sends by OTLP over HTTP, as the standard variables say."""
+    """Make the tracer that sends by OTLP over HTTP, configured by the standard variables."""
     return OtelTracer(
         provider(OTLPSpanExporter(), version), jobs_queue=jobs_queue, base_url=base_url, version=version
     )
 
 
 def provider(exporter: SpanExporter, version: str) -> TracerProvider:
-    """Spans of this worker, sent in batches by a thread."""
+    """Make the provider of this worker's spans; a thread sends them in batches."""
     resource = Resource.create({SERVICE_VERSION: version})
     if str(resource.attributes[SERVICE_NAME]).startswith("unknown_service"):
         resource = resource.merge(Resource({SERVICE_NAME: "ccfs-worker"}))
@@ -111,7 +117,7 @@ class _OtelSpan:
             span.set_attribute("file.size", progress.received_bytes)
 
     def publish(self, exchange: str, routing_key: str) -> AbstractContextManager[object]:
-        # The default exchange has no name; what is published to it goes to the queue of that name.
+        # The default exchange has an empty name, and its routing key is the name of a queue.
         destination = exchange or routing_key
         return self._child(
             f"publish {destination}",
@@ -139,7 +145,7 @@ class _OtelSpan:
         )
         outer = SPAN.set(_OtelSpan(self._tracer, span))
         try:
-            # So that instrumentation of others, if there is any, finds its place too.
+            # Spans of other instrumentation, such as aiohttp's, become children of this one.
             with trace.use_span(span, record_exception=False, set_status_on_exception=False):
                 yield span
         except Exception as exc:
@@ -166,15 +172,6 @@ def _job_attributes(job: Job, queue: str) -> _Attributes:
     if job.bill_file_name is not None:
         attributes["ccfs.bill_file_name"] = job.bill_file_name
     return attributes
-
-
-def _request_attributes(base_url: URL) -> _Attributes:
-    return {
-        "http.request.method": "POST",
-        "url.full": str(base_url.with_path(DOWNLOAD_PATH)),
-        "server.address": base_url.host or "",
-        "server.port": base_url.port or 0,
-    }
 
 
 def _failure_attributes(exc: Exception) -> _Attributes:

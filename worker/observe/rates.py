@@ -1,4 +1,4 @@
-"""How fast counters have grown of late."""
+"""How fast counters grew in the last samples."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -8,18 +8,18 @@ class Rates:
     """Keeps samples of counters over a window.
 
     Args:
-        window: Samples that are kept; the rate is taken between the oldest and the newest.
+        window: How many samples are kept. A rate is the growth from the oldest to the newest.
     """
 
     def __init__(self, window: int) -> None:
         self._samples: deque[tuple[float, Mapping[str, float]]] = deque(maxlen=window)
 
     def sample(self, now: float, counters: Mapping[str, float]) -> None:
-        """Take note where the counters stand at a time in seconds, monotonic."""
+        """Add the counters' values at `now`, in seconds of a monotonic clock."""
         self._samples.append((now, counters))
 
     def per_second(self) -> dict[str, float]:
-        """By counter, its growth per second; 0 as long as there is only one sample."""
+        """By counter, its growth per second; 0 with a single sample."""
         if not self._samples:
             return {}
         (began, first), (now, last) = self._samples[0], self._samples[-1]

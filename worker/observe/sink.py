@@ -1,4 +1,4 @@
-"""Writes lines to a descriptor without ever making the event loop wait for whoever reads them."""
+"""Writes log lines to a descriptor; a slow reader never blocks the event loop."""
 
 import os
 import select
@@ -10,18 +10,18 @@ from contextlib import suppress
 
 _MOST_WAITING = 16 * 1024 * 1024
 _ATOMIC = select.PIPE_BUF
-"""A pipe that polls as writable takes so many bytes at once without blocking (pipe(7))."""
+"""A pipe that polls as writable takes this many bytes in one write without blocking (pipe(7))."""
 
 
 class Sink:
-    """A descriptor, and a thread that takes over while its reader does not keep up.
+    """A descriptor, and a thread that writes to it while its reader does not keep up.
 
-    As long as the reader does, a line is written before `write` returns: a process that is killed loses none.
-    Otherwise lines wait in memory, up to 16 MiB; what comes on top is dropped and counted.
+    While the reader keeps up, a line is written before `write` returns: a killed process loses no line.
+    Otherwise lines wait in memory, up to 16 MiB; further ones are dropped and counted.
 
     Args:
         descriptor: A pipe, a file or a terminal.
-        on_dropped: Is told, from the thread, how many lines were dropped once there is room again.
+        on_dropped: Called in the thread, once every waiting line is written, with the number of dropped ones.
     """
 
     def __init__(self, descriptor: int, on_dropped: Callable[[int], None]) -> None:
@@ -37,18 +37,24 @@ class Sink:
         self._dropped = 0
 
     def write(self, line: bytes) -> None:
-        """Write a line, or have it wait for its turn."""
+        """Write a line, or queue it behind those that wait."""
         with self._lock:
             rest = self._write_now(line) if self._idle.is_set() else line
-            if rest:
-                self._wait_with(rest)
+            if rest and self._waiting_bytes + len(rest) > _MOST_WAITING:
+                self._dropped += 1
+            elif rest:
+                self._waiting.append(rest)
+                self._waiting_bytes += len(rest)
+                if self._idle.is_set():
+                    self._idle.clear()
+                    threading.Thread(target=self._catch_up, name="log", daemon=True).start()
 
     def flush(self, timeout: float) -> None:
-        """Wait, for some seconds at most, until everything is written."""
+        """Wait until every line is written, for `timeout` seconds at most."""
         self._idle.wait(timeout)
 
     def _write_now(self, line: bytes) -> bytes:
-        """Write as much as goes without waiting; gives the rest."""
+        """Write what the descriptor takes without blocking; gives the rest."""
         while line and (not self._may_block or self._poll.poll(0)):
             rest = self._write_some(line)
             if len(rest) == len(line):
@@ -62,18 +68,8 @@ class Sink:
         except BlockingIOError:
             return line
         except OSError:
-            # Nobody reads any more; there is nowhere to say so.
+            # The reader is gone, and with it the place to report that. The line is lost.
             return b""
-
-    def _wait_with(self, line: bytes) -> None:
-        if self._waiting_bytes + len(line) > _MOST_WAITING:
-            self._dropped += 1
-            return
-        self._waiting.append(line)
-        self._waiting_bytes += len(line)
-        if self._idle.is_set():
-            self._idle.clear()
-            threading.Thread(target=self._catch_up, name="log", daemon=True).start()
 
     def _catch_up(self) -> None:
         while line := self._next():
@@ -95,15 +91,16 @@ class Sink:
 
 
 def _unblocked(descriptor: int) -> tuple[int, bool]:
-    """Give a descriptor for the same file, and whether a write to it may block unless it is polled before.
+    """Give a descriptor for the same file, and whether a write to it blocks unless it is polled before.
 
-    Each call that asks the system gives up the interpreter's lock, and the poll costs as much as the write.
+    A poll costs as much as the write, and both release the interpreter's lock: it is left out if possible.
     """
     kind = os.fstat(descriptor).st_mode
     if stat.S_ISREG(kind):
         return descriptor, False
     if stat.S_ISFIFO(kind):
-        # Opened anew: O_NONBLOCK on the one that we were given would hold for all who share it (open(2)).
+        # A second open. O_NONBLOCK on the given descriptor would also hold for the processes that share it
+        # (open(2)), such as the shell behind it.
         with suppress(OSError):
             return os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK), False
     return descriptor, True

@@ -1,14 +1,14 @@
-"""Keeps a storm of like events to a few of them and a count of the rest."""
+"""Cuts a storm of equal events to the first few and a count of the rest."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 Kind = tuple[str, str]
-"""An event and its error code, if any: what makes events alike."""
+"""An event and its error code, empty without one. Events of one kind are counted together."""
 
 
 class Suppressed(NamedTuple):
-    """How many events of one kind were kept back, and over how many seconds."""
+    """How many events of one kind did not pass, and in how many seconds."""
 
     kind: Kind
     number: int
@@ -31,15 +31,15 @@ class Throttle:
         self._windows: dict[Kind, tuple[float, int]] = {}
 
     def admits(self, kind: Kind) -> bool:
-        """Take note of an event, and say whether it passes."""
+        """Count an event; gives whether it passes."""
         began, count = self._windows.get(kind, (self._clock(), 0))
         self._windows[kind] = (began, count + 1)
         return count < self._burst
 
     def over(self) -> Iterator[Suppressed]:
-        """End the intervals that are over, and tell of each that kept something back.
+        """End the intervals that have expired; yields those in which events did not pass.
 
-        To be called before `admits`, and once more some time after the last event.
+        Call it before `admits`, and again an interval after the last event.
         """
         now = self._clock()
         for kind, (began, count) in list(self._windows.items()):

@@ -1,4 +1,4 @@
-"""Switches traces on where OpenTelemetry's standard variables ask for it; else imports nothing of it."""
+"""The switch for traces: imports `otel` if OpenTelemetry's standard variables ask for traces."""
 
 import asyncio
 import os
@@ -18,13 +18,13 @@ log = structlog.stdlib.get_logger(__name__)
 
 @asynccontextmanager
 async def open_tracer(*, jobs_queue: str, base_url: str, version: str) -> AsyncIterator[Tracer | None]:
-    """Hold the tracer that the environment asks for, None if it asks for none; what is left is sent at last.
+    """Yield the tracer that the environment asks for, or None; sends the remaining spans at the end.
 
-    What stands in the way is logged and no more: these variables are often set for a whole cluster.
+    A wrong or missing part is only logged: these variables are often set for a whole cluster.
 
     Args:
         jobs_queue: The queue that jobs come from.
-        base_url: Where CC-FS is.
+        base_url: CC-FS's URL.
         version: The worker's version.
     """
     if not is_wanted(os.environ):
@@ -48,7 +48,7 @@ async def open_tracer(*, jobs_queue: str, base_url: str, version: str) -> AsyncI
 
 
 def is_wanted(environ: Mapping[str, str]) -> bool:
-    """Whether traces are to be sent by OTLP (OpenTelemetry "Environment Variable Specification")."""
+    """Whether the environment asks for OTLP (OpenTelemetry "Environment Variable Specification")."""
     if environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return False
     if exporters := environ.get("OTEL_TRACES_EXPORTER"):
@@ -57,7 +57,7 @@ def is_wanted(environ: Mapping[str, str]) -> bool:
 
 
 def protocol_problem(environ: Mapping[str, str]) -> str:
-    """Why the wanted protocol cannot be had, as one line; empty when it can."""
+    """Say in one line why the wanted protocol is not supported; empty when it is."""
     for name in _PROTOCOLS:
         if (protocol := environ.get(name, _PROTOCOL)) != _PROTOCOL:
             return f"{name}: {protocol} is not supported: set {_PROTOCOL}, and the endpoint's port for it"

@@ -1,8 +1,8 @@
 """The HTTP server: `/livez`, `/readyz`, `/metrics`, `/status`, and at `/` a page that shows the status.
 
-All of it only reads. What it shows, files and accounts in flight among it, is as public as the port. A web
-page cannot read it through the browser of somebody who reaches the port, by giving its own name the worker's
-address (DNS rebinding): only requests that name an address, or a name that is known here, are answered.
+The server changes nothing. What it shows, with the files and accounts in flight, is as public as its port.
+DNS rebinding does not work: a web page that gives its own name the worker's address gets no answer through
+the browser of somebody who reaches the port. Only requests to an address or a known name are answered.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from importlib.resources import files
 from ipaddress import ip_address
 from typing import cast
@@ -22,14 +23,11 @@ from worker.observe import metrics
 from worker.observe.connections import Connections
 from worker.observe.status import Status
 
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-_Signal = Callable[[web.Request, web.StreamResponse], Awaitable[None]]
-
 _MOST_CONNECTIONS = 64
 _PATIENCE = 30.0
 """Seconds that a connection may last without a new answer."""
 _STOP_TIMEOUT = 0.5
-"""Seconds that answers under way may take once their connections are closed; aiohttp waits for them twice."""
+"""Seconds for handlers to end after their connections are closed. aiohttp waits this long twice."""
 _MISDIRECTED = 421
 """RFC 9110, section 15.5.20."""
 _REFUSAL = "ask by an address, as localhost, or by a name that WORKER_HTTP__ALLOWED_HOSTS has\n"
@@ -53,32 +51,37 @@ async def serve(
     allowed_hosts: Collection[str] = (),
     patience: float = _PATIENCE,
 ) -> AsyncIterator[int]:
-    """Serve until left; gives the port. Leaving waits for no client.
+    """Serve until the context ends; yields the port. Leaving waits for no client.
 
-    `/livez` answers as long as the event loop turns, and looks at nothing else: a restart cures neither
-    the broker nor the storage. `/readyz` runs the named checks.
+    `/livez` answers while the event loop runs, and checks nothing else: a restart would mend neither the
+    broker nor the storage. `/readyz` runs the named checks.
 
     Args:
         host: The address to listen on.
         port: The port; 0 takes a free one.
-        checks: What has to be well for the worker to be ready: each gives one line that says what is
-            wrong, or nothing. They only look at what is known: no I/O.
+        checks: What makes the worker ready, by name. Each gives one line that says what is wrong, or an
+            empty string. They do no I/O.
         render: Gives the metrics.
         status: Gives the status.
-        allowed_hosts: The names beside `localhost` by which the server may be asked; by any address, too.
+        allowed_hosts: Names under which the server answers, besides `localhost` and every address.
         patience: Seconds that a connection may last without a new answer.
 
     Raises:
-        OSError: The address is taken or not ours.
+        OSError: The address is taken, or not one of this host.
     """
 
     def protocol() -> asyncio.Protocol:
         # The runner has a server once it is set up.
         return cast("web.Server", runner.server)()
 
+    async def prepare(request: web.Request, response: web.StreamResponse) -> None:
+        response.headers.update(_HEADERS)
+        connections.answered(request.transport)
+
     connections = Connections(protocol, most=_MOST_CONNECTIONS, patience=patience)
-    app = _application(checks, render, status, allowed_hosts)
-    app.on_response_prepare.append(_noting(connections))
+    app = web.Application(middlewares=[_only_asked_by(allowed_hosts)])
+    app.add_routes(_Answers(checks, render, status).routes())
+    app.on_response_prepare.append(prepare)
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=_STOP_TIMEOUT)
     await runner.setup()
     try:
@@ -92,24 +95,44 @@ async def serve(
         await runner.cleanup()
 
 
-def _application(
-    checks: Mapping[str, Callable[[], str]],
-    render: Callable[[], bytes],
-    status: Callable[[], Awaitable[Status]],
-    allowed_hosts: Collection[str],
-) -> web.Application:
-    app = web.Application(middlewares=[_only_asked_by(allowed_hosts)])
-    app.add_routes(
-        [
-            web.get("/", _page()),
-            web.get("/livez", _livez),
-            web.get("/readyz", _readyz(checks)),
-            web.get("/metrics", _metrics(render)),
-            web.get("/status", _status(status)),
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    checks: Mapping[str, Callable[[], str]]
+    render: Callable[[], bytes]
+    report: Callable[[], Awaitable[Status]]
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/", self.page),
+            web.get("/livez", self.livez),
+            web.get("/readyz", self.readyz),
+            web.get("/metrics", self.metrics),
+            web.get("/status", self.status),
         ]
-    )
-    app.on_response_prepare.append(_add_headers)
-    return app
+
+    async def page(self, _: web.Request) -> web.Response:
+        return web.Response(text=_PAGE, content_type="text/html", headers=_PAGE_HEADERS)
+
+    async def livez(self, _: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    async def readyz(self, _: web.Request) -> web.Response:
+        problems = {name: check() for name, check in self.checks.items()}
+        ready = not any(problems.values())
+        body = {
+            "status": "ok" if ready else "unavailable",
+            "checks": {
+                name: {"status": "unavailable" if problem else "ok", "detail": problem}
+                for name, problem in problems.items()
+            },
+        }
+        return web.json_response(body, status=200 if ready else 503)
+
+    async def metrics(self, _: web.Request) -> web.Response:
+        return web.Response(body=self.render(), headers={"Content-Type": metrics.CONTENT_TYPE})
+
+    async def status(self, _: web.Request) -> web.Response:
+        return web.Response(body=(await self.report()).to_json(), content_type="application/json")
 
 
 def _only_asked_by(names: Collection[str]) -> Middleware:
@@ -130,14 +153,8 @@ def _is_ours(host: str, allowed: Collection[str]) -> bool:
     if found is None:
         return False
     name = found["ipv6"] or found["name"]
-    return _folded(name) in allowed or _is_address(name)
-
-
-def _folded(name: str) -> str:
-    return name.lower().removesuffix(".")
-
-
-def _is_address(name: str) -> bool:
+    if _folded(name) in allowed:
+        return True
     try:
         ip_address(name)
     except ValueError:
@@ -145,63 +162,12 @@ def _is_address(name: str) -> bool:
     return True
 
 
-def _noting(connections: Connections) -> _Signal:
-    async def note(request: web.Request, _: web.StreamResponse) -> None:
-        connections.answered(request.transport)
-
-    return note
-
-
-async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
-    response.headers.update(_HEADERS)
-
-
-async def _livez(_: web.Request) -> web.Response:
-    return web.json_response({"status": "ok"})
-
-
-def _readyz(checks: Mapping[str, Callable[[], str]]) -> _Handler:
-    async def handle(_: web.Request) -> web.StreamResponse:
-        problems = {name: check() for name, check in checks.items()}
-        ready = not any(problems.values())
-        body = {
-            "status": "ok" if ready else "unavailable",
-            "checks": {
-                name: {"status": "unavailable" if problem else "ok", "detail": problem}
-                for name, problem in problems.items()
-            },
-        }
-        return web.json_response(body, status=200 if ready else 503)
-
-    return handle
-
-
-def _metrics(render: Callable[[], bytes]) -> _Handler:
-    async def handle(_: web.Request) -> web.StreamResponse:
-        return web.Response(body=render(), headers={"Content-Type": metrics.CONTENT_TYPE})
-
-    return handle
-
-
-def _status(status: Callable[[], Awaitable[Status]]) -> _Handler:
-    async def handle(_: web.Request) -> web.StreamResponse:
-        return web.Response(body=(await status()).to_json(), content_type="application/json")
-
-    return handle
-
-
-def _page() -> _Handler:
-    text = (files(__package__) / "page.html").read_text()
-    headers = {"Content-Security-Policy": content_security_policy(text)}
-
-    async def handle(_: web.Request) -> web.StreamResponse:
-        return web.Response(text=text, content_type="text/html", headers=headers)
-
-    return handle
+def _folded(name: str) -> str:
+    return name.lower().removesuffix(".")
 
 
 def content_security_policy(page: str) -> str:
-    """Allow a page its own style and script, by their digests, and requests to where it came from."""
+    """Allow a page its own style and script, by their digests, and requests to its own origin."""
     return "; ".join(
         [
             "default-src 'none'",
@@ -219,3 +185,7 @@ def content_security_policy(page: str) -> str:
 def _digest(page: str, element: str) -> str:
     (content,) = re.findall(rf"<{element}>(.*?)</{element}>", page, re.DOTALL)
     return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
+
+
+_PAGE = (files(__package__) / "page.html").read_text()
+_PAGE_HEADERS = {"Content-Security-Policy": content_security_policy(_PAGE)}
