@@ -208,8 +208,8 @@ def _throughput() -> Iterator[Builder[model.Panel]]:
         stacked=True,
     )
     yield _lines(
-        "At once",
-        "Jobs in hand and downloads, against what may run at once; the limit shrinks when CC-FS says so.",
+        "Concurrency",
+        "Jobs in hand and downloads, against the limit, which shrinks when CC-FS asks to slow down.",
         "none",
         Query(f"sum(ccfs_worker_jobs_in_flight{{{_WORKERS}}})", "jobs in hand"),
         Query(f"sum(ccfs_worker_downloads_in_flight{{{_WORKERS}}})", "downloads"),

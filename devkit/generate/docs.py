@@ -37,9 +37,9 @@ Beside these there are prometheus_client's `process_*` (CPU, memory, open files,
 _SIMULATOR = """\
 # The CC-FS simulator
 
-`ccfs-worker simulate` is a CC-FS for whoever has no call centre at hand: it checks signatures as CC-FS does
-(auth-v2, byte for byte, with a tolerance of 15 minutes), serves zips that hold a plausible `_call.csv` and
-`_record.csv`, and fails when told to. It is no part of a production installation.
+`ccfs-worker simulate` is a CC-FS for users who have no call centre at hand. It checks signatures as CC-FS does (auth-v2,
+byte for byte, with a tolerance of 15 minutes), serves zips that hold a plausible `_call.csv` and `_record.csv`, and fails
+when asked to. It is no part of a production installation.
 
 <!-- `make generate` makes this page from worker/simulator/faults.py and devkit/generate/docs.py. -->
 
@@ -66,13 +66,13 @@ $ mkdir files; WORKER_STORAGE__ROOT=files ccfs-worker run
 
 Any file of these accounts exists. The same account, name, size and seed give the same bytes every time, given
 the same version of zlib. `ccfs-worker simulate --help` lists the options: sizes up to gigabytes, which cost
-no memory, latency, bandwidth, files that do not exist, an account's share of downloads at once, another key
-directory.
+no memory, latency, bandwidth, files that do not exist, an account's limit of concurrent downloads, another
+key directory.
 
 ## Faults
 
 `--fault KIND:RATE`, as often as needed; the rates are parts of all answers and add up to 1 at most. Options
-stand behind the kind: `--fault reset-body,at=0.9:0.01`, `--fault http-503,retry-after=5:0.05`. Which request
+follow the kind: `--fault reset-body,at=0.9:0.01`, `--fault http-503,retry-after=5:0.05`. Which request
 a fault hits depends on nothing but the seed, the account, the file, and how often that file was asked for:
 two runs see the same.
 
@@ -96,7 +96,7 @@ async with open_simulator(SimulatorOptions(keys=keys, sizes=(Range(64 * 1024),))
     simulator.digest("app1", "20260131_1.zip")
 ```
 
-`plan` is asked about every request that is in order, and decides what is wrong with its answer. `stop()`
+`plan` is called for every request that is in order, and decides what is wrong with its answer. `stop()`
 cuts all connections and refuses new ones; `start()` listens on the same port again.
 """
 
