@@ -42,7 +42,7 @@ class Contestant:
 
     Attributes:
         name: What the report calls it.
-        command: Its command line; `{concurrency}` stands for the jobs at once.
+        command: Its command line; `{concurrency}` stands for the concurrent jobs.
         framework: Whose message format its jobs have; empty for plain JSON.
         dead_letters: Whether its queue of jobs has the dead lettering of the worker's topology.
     """

@@ -15,7 +15,7 @@ from worker.ccfs import DOWNLOAD_PATH
 
 _BODY = '{"request":{"version":"2.0"},"msgBody":{"billFileName":"20260131_1.zip"}}'
 
-# One file after another in each of so many lanes: to storage, durable, then its digest.
+# In each lane one file after another: to storage, durable, then its digest.
 _TO_FILE_THEN_HASH = 'curl --config "$0" --output "$1" && sync "$1" && sha256sum "$1"'
 _TO_FILE = 'curl --config "$0" --output "$1" && sync "$1"'
 _TO_HASH = 'curl --config "$0" | sha256sum'

@@ -12,7 +12,7 @@ _PAGE = mmap.PAGESIZE
 
 
 def touch_memory(size: int = 2 * GIB) -> None:
-    """Touch so many bytes and free them at once."""
+    """Touch `size` bytes and free them immediately."""
     with mmap.mmap(-1, size) as block:
         for offset in range(0, size, _PAGE):
             block[offset] = 1

@@ -55,7 +55,7 @@ class Sizes:
     """How much is measured.
 
     Attributes:
-        small: Jobs of 20 KiB in a sample; the other numbers likewise.
+        small: Jobs of 20 KiB in a sample.
         medium: Jobs of 4 MiB.
         large: Jobs of 512 MiB.
         lone: Jobs one after another.

@@ -56,7 +56,7 @@ class Queues:
         return await self._depth(self._channel, RESULTS)
 
     async def read_results(self, count: int) -> list[dict[str, Any]]:
-        """Read so many results, which must be there; they stay in the queue."""
+        """Read that many results, which must be there; they stay in the queue."""
         results: list[dict[str, Any]] = []
         async with self._connection.channel() as channel:
             await channel.set_qos(prefetch_count=count)

@@ -1,4 +1,4 @@
-"""Writes the report of a run: `docs/performance/report.md` and its plots."""
+"""Write the report of a run: `docs/performance/report.md` and its plots."""
 
 import subprocess
 from collections.abc import Iterator

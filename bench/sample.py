@@ -103,13 +103,13 @@ def running(
     try:
         yield process, output
     finally:
-        # All of its processes, and at once: what it holds is cleared away, and some take seconds to stop.
+        # Kill all of its processes: what it holds is cleared away, and some take seconds to stop.
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
 async def reach(queues: Queues, process: subprocess.Popen[bytes], output: Path, count: int) -> Mark:
-    """Wait until there are so many results.
+    """Wait until there are that many results.
 
     Raises:
         SampleError: The contestant ended, or was too slow.

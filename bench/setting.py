@@ -22,7 +22,7 @@ class Setting:
         jobs: How many are measured.
         volume: Where they go.
         tls: Whether they come over TLS.
-        concurrency: Jobs at once.
+        concurrency: Concurrent jobs.
         hashing: False leaves out SHA-256 and the check of the zip, everywhere.
         depth: Jobs in the queue at the start, if more than are measured.
     """

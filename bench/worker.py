@@ -1,4 +1,4 @@
-"""Starts the worker for a sample, on request without hashing: a switch that only the benchmark has."""
+"""Start the worker for a sample, on request without hashing: a switch that only the benchmark has."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Measures how a package reads: `python -m devkit.reading [FOLDER ...]`, by default `worker`.
+"""Measure how a package reads: `python -m devkit.reading [FOLDER ...]`, by default `worker`.
 
 Prints a row for each package, so that one can stand beside others: the modules at its top, how long its
 functions are without their docstrings, which part of them is private, and which part of its lines comments.

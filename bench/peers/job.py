@@ -29,7 +29,7 @@ class Settings:
         ca_file: The authority behind its certificate.
         root: The storage root.
         secret_key: The key of every account.
-        concurrency: Jobs at once.
+        concurrency: Concurrent jobs.
         hashing: False leaves out SHA-256 and the check of the zip, for the figures marked so.
     """
 

@@ -1,4 +1,4 @@
-"""Draws one plot a table: `python -m bench.peers.plots RESULTS.json FOLDER`.
+"""Draw one plot a table: `python -m bench.peers.plots RESULTS.json FOLDER`.
 
 Runs in the peers' environment, which has matplotlib.
 """

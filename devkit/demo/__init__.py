@@ -1,1 +1,1 @@
-"""Shows the worker at work, and counts what came of it."""
+"""Show the worker at work, and count what came of it."""

@@ -1,4 +1,4 @@
-"""Shows the worker at work: `python -m devkit.demo`.
+"""Show the worker at work: `python -m devkit.demo`.
 
 Everything is real: a RabbitMQ of its own (or the one that `AMQP` names, with queues of its own there), the
 CC-FS simulator and a worker as processes of their own, jobs of two accounts with some hopeless ones among
@@ -63,10 +63,10 @@ _LOG_LINES = 10
 
 
 def served(keys: Path) -> SimulatorOptions:
-    """What the simulator does, which tells what the files should be.
+    """Return what the simulator does, from which follows what the files should be.
 
     Args:
-        keys: the key directory.
+        keys: The key directory.
     """
     return SimulatorOptions(
         keys=keys,
@@ -86,8 +86,8 @@ class Stage:
     """Where a demo takes place.
 
     Attributes:
-        folder: for everything that it writes.
-        names: its queues and exchanges.
+        folder: For everything that it writes.
+        names: Its queues and exchanges.
     """
 
     folder: Path
@@ -115,7 +115,7 @@ class Stage:
 
 
 def main() -> None:
-    """Runs the demo that the command line asks for."""
+    """Run the demo that the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m devkit.demo", description="Shows the worker at work.")
     parser.add_argument("--jobs", type=int, default=200, help="how many (default: %(default)s)")
     jobs = list(make_jobs(parser.parse_args().jobs))
@@ -146,7 +146,7 @@ async def _interruptible(demo: Coroutine[Any, Any, bool]) -> bool:
 
 
 async def _demo(console: Console, jobs: Sequence[Job]) -> bool:
-    """Run the demo; gives whether all went as it should."""
+    """Run the demo; return whether all went as it should."""
     with (
         console.status("Starting CC-FS, RabbitMQ and a worker ...") as status,
         _stage() as stage,
@@ -231,7 +231,7 @@ async def _worker(stage: Stage, broker_url: str) -> AsyncIterator[WorkerProcess]
 
 
 async def _simulator_settings(stage: Stage) -> dict[str, str]:
-    """Wait until the simulator says what a worker has to know of it."""
+    """Wait until the simulator has written its settings for a worker."""
     file = stage.folder / ENV_FILE
     deadline = time.monotonic() + _PATIENCE
     while not file.exists():
@@ -244,7 +244,7 @@ async def _simulator_settings(stage: Stage) -> dict[str, str]:
 async def _work(
     console: Console, stage: Stage, broker_url: str, jobs: Sequence[Job], worker: WorkerProcess
 ) -> Ledger:
-    """Publish the jobs and take their outcomes, as upstream and consumers do; gives what became of them."""
+    """Publish the jobs and take their outcomes, as upstream and consumers do; return what became of them."""
     ledger = Ledger(stage.root, served(stage.keys).digest)
     all_settled = asyncio.Event()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -282,7 +282,7 @@ async def _first(*waits: Coroutine[Any, Any, object]) -> None:
 
 
 def _show(console: Console, jobs: Sequence[Job], ledger: Ledger, counts: Counts, seconds: float) -> bool:
-    """Print what became of the jobs; gives whether it is what should have."""
+    """Print what became of the jobs; return whether it is what should have."""
     expected = Counter(job.expected for job in jobs)
     ended = Counter(code or COMPLETED for code in ledger.codes.values())
     table = Table("outcome", Column("jobs", justify="right"), Column("expected", justify="right"), "meaning")

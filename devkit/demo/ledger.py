@@ -1,4 +1,4 @@
-"""Keeps account of jobs, outcomes and files, and says what was lost on the way.
+"""Count jobs, outcomes and files, and say what was lost on the way.
 
 The measure is Jepsen's: of the jobs published, how many were lost, duplicated, unexpected or partial. A
 duplicate is allowed and counted; the other three are always to be 0.
@@ -13,7 +13,7 @@ from pathlib import Path
 from schemas import DownloadCompleted, DownloadFailed, Outcome
 
 Digest = Callable[[str, str], str]
-"""Gives the SHA-256 that the file of an account has at CC-FS: (appId, billFileName) to lower-case hex."""
+"""Returns the SHA-256 of an account's file at CC-FS: (appId, billFileName) to lower-case hex."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,13 +21,13 @@ class Counts:
     """What became of the jobs.
 
     Attributes:
-        published: jobs published.
-        completed: jobs with a `completed` outcome.
-        failed: jobs with `failed` outcomes only.
-        lost: jobs without any outcome.
-        duplicated: outcomes beyond the first of their job.
-        unexpected: outcomes that nobody asked for, or with another digest than the file has at CC-FS or here.
-        partial: files under a final name that are not what CC-FS has.
+        published: Jobs published.
+        completed: Jobs with a `completed` outcome.
+        failed: Jobs with `failed` outcomes only.
+        lost: Jobs without any outcome.
+        duplicated: Outcomes beyond the first of their job.
+        unexpected: Outcomes that nobody asked for, or with another digest than the file has at CC-FS or here.
+        partial: Files under a final name that are not what CC-FS has.
     """
 
     published: int
@@ -49,9 +49,9 @@ class Ledger:
     """The account of one storage root.
 
     Attributes:
-        root: the storage root.
-        digest: what the files should be.
-        outcomes: the events seen, by job.
+        root: The storage root.
+        digest: What the files should be.
+        outcomes: The events seen, by job.
     """
 
     root: Path
@@ -61,16 +61,16 @@ class Ledger:
     _published: set[str] = field(default_factory=set)
 
     def intend(self, job_id: str) -> None:
-        """Notes that a job is about to be published: it may have an outcome from now on, and need not."""
+        """Note that a job is about to be published: it may have an outcome from now on, and need not."""
         self._intended.add(job_id)
 
     def publish(self, job_id: str) -> None:
-        """Notes that a job was published and confirmed by the broker: it must have an outcome."""
+        """Note that a job was published and confirmed by the broker: it must have an outcome."""
         self._intended.add(job_id)
         self._published.add(job_id)
 
     def settle(self, outcome: Outcome) -> None:
-        """Notes an event."""
+        """Note an event."""
         self.outcomes[outcome.job_id].append(outcome)
 
     @property
@@ -87,7 +87,7 @@ class Ledger:
         }
 
     def counts(self) -> Counts:
-        """Sums up, with a look at every file; blocks."""
+        """Sum up, and read every file; blocks."""
         seen = [self.outcomes[job_id] for job_id in self._published & self.outcomes.keys()]
         completed = sum(any(isinstance(event, DownloadCompleted) for event in events) for events in seen)
         return Counts(
@@ -101,7 +101,7 @@ class Ledger:
         )
 
     def unexpected(self) -> Iterator[Outcome]:
-        """Gives the outcomes that should not be; blocks."""
+        """Yield the outcomes that should not exist; blocks."""
         for job_id, events in self.outcomes.items():
             for event in events:
                 if job_id not in self._intended or not self._holds(event):
@@ -115,7 +115,7 @@ class Ledger:
         )
 
     def partial(self) -> Iterator[Path]:
-        """Gives the files that should not be; blocks."""
+        """Yield the files that should not exist; blocks."""
         for file in self.root.glob("*/*/*"):
             if not file.name.startswith(".") and _sha256(file) != self.digest(file.parts[-3], file.name):
                 yield file

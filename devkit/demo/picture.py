@@ -1,7 +1,7 @@
-"""Draws the dashboard from a real run: `make picture` writes docs/dashboard.png.
+"""Draw the dashboard from a real run: `make picture` writes docs/dashboard.png.
 
-Grafana itself has no part in it: the panels of `helm/files/dashboard.json` are drawn here, at their places,
-from their own queries, which a real Prometheus answers.
+Grafana has no part in it: the panels of `helm/files/dashboard.json` are drawn here, at their places, from
+their own queries, which a real Prometheus answers.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ _NOTE = (
 
 
 def main() -> None:
-    """Works a shift and draws it."""
+    """Run a shift and draw it."""
     asyncio.run(_record())
 
 
@@ -169,7 +169,7 @@ def _legend(template: str, series: Series) -> str:
 
 
 def _writer(unit: str) -> Callable[[float], str]:
-    """How Grafana would write values of that unit, near enough."""
+    """Return how Grafana writes values of that unit, approximately."""
     writers: Mapping[str, Callable[[float], str]] = {
         "bytes": _bytes,
         "binBps": lambda value: f"{_bytes(value)}/s",

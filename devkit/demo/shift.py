@@ -1,4 +1,4 @@
-"""A few minutes of work with troubles, to see what they look like on the dashboard.
+"""Run the worker for a few minutes with troubles, to see what they look like on the dashboard.
 
 Two workers, a broker and CC-FS; for a while CC-FS asks to slow down, and for a while it answers nothing.
 """
@@ -37,10 +37,10 @@ _CALM, _SLOW_DOWN, _SILENCE = 60.0, 30.0, 25.0
 
 @dataclass(frozen=True)
 class Shift:
-    """What was recorded, still to be asked.
+    """What was recorded, for queries.
 
     Attributes:
-        prometheus: has scraped the workers every second.
+        prometheus: Has scraped the workers every second.
         began: Unix seconds.
         ended: Unix seconds.
     """
@@ -52,7 +52,7 @@ class Shift:
 
 @asynccontextmanager
 async def worked() -> AsyncIterator[Shift]:
-    """Works a shift; yields once it is over, while Prometheus still answers."""
+    """Run a shift; yield once it is over, while Prometheus still answers."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ccfs-shift-")))
         broker = stack.enter_context(open_broker())

@@ -1,4 +1,4 @@
-"""Jobs to show the worker with, and how each should end."""
+"""Make jobs for the demo, and say how each should end."""
 
 import hashlib
 import json
@@ -11,9 +11,9 @@ from schemas import ErrorCode
 ACCOUNTS = ("sales", "support")
 """The accounts that have keys."""
 MISSING = "*-gone.zip"
-"""The files that CC-FS is to deny having."""
+"""The files that CC-FS does not have."""
 COMPLETED = "completed"
-"""How a job ends that ends well."""
+"""The ending of a job that has its file."""
 
 _DAYS = [date(2026, 1, 1) + timedelta(days=number) for number in range(5)]
 _ODD_ONE_IN = 14
@@ -24,8 +24,8 @@ class Job:
     """A job and its end.
 
     Attributes:
-        job_id: its message's id.
-        body: its message's body.
+        job_id: Its message's id.
+        body: Its message's body.
         expected: `completed`, or the error code that it ends with.
     """
 
@@ -35,7 +35,7 @@ class Job:
 
 
 def make_jobs(number: int) -> Iterator[Job]:
-    """Gives so many jobs, the same ones every time, a few of them hopeless or for a file asked for before."""
+    """Yield `number` jobs, always the same; a few are hopeless, or ask for a file once more."""
     for index in range(number):
         odd, position = divmod(index, _ODD_ONE_IN)
         body, expected = _odd(odd, index) if position == _ODD_ONE_IN - 1 else _usual(index)

@@ -1,1 +1,1 @@
-"""Makes what follows from the code: documents, the dashboard, parts of the chart."""
+"""Generate what is made from the code: documents, the dashboard, parts of the chart."""

@@ -1,4 +1,4 @@
-"""The Grafana dashboard, put together with Grafana's own SDK: `make generate` writes it to the chart."""
+"""Generate the Grafana dashboard with Grafana's own SDK: `make generate` writes it to the chart."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -67,7 +67,7 @@ def dashboard() -> model.Dashboard:
 
 
 def _numbered(made: model.Dashboard) -> model.Dashboard:
-    """Give each panel an id: Grafana's links to panels go by it."""
+    """Return each panel an id: Grafana's links to panels go by it."""
     for number, panel in enumerate(made.panels or [], start=1):
         panel.id_val = number
     return made
@@ -89,7 +89,7 @@ def _variables() -> Iterator[Builder[model.VariableModel]]:
             .sort(model.VariableSort.ALPHABETICAL_ASC)
             .multi(True)
             .include_all(True)
-            # Also what has no such label, as where Prometheus scrapes without Kubernetes.
+            # Includes series without that label, as where Prometheus scrapes without Kubernetes.
             .all_value(".*")
             .current(model.VariableOption(text="All", value="$__all", selected=True))
         )

@@ -1,4 +1,4 @@
-"""Writes the documents that are made from the code: `python -m devkit.generate.docs`."""
+"""Write the documents that are made from the code: `python -m devkit.generate.docs`."""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -37,9 +37,9 @@ Beside these there are prometheus_client's `process_*` (CPU, memory, open files,
 _SIMULATOR = """\
 # The CC-FS simulator
 
-`ccfs-worker simulate` is a CC-FS for users who have no call centre at hand. It checks signatures as CC-FS does (auth-v2,
-byte for byte, with a tolerance of 15 minutes), serves zips that hold a plausible `_call.csv` and `_record.csv`, and fails
-when asked to. It is no part of a production installation.
+`ccfs-worker simulate` is a CC-FS for users who have no call centre at hand. It checks signatures as CC-FS
+does (auth-v2, byte for byte, with a tolerance of 15 minutes), serves zips that hold a plausible `_call.csv`
+and `_record.csv`, and fails when asked to. It is no part of a production installation.
 
 <!-- `make generate` makes this page from worker/simulator/faults.py and devkit/generate/docs.py. -->
 
@@ -154,7 +154,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
 
 
 def main() -> None:
-    """Writes every page."""
+    """Write every page."""
     for path, page in PAGES.items():
         (ROOT / path).write_text(page())
 

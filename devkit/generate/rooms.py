@@ -1,4 +1,4 @@
-"""The rooms of the worker, drawn from the contracts that `make lint` checks (`[tool.importlinter]`)."""
+"""Draw the rooms of the worker from the contracts that `make lint` checks (`[tool.importlinter]`)."""
 
 import ast
 import tomllib

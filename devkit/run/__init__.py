@@ -1,1 +1,1 @@
-"""Runs what the tests and the demo need: a broker, a worker, other programs."""
+"""Run what the tests and the demo need: a broker, a worker, other programs."""

@@ -1,4 +1,4 @@
-"""Chooses the broker to work with: the user's own, or a private node.
+"""Choose the broker to work with: the user's own, or a private node.
 
 `python -m devkit.run.broker` runs a node until Ctrl-C; `python -m devkit.run.broker ensure` only sees to it
 that one could run, so that an installation does not fall into the middle of something else.
@@ -26,8 +26,8 @@ class Broker:
     """A broker that is up.
 
     Attributes:
-        url: where clients connect.
-        node: what to stop and start it with; None when it is the user's own.
+        url: Where clients connect.
+        node: What to stop and start it with; None when it is the user's own.
     """
 
     url: str
@@ -36,13 +36,13 @@ class Broker:
 
 @contextmanager
 def open_broker() -> Iterator[Broker]:
-    """Opens the broker that `AMQP` names, or else a private node.
+    """Open the broker that `AMQP` names, or else a private node.
 
     Yields:
         The broker, for as long as the context lasts.
 
     Raises:
-        SystemExit: there is none to open; the text says what to do.
+        SystemExit: There is none to open; the text says what to do.
     """
     if url := os.environ.get(_OWN_URL):
         _check_reachable(url)
@@ -54,23 +54,23 @@ def open_broker() -> Iterator[Broker]:
 
 @contextmanager
 def broker_url() -> Iterator[str]:
-    """Opens a broker as `open_broker` does, and yields its URL alone."""
+    """Open a broker as `open_broker` does, and yield its URL alone."""
     with open_broker() as broker:
         yield broker.url
 
 
 def ensure() -> None:
-    """Installs RabbitMQ where `open_broker` would.
+    """Install RabbitMQ where `open_broker` would.
 
     Raises:
-        SystemExit: there is none and it cannot be installed; the text says what to do.
+        SystemExit: There is none and it cannot be installed; the text says what to do.
     """
     if not os.environ.get(_OWN_URL):
         server.ensure()
 
 
 def main() -> None:
-    """Runs what the command line asks for."""
+    """Run what the command line asks for."""
     if sys.argv[1:] == ["ensure"]:
         ensure()
     elif sys.argv[1:]:

@@ -1,4 +1,4 @@
-"""RabbitMQ as another Debian suite has it: unpacked into a folder, and run from there.
+"""Run RabbitMQ of another Debian suite: unpacked into a folder, and run from there.
 
 Nothing of it is installed, and no script of a package runs. A command that is to run there gets a mount
 namespace of its own (Linux mount_namespaces(7)), in which the folder's `/usr` covers the machine's: it finds
@@ -26,19 +26,19 @@ _VERSIONS = "usr/lib/rabbitmq/lib/rabbitmq_server-*"
 
 
 def tree_of(suite: str) -> Path | None:
-    """Gives the folder that a suite was unpacked into, or None if it was not."""
+    """Return the folder that a suite was unpacked into, or None if it was not."""
     tree = TREES / _checked(suite)
     return tree if tree.exists() else None
 
 
 def unpack(suite: str) -> Path:
-    """Gives the folder of a suite, which takes half a minute and 0.25 GB the first time.
+    """Return the folder of a suite, unpacked if it is not yet: that takes half a minute and 0.25 GB.
 
     Args:
-        suite: its name, such as `trixie`.
+        suite: Its name, such as `trixie`.
 
     Raises:
-        SystemExit: it cannot be had; the text says why and what to do.
+        SystemExit: It cannot be fetched; the text says why and what to do.
     """
     if tree := tree_of(suite):
         return tree
@@ -50,12 +50,12 @@ def unpack(suite: str) -> Path:
 
 
 def inside(tree: Path) -> tuple[str, ...]:
-    """Gives the words that, before a command, have it run with the programs of a tree."""
+    """Return the words before a command that make it run with the programs of a tree."""
     return ("unshare", "--mount", "--propagation", "private", "sh", "-c", _COVER, "sh", str(tree))
 
 
 def version(tree: Path) -> str:
-    """Tells which RabbitMQ a tree holds."""
+    """Return the version of RabbitMQ in a tree."""
     (folder,) = tree.glob(_VERSIONS)
     return folder.name.partition("-")[2]
 

@@ -1,8 +1,8 @@
-"""Builds the container image without a registry: `python -m devkit.run.image`.
+"""Build the container image without a registry: `python -m devkit.run.image`.
 
-The image that is shipped is built by `make image` from the base that the Dockerfile names. This one is for
-tests on a Debian machine as root: its base is made of Debian's packages, as the real one is, and all of it is
-kept in a storage of its own. It trusts the authorities that this machine trusts, and so is for no other.
+`make image` builds the image that is shipped, from the base that the Dockerfile names. This one is for tests,
+as root on a Debian machine: its base is made of Debian's packages, as the real one is, and it is kept in a
+storage of its own. It trusts the authorities of this machine, so do not use it elsewhere.
 """
 
 import os
@@ -33,14 +33,14 @@ _AUTHORITIES = Path("etc/ssl/certs/ca-certificates.crt")
 _PIP = f"[global]\ncert = /{_AUTHORITIES}\n"
 _MEGABYTE = 1_000_000
 _LIMITS = {"nofile": (resource.RLIMIT_NOFILE, 65_536), "nproc": (resource.RLIMIT_NPROC, 4096)}
-"""What a container may have at most. Podman's own wish is refused where this process may not have so much."""
+"""Upper bounds of a container. Podman's own are refused where this process has less."""
 
 
 class Podman:
     """A podman with a storage of its own.
 
     Args:
-        folder: where images and containers are kept.
+        folder: Where images and containers are kept.
     """
 
     def __init__(self, folder: Path = ROOT / ".run" / "containers") -> None:
@@ -48,17 +48,17 @@ class Podman:
         self._options = (*storage, "--runtime=runc")
 
     def command(self, *words: str) -> list[str]:
-        """Gives the words of a podman command."""
+        """Return the words of a podman command."""
         return ["podman", *self._options, *words]
 
     def __call__(self, *words: str) -> str:
-        """Runs a podman command.
+        """Run a podman command.
 
         Returns:
             What it printed.
 
         Raises:
-            RuntimeError: it failed; the text holds what it said.
+            RuntimeError: It failed; the text holds what it said.
         """
         done = subprocess.run(
             self.command(*words), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
@@ -68,27 +68,27 @@ class Podman:
         return done.stdout.strip()
 
     def run(self, *words: str) -> list[str]:
-        """Gives the words of `podman run` with limits that this machine allows."""
+        """Return the words of `podman run` with limits that this machine allows."""
         limits = {name: min(most, resource.getrlimit(kind)[1]) for name, (kind, most) in _LIMITS.items()}
         return self.command("run", *(f"--ulimit={name}={n}:{n}" for name, n in limits.items()), *words)
 
     def has(self, image: str) -> bool:
-        """Whether an image is there."""
+        """Return whether an image is there."""
         return subprocess.run(self.command("image", "exists", image), check=False).returncode == 0
 
     def compressed_megabytes(self, image: str) -> float:
-        """How much a registry would hold and a node pull of an image, in MB."""
+        """Return the size of an image in a registry, in MB."""
         with tempfile.TemporaryDirectory() as folder:
             self("push", "--quiet", image, f"oci:{folder}")
             return sum(file.stat().st_size for file in Path(folder).glob("blobs/*/*")) / _MEGABYTE
 
 
 def build(podman: Podman) -> None:
-    """Builds the image.
+    """Build the image.
 
     Raises:
-        SystemExit: a program is missing and cannot be installed.
-        RuntimeError: a step failed; the text holds what it said.
+        SystemExit: A program is missing and cannot be installed.
+        RuntimeError: A step failed; the text holds what it said.
     """
     for program, package in _PROGRAMS.items():
         if shutil.which(program, path=system.search_path()) is None:

@@ -1,9 +1,8 @@
-"""Runs a command that cannot outlive whoever started it.
+"""Run a command that cannot outlive the process that started it.
 
 `Leashed` starts this file as a script, with a pipe for its input, and the script starts the command: when the
 pipe closes, however its owner ended, the command is killed. The kernel's parent-death signal alone would not
-do for the owner, since it fires when the *thread* that forked ends, and tests start brokers from short-lived
-threads.
+be enough: it fires when the *thread* that forked ends, and tests start brokers from short-lived threads.
 """
 
 import contextlib
@@ -23,12 +22,12 @@ class Leashed:
     """A command running in a process group of its own, out of reach of the terminal's Ctrl-C."""
 
     def __init__(self, command: Sequence[str], *, env: Mapping[str, str], output: Path) -> None:
-        """Starts the command.
+        """Start the command.
 
         Args:
-            command: the program and its arguments.
-            env: its whole environment.
-            output: the file for what it prints.
+            command: The program and its arguments.
+            env: Its whole environment.
+            output: The file for what it prints.
         """
         with output.open("wb") as file:
             self._leash = subprocess.Popen(
@@ -47,14 +46,14 @@ class Leashed:
         return self._leash.poll() is None
 
     def wait(self) -> int:
-        """Blocks until the command ends by itself, and gives its exit code."""
+        """Block until the command ends by itself, and return its exit code."""
         return self._leash.wait()
 
     def terminate(self, patience: float) -> None:
-        """Asks the command to end.
+        """Ask the command to end.
 
         Args:
-            patience: seconds after which it is killed instead.
+            patience: Seconds after which it is killed instead.
         """
         if self.running:
             os.killpg(self._leash.pid, signal.SIGTERM)
@@ -63,7 +62,7 @@ class Leashed:
         self.kill()
 
     def kill(self) -> None:
-        """Kills the command, and returns when it is gone."""
+        """Kill the command, and return when it is gone."""
         if self._leash.stdin:
             self._leash.stdin.close()
         self._leash.wait()

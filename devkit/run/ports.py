@@ -1,4 +1,4 @@
-"""Finds free ports for servers of our own."""
+"""Find free ports for private servers."""
 
 import secrets
 import socket
@@ -11,7 +11,7 @@ _PORTS = range(20_000, 32_000)
 
 
 def free_ports(count: int) -> list[int]:
-    """Finds so many ports that nobody listens on now."""
+    """Return `count` ports that nobody listens on now."""
     ports: set[int] = set()
     while len(ports) < count:
         port = secrets.choice(_PORTS)

@@ -1,4 +1,4 @@
-"""Finds programs that tests and devkit need beside RabbitMQ, and installs them where allowed."""
+"""Find programs that tests and devkit need beside RabbitMQ, and install them where allowed."""
 
 import os
 import shutil
@@ -16,10 +16,10 @@ _PACKAGES: Mapping[str, str] = {
 
 
 def find(name: str) -> str:
-    """Finds a program of `_PACKAGES`, or installs it with apt-get when run as root.
+    """Find a program of `_PACKAGES`, or install it with apt-get when run as root.
 
     Raises:
-        SystemExit: it is not there and cannot be installed; the text says what to do.
+        SystemExit: It is not there and cannot be installed; the text says what to do.
     """
     path = system.search_path()
     found = shutil.which(name, path=path)

@@ -1,4 +1,4 @@
-"""A Prometheus of our own, to judge queries and to draw pictures from."""
+"""Run a private Prometheus, to test queries and to draw pictures from."""
 
 import json
 import tempfile
@@ -37,7 +37,7 @@ class Series:
     """What a query found.
 
     Attributes:
-        labels: which series.
+        labels: Which series.
         points: (time in Unix seconds, value) in order.
     """
 
@@ -49,11 +49,11 @@ class PrivatePrometheus:
     """Scrapes workers every second; started on entry and gone, with its data, on exit."""
 
     def __init__(self, targets: Sequence[str], *, rules: Sequence[Path] = ()) -> None:
-        """Sets it up; nothing runs yet.
+        """Set it up; nothing runs yet.
 
         Args:
             targets: `host:port` of each worker.
-            rules: alert rules to evaluate.
+            rules: Alert rules to evaluate.
 
         Raises:
             SystemExit: Prometheus is not there and cannot be installed.
@@ -88,12 +88,12 @@ class PrivatePrometheus:
         self._folder.cleanup()
 
     def query(self, expression: str) -> list[Series]:
-        """Evaluates now. Raises ValueError with Prometheus's words when it does not take the expression."""
+        """Evaluate now. Raises ValueError with Prometheus's words when it refuses the expression."""
         found = self._get("query", query=expression)
         return [Series(each["metric"], [_point(each["value"])]) for each in found]
 
     def query_range(self, expression: str, start: float, end: float, step: float) -> list[Series]:
-        """Evaluates at each step of a span of time, in Unix seconds."""
+        """Evaluate at each step of a span of time, in Unix seconds."""
         found = self._get("query_range", query=expression, start=start, end=end, step=step)
         return [Series(each["metric"], [_point(point) for point in each["values"]]) for each in found]
 

@@ -1,4 +1,4 @@
-"""Queues and exchanges for a while, on a broker that others use too."""
+"""Declare queues and exchanges for a while, on a broker that others use, too."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,11 +13,11 @@ _TIMEOUT = 10.0
 
 @asynccontextmanager
 async def declared(url: str, topology: Topology) -> AsyncIterator[None]:
-    """Declares everything that a worker would, and removes it afterwards with whatever it holds.
+    """Declare everything that a worker would, and remove it afterwards with all that it holds.
 
     Args:
-        url: the broker.
-        topology: what is declared.
+        url: The broker.
+        topology: What is declared.
 
     Yields:
         Nothing.

@@ -1,7 +1,7 @@
-"""A RabbitMQ node of our own: own ports, own folder, gone with the process that started it.
+"""Run a private RabbitMQ node: own ports, own folder, gone with the process that started it.
 
-It shares nothing with a broker of the system's: no ports, configuration, data, cookie or epmd. In fact it has
-no epmd at all: the node's distribution port is fixed and told to `rabbitmqctl`, so no daemon is left behind.
+It shares nothing with the system's broker: no ports, configuration, data, cookie or epmd. It has no epmd at
+all: the node's distribution port is fixed, and `rabbitmqctl` is given it, so no daemon is left behind.
 """
 
 import shutil
@@ -40,10 +40,10 @@ class TlsFiles:
     """What a TLS listener needs, as PEM files.
 
     Attributes:
-        ca: certificates that a client's certificate is checked against.
-        cert: the server's certificate and its chain.
-        key: the server's private key.
-        require_client_cert: whether a client without a certificate is refused.
+        ca: Certificates that a client's certificate is checked against.
+        cert: The server's certificate and its chain.
+        key: The server's private key.
+        require_client_cert: Whether a client without a certificate is refused.
     """
 
     ca: Path
@@ -63,21 +63,21 @@ class PrivateRabbitMQ:
     thread. The folder of a node that did not start is kept for its logs.
 
     Attributes:
-        url: where clients connect, as guest.
-        tls_url: the same over TLS; None without TLS files.
-        management_url: where its management API is, as guest; None without it.
-        log_file: the node's log.
+        url: Where clients connect, as guest.
+        tls_url: The same over TLS; None without TLS files.
+        management_url: Where its management API is, as guest; None without it.
+        log_file: The node's log.
     """
 
     def __init__(
         self, *, conf: Sequence[str] = (), tls: TlsFiles | None = None, management: bool = False
     ) -> None:
-        """Sets a node up; nothing runs yet.
+        """Set a node up; nothing runs yet.
 
         Args:
-            conf: further lines of `rabbitmq.conf`, such as `consumer_timeout = 5000`.
-            tls: files for a TLS listener beside the plain one.
-            management: whether the management API runs, too; a start then takes longer.
+            conf: Further lines of `rabbitmq.conf`, such as `consumer_timeout = 5000`.
+            tls: Files for a TLS listener beside the plain one.
+            management: Whether the management API runs, too; a start then takes longer.
         """
         self._installation = server.ensure()
         self._port, self._tls_port, self._dist_port, self._management_port = free_ports(4)
@@ -107,10 +107,10 @@ class PrivateRabbitMQ:
         return self._node is not None and self._node.running
 
     def start(self) -> None:
-        """Starts the node with the data it had, and returns when clients are served.
+        """Start the node with the data it had, and return when clients are served.
 
         Raises:
-            BrokerStartError: it ended or kept silent instead.
+            BrokerStartError: It ended, or did not answer in time.
         """
         if self.running:
             return
@@ -123,39 +123,39 @@ class PrivateRabbitMQ:
             raise
 
     def stop(self) -> None:
-        """Ends the node in good order: it closes its connections and writes its queues."""
+        """Stop the node in good order: it closes its connections and writes its queues."""
         if self._node is not None:
             self._node.terminate(_STOP_TIMEOUT)
 
     def kill(self) -> None:
-        """Ends the node at once, as a crash would; see `sync_queues` for queues just declared."""
+        """End the node immediately, as a crash would; see `sync_queues` for queues just declared."""
         if self._node is not None:
             self._node.kill()
 
     def sync_queues(self) -> None:
-        """Writes down which quorum queues exist.
+        """Write to disk which quorum queues exist.
 
-        RabbitMQ (3.10) does it by itself within a second; a queue that a kill catches before that comes back
-        without a leader, and consumers of it wait forever.
+        RabbitMQ (3.10) does it by itself within a second. If the node is killed before, the queue comes back
+        without a leader, and its consumers wait forever.
         """
         self.rabbitmqctl("eval", "[ok = dets:sync(Table) || Table <- dets:all()].")
 
     def wait(self) -> None:
-        """Blocks until the node ends by itself."""
+        """Block until the node ends by itself."""
         if self._node is not None:
             self._node.wait()
 
     def rabbitmqctl(self, *words: str) -> str:
-        """Runs a `rabbitmqctl` command against the node.
+        """Run a `rabbitmqctl` command against the node.
 
         Args:
-            words: the command and its arguments.
+            words: The command and its arguments.
 
         Returns:
             What it printed.
 
         Raises:
-            RuntimeError: it failed; the text says how.
+            RuntimeError: It failed; the text says how.
         """
         done = subprocess.run(
             self._installation.command("rabbitmqctl", "--quiet", "--node", _NODE, *words),
@@ -244,7 +244,7 @@ def _tls_lines(tls: TlsFiles | None, port: int) -> list[str]:
 
 
 def _serves(port: int) -> bool:
-    """Tells whether a broker answers; listeners open last, when queues can be declared."""
+    """Return whether a broker answers; listeners open last, when queues can be declared."""
     with suppress(OSError), socket.create_connection((_HOST, port), timeout=5) as call:
         call.sendall(_AMQP_HEADER)
         return call.recv(1) != b""

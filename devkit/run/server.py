@@ -1,4 +1,4 @@
-"""Finds the RabbitMQ server's programs, and fetches them where that is allowed.
+"""Find the RabbitMQ server's programs, and fetch them where that is allowed.
 
 They are this machine's own, or those of the Debian suite that `RABBITMQ` names.
 """
@@ -26,22 +26,22 @@ class Installation:
     """A RabbitMQ server that can be run.
 
     Attributes:
-        scripts: the folder of `rabbitmq-server` and `rabbitmqctl`.
-        inside: the words that have to stand before a command for it to find them there.
+        scripts: The folder of `rabbitmq-server` and `rabbitmqctl`.
+        inside: The words before a command that make it run where the scripts are.
     """
 
     scripts: Path
     inside: tuple[str, ...] = ()
 
     def command(self, script: str, *words: str) -> list[str]:
-        """Gives the command that runs a script."""
+        """Return the command that runs a script."""
         return [*self.inside, str(self.scripts / script), *words]
 
 
 def find() -> Installation | None:
-    """Finds a server, without fetching one.
+    """Find a server, without fetching one.
 
-    Debian's commands in /usr/sbin don't count: they switch to the user of the system's broker.
+    Debian's commands in /usr/sbin do not count: they switch to the user of the system's broker.
     """
     if suite := os.environ.get(SUITE):
         tree = debian.tree_of(suite)
@@ -53,10 +53,10 @@ def find() -> Installation | None:
 
 
 def ensure() -> Installation:
-    """Finds a server, or, when run as root, fetches it: installed with apt-get, or unpacked.
+    """Find a server, or fetch it when run as root: install it with apt-get, or unpack it.
 
     Raises:
-        SystemExit: there is none and it cannot be had; the text says what to do.
+        SystemExit: There is none, and it cannot be fetched; the text says what to do.
     """
     if suite := os.environ.get(SUITE):
         return _unpacked(debian.unpack(suite))

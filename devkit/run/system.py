@@ -1,4 +1,4 @@
-"""This machine's programs and packages."""
+"""Find and install programs and packages of this machine."""
 
 import fcntl
 import os
@@ -17,15 +17,15 @@ exit 101
 
 
 def search_path() -> str:
-    """Gives `PATH` with the system folders that a user's often lacks."""
+    """Return `PATH` with the system folders that a user's often lacks."""
     return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 
 
 def install_package(package: str) -> None:
-    """Installs a Debian package and keeps it from starting a service of its own.
+    """Install a Debian package and keep it from starting a service of its own.
 
     Raises:
-        SystemExit: apt-get could not; the text holds what it printed.
+        SystemExit: apt-get failed; the text holds what it printed.
     """
     print(f"Installing {package} with apt-get (its own service will not be started) ...", file=sys.stderr)
     with no_service_starts(POLICY):
@@ -39,10 +39,10 @@ def install_package(package: str) -> None:
 
 @contextmanager
 def no_service_starts(policy: Path) -> Iterator[None]:
-    """Keeps packages installed meanwhile from starting their services.
+    """Keep packages that are installed meanwhile from starting their services.
 
     Args:
-        policy: the script that invoke-rc.d asks; one that is there already is put back afterwards.
+        policy: The script that invoke-rc.d asks; one that is there already is put back afterwards.
 
     Yields:
         Nothing.
@@ -64,7 +64,7 @@ def no_service_starts(policy: Path) -> Iterator[None]:
 
 @contextmanager
 def only_one(folder: Path) -> Iterator[None]:
-    """Lets one process at a time in; the lock is on the folder, and changes nothing in it."""
+    """Admit one process at a time. The lock is on the folder, and changes nothing in it."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""Runs the tests that need RabbitMQ on several versions of it: `python -m devkit.run.versions`.
+"""Run the tests that need RabbitMQ on several versions of it: `python -m devkit.run.versions`.
 
 `RABBITMQ` may name other Debian suites than those below; all arguments are pytest's.
 """
@@ -22,11 +22,11 @@ class Result:
     """How the tests went on one version.
 
     Attributes:
-        rabbitmq: the version.
-        debian: the suite that it came from.
-        passed: tests.
-        failed: tests that failed or could not be set up.
-        skipped: tests that this version does not get.
+        rabbitmq: The version.
+        debian: The suite that it came from.
+        passed: Tests.
+        failed: Tests that failed or could not be set up.
+        skipped: Tests that do not apply to this version.
     """
 
     rabbitmq: str
@@ -42,9 +42,9 @@ class Result:
 
 
 def main() -> None:
-    """Runs them, one version after the other, and exits with 1 unless all is well."""
+    """Run them, one version after the other, and exit with 1 unless all is well."""
     suites = os.environ.get(server.SUITE, "").split() or SUITES
-    # First of all, so that nobody waits an hour to hear that the second one cannot be had.
+    # First, so that nobody waits an hour to learn that the second one cannot be fetched.
     trees = {suite: debian.unpack(suite) for suite in suites}
     results = [_run(suite, debian.version(tree), sys.argv[1:]) for suite, tree in trees.items()]
     print(table(results))
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def table(results: Iterable[Result]) -> str:
-    """Shows results as a table, in Markdown."""
+    """Show results as a table, in Markdown."""
     heads = [field.name for field in fields(Result)]
     rows = [heads, ["---"] * len(heads), *(map(str, astuple(result)) for result in results)]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
@@ -74,7 +74,7 @@ def _run(suite: str, version: str, arguments: Sequence[str]) -> Result:
 
 
 def read_report(report: bytes, version: str, suite: str) -> Result:
-    """Reads a result from pytest's report in JUnit's format."""
+    """Read a result from pytest's report in JUnit's format."""
     suites = list(ET.fromstring(report).iter("testsuite"))  # noqa: S314 - pytest wrote it
 
     def total(name: str) -> int:

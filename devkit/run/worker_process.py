@@ -1,4 +1,4 @@
-"""Runs a real worker as a process of its own and tells what it does by its log and its HTTP server."""
+"""Run a real worker as a process, and follow it by its log and its HTTP server."""
 
 import asyncio
 import ctypes
@@ -24,7 +24,7 @@ Line = dict[str, Any]
 
 
 class WorkerError(RuntimeError):
-    """A worker did not do in time what was waited for; the text holds the end of its log."""
+    """The worker did not do something in time; the text holds the end of its log."""
 
 
 class WorkerProcess:
@@ -37,12 +37,12 @@ class WorkerProcess:
     """
 
     def __init__(self, settings: Mapping[str, str], *, log_file: Path, output: int | None = None) -> None:
-        """Sets a worker up; nothing runs yet.
+        """Set a worker up; nothing runs yet.
 
         Args:
-            settings: its `WORKER_…` variables; it inherits none, and listens on a free port unless told.
-            log_file: where to write what it prints; created or appended to.
-            output: a descriptor to print to instead; who reads it writes it to `log_file`.
+            settings: Its `WORKER_…` variables; it inherits none, and listens on a free port by default.
+            log_file: Where to write what it prints; created or appended to.
+            output: A descriptor to print to instead; its reader writes it to `log_file`.
         """
         self._settings = {"WORKER_HTTP__HOST": "127.0.0.1", "WORKER_HTTP__PORT": "0", **settings}
         self.log_file = log_file
@@ -70,7 +70,7 @@ class WorkerProcess:
         return self._running().poll()
 
     def start(self) -> None:
-        """Starts the process; what it logged before counts no more for `logged`."""
+        """Start the process; `logged` does not look at lines from before."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("WORKER_")}
         self.log_file.touch()
         self._offset = self.log_file.stat().st_size
@@ -87,24 +87,24 @@ class WorkerProcess:
             )
 
     def signal(self, number: signal.Signals) -> None:
-        """Sends a signal."""
+        """Send a signal."""
         self._running().send_signal(number)
 
     def kill(self) -> None:
-        """Kills the process, as a node that dies would, and returns when it is gone."""
+        """Kill the process, as a node that dies would, and return when it is gone."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
 
     async def exited(self, patience: float = _PATIENCE) -> int:
-        """Waits until the process ends by itself, and gives its exit code."""
+        """Wait until the process ends by itself, and return its exit code."""
         deadline = time.monotonic() + patience
         while self.exit_code is None:
             await self._pause(deadline, "it did not end")
         return self._running().returncode
 
     def lines(self) -> Iterator[Line]:
-        """Gives what this start of the process has logged so far; lines that are no JSON are left out."""
+        """Return what the process has logged since its start; lines that are not JSON are left out."""
         with self.log_file.open("rb") as log:
             log.seek(self._offset)
             for line in log:
@@ -114,10 +114,10 @@ class WorkerProcess:
     async def logged(
         self, event: str, *, count: int = 1, patience: float = _PATIENCE, **fields: object
     ) -> Line:
-        """Waits until an event with these fields has been logged `count` times; gives the last line.
+        """Wait until an event with these fields has been logged `count` times; return the last line.
 
         Raises:
-            WorkerError: that did not happen in time, or the process ended without.
+            WorkerError: That did not happen in time, or the process ended before it.
         """
         deadline = time.monotonic() + patience
         while True:
@@ -130,7 +130,7 @@ class WorkerProcess:
             await self._pause(deadline, f"it did not log {event} {count} times with {fields}")
 
     async def readiness(self, status: int = 200, *, patience: float = _PATIENCE) -> dict[str, Any]:
-        """Waits until `/readyz` answers with that status; gives its checks by name."""
+        """Wait until `/readyz` answers with that status; return its checks by name."""
         deadline = time.monotonic() + patience
         await self.logged("worker.started", patience=patience)
         while True:
@@ -141,7 +141,7 @@ class WorkerProcess:
             await self._pause(deadline, f"/readyz did not answer {status} but {answered} {body}")
 
     async def get(self, path: str) -> tuple[int, str]:
-        """Gets a page of the worker's HTTP server: its status and its text; (0, why) when there is none."""
+        """Get a page of the worker's HTTP server: status and text, or (0, why) when there is no answer."""
         started = await self.logged("worker.started")
         return await asyncio.to_thread(_get, f"http://127.0.0.1:{started['http_port']}{path}")
 

@@ -1,4 +1,4 @@
-"""Reads what a page claims: commands with what they print, and Python programs.
+"""Read what a page claims: commands with what they print, and Python programs.
 
 In a block marked `console`, lines that begin with `$ ` are run, and what follows each is what it prints, both
 streams together. In that, `…` stands for anything in a line, and for any number of lines when it stands
@@ -21,9 +21,9 @@ class Step:
     """Something to run.
 
     Attributes:
-        line: where it stands in the page.
-        command: a line for the shell.
-        expected: what it prints.
+        line: Where it stands in the page.
+        command: A line for the shell.
+        expected: What it prints.
     """
 
     line: int

@@ -1,4 +1,4 @@
-"""The client of CC-FS: one signed POST a file, its answer told apart, its body as a stream.
+"""The client of CC-FS: sends one signed POST for a file, classifies the response, streams the body.
 
 Sources of the rules: CC-FS "Downloading CDRs and Recording Indexes" (request, response), its result codes
 (page cec_07_0835), its authentication "auth-v2" (see `worker.ccfs.signing`), and the RFCs named where they

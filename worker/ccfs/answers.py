@@ -1,4 +1,4 @@
-"""Tells CC-FS's answers apart: by status, content type and first bytes, never by one of them alone. Pure."""
+"""Classifies CC-FS's responses by status, content type and first bytes, never by one of them alone. Pure."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ from worker.errors import JobError, one_line
 
 HTTP_OK = 200
 HEAD_BYTES = 4
-"""How many of a body's first bytes tell a zip from anything else."""
+"""How many first bytes of a body show whether it is a zip."""
 LONGEST_RETRY_AFTER = 86_400.0
 """Seconds; a Retry-After that asks for more is taken for this."""
 
@@ -40,17 +40,17 @@ RESULT_CODES: dict[str, ErrorCode] = {
     "0300012": ErrorCode.FILE_NOT_FOUND,
     "0300013": ErrorCode.REQUEST_REJECTED,
 }
-"""What CC-FS's result codes (vendor's page cec_07_0835) mean to a job; any other is an UPSTREAM_ERROR."""
+"""CC-FS's result codes (vendor's page cec_07_0835) as error codes; any other is an UPSTREAM_ERROR."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotAFile:
-    """An answer that is no file.
+    """A response that is no file.
 
     Attributes:
         status: Its HTTP status.
         content_type: Its Content-Type header as it came; empty without one.
-        content_encoding: Likewise.
+        content_encoding: Its Content-Encoding header as it came; empty without one.
         retry_after: Its Retry-After header as it came, if any.
         body: Its body, or the beginning of a long one.
     """
@@ -63,19 +63,19 @@ class NotAFile:
 
 
 def is_file(status: int, head: bytes) -> bool:
-    """Whether an answer is a file, judged by its status and the first `HEAD_BYTES` of its body.
+    """Return whether a response is a file, by its status and the first `HEAD_BYTES` of its body.
 
-    Its content type is not asked: CC-FS sends errors under the type of a file, and a proxy may give a file
-    any type. What begins like a zip still has to prove that it is one.
+    Its content type does not count: CC-FS sends errors under the type of a file, and a proxy may give a file
+    any type. A body that begins like a zip is still checked as a whole.
     """
     return status == HTTP_OK and head.startswith(_ZIP_MAGIC)
 
 
 def refusal(answer: NotAFile, now: datetime) -> JobError:
-    """What an answer that is no file means to the job, by the contract's error table.
+    """Classify a response that is no file, by the contract's error table.
 
     Args:
-        answer: The answer.
+        answer: The response.
         now: The time that a Retry-After date is counted from, timezone-aware.
     """
     result_code, description = read_result(answer.body)
@@ -91,7 +91,7 @@ def refusal(answer: NotAFile, now: datetime) -> JobError:
 
 
 def code_of_status(status: int) -> ErrorCode:
-    """What an HTTP status other than 200 means to a job when no known result code says more."""
+    """Return the error code of an HTTP status other than 200, for a response without a known result code."""
     if status == _HTTP_UNAUTHORIZED:
         return ErrorCode.UNAUTHORIZED
     if status in _FLOW_CONTROL_STATUSES:
@@ -115,7 +115,7 @@ def read_result(body: bytes) -> tuple[str | None, str]:
 
 
 def parse_retry_after(value: str | None, now: datetime) -> float | None:
-    """Seconds that a Retry-After header asks for, in either of its forms (RFC 9110, section 10.2.3).
+    """Return the seconds that a Retry-After header asks for, in either form (RFC 9110, section 10.2.3).
 
     Args:
         value: The header, if there was one.
@@ -135,7 +135,7 @@ def parse_retry_after(value: str | None, now: datetime) -> float | None:
 
 
 def read_date(value: str) -> datetime | None:
-    """Read a date of HTTP (RFC 9110, section 5.6.7), which is always in UTC; None if it is none."""
+    """Read an HTTP date (RFC 9110, section 5.6.7), which is always in UTC; None if it is not one."""
     try:
         moment = parsedate_to_datetime(value)
     except (ValueError, OverflowError):
@@ -146,7 +146,7 @@ def read_date(value: str) -> datetime | None:
 def _meaning(answer: NotAFile, result_code: str | None) -> tuple[ErrorCode, str]:
     known = RESULT_CODES.get(result_code or "")
     if answer.status != HTTP_OK:
-        # A 401 is always about the key, and only it makes the key be read again.
+        # A 401 is always about the key: it makes the worker read the key again.
         is_known = known is not None and answer.status != _HTTP_UNAUTHORIZED
         code = known if known is not None and is_known else code_of_status(answer.status)
         return code, f"CC-FS answered HTTP {answer.status}"
@@ -172,7 +172,7 @@ def _not_a_file(answer: NotAFile) -> tuple[ErrorCode, str]:
 
 
 def _text(value: object) -> str:
-    """A field that should be a string; CC-FS's codes may come as numbers from what stands before it."""
+    """Return a field that should be a string; a gateway before CC-FS may send codes as numbers."""
     if isinstance(value, bool) or not isinstance(value, str | int):
         return ""
     return str(value)

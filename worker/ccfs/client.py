@@ -25,11 +25,11 @@ from worker.core.progress import Progress
 from worker.errors import JobError
 
 MAX_ERROR_BODY = 64 * 1024
-"""Bytes that are read of a body that is no file; CC-FS's own errors have a few hundred."""
+"""Bytes read of a body that is no file; CC-FS's own errors have a few hundred."""
 
 _BLOCK_BYTES = 256 * 1024
 _BURST_SECONDS = 0.1
-"""How much of its allowance of requests a client may use at once."""
+"""How much of its allowance a client may use in a burst."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,8 @@ class FileStream:
     Attributes:
         announced_bytes: Its size by Content-Length; None when the server did not say.
         chunks: Its bytes as they come. Raises JobError TRUNCATED, TIMEOUT.
-        take_over: Gives the same bytes to be received by threads, as long as none was taken from `chunks`;
-            None where that cannot be.
+        take_over: Lets threads receive the same bytes, as long as none was taken from `chunks`; None where
+            that is not possible.
     """
 
     announced_bytes: int | None
@@ -50,7 +50,7 @@ class FileStream:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """That CC-FS answered.
+    """What a probe learned from any answer of CC-FS.
 
     Attributes:
         status: The HTTP status.
@@ -83,11 +83,11 @@ async def open_client(  # noqa: PLR0913 - most of them are settings, each with a
         idle_timeout: Seconds without a byte after which an answer counts as dead; also the time that
             an answer's headers, or a body that is no file, may take as a whole.
         tls: How to verify the server; None takes the system's authorities.
-        host_header: The Host that CC-FS shall see, where a proxy makes it differ from `base_url`.
+        host_header: The Host that CC-FS has to see, where a proxy makes it differ from `base_url`.
         max_requests_per_second: Bound on the requests of this client over time; None for none.
         block_bytes: What a thread receives of a large file before it uses it.
         reuse_after_large: Whether a connection serves other requests after a large file, too. Over TLS it
-            takes half a mebibyte more while the file comes.
+            takes half a mebibyte more during the transfer.
     """
     async with open_pool(URL(base_url), tls, connect_timeout) as pool:
         yield CcfsClient(
@@ -124,7 +124,7 @@ class CcfsClient:
     async def open(
         self, job: DownloadJob, secret_key: str, progress: Progress | None = None
     ) -> AsyncIterator[FileStream]:
-        """Request a job's file, signed anew, and give its body once the answer proved to be a file.
+        """Request a job's file, with a new signature, and yield its body if the response is a file.
 
         Args:
             job: The file.
@@ -132,7 +132,7 @@ class CcfsClient:
             progress: Records that CC-FS was asked and what it answered, if anybody reads it.
 
         Raises:
-            JobError: Every other answer and every failure, by the contract's error table.
+            JobError: Every other response and every failure, by the contract's error table.
         """
         progress = progress or Progress()
         with before_headers():
@@ -148,18 +148,18 @@ class CcfsClient:
                     take = partial(self._take_over, taken_over, response, head)
                     yield FileStream(response.content_length, chunks, take)
         except JobError as error:
-            # Whatever came after it, this is how CC-FS answered.
+            # Errors of the body and of the storage carry CC-FS's status, too.
             error.http_status = response.status
             raise
         finally:
-            # What was not read of it goes with its connection.
+            # A body that was not read to its end takes its connection along.
             response.close()
 
     async def probe(self) -> Answer:
-        """Ask for any answer at all, unsigned.
+        """Send an unsigned request to see whether CC-FS answers at all.
 
         Raises:
-            JobError: UPSTREAM_UNREACHABLE, TIMEOUT when none comes; UPSTREAM_ERROR when it is no HTTP.
+            JobError: UPSTREAM_UNREACHABLE or TIMEOUT without an answer, UPSTREAM_ERROR when it is not HTTP.
         """
         with before_headers():
             response = await self._exchange(lambda: probe_bytes(self._host))
@@ -180,9 +180,9 @@ class CcfsClient:
         return await self._exchange(signed_now, self._limiter)
 
     async def _exchange(self, request: Callable[[], bytes], limiter: AsyncLimiter | None = None) -> Response:
-        """Send a request until it went out on a connection that was alive.
+        """Send a request, again if a reused connection turns out to be dead.
 
-        To repeat it is safe: it changes nothing at CC-FS. Each round uses up one kept connection.
+        Repeating it is safe: it changes nothing at CC-FS. Each round uses up one kept connection.
         """
         while True:
             if limiter is not None:
@@ -209,12 +209,12 @@ class CcfsClient:
         content = bytearray(head)
         try:
             with after_headers():
-                # One that trickles in would keep the idle timeout from striking.
+                # Against a body that trickles in, the idle timeout alone would never fire.
                 async with asyncio.timeout(self._idle_timeout):
                     while piece := await body.read(MAX_ERROR_BODY - len(content)):
                         content += piece
         except JobError:
-            # Any other status speaks for itself, whatever becomes of its body.
+            # Any other status is enough to classify the response.
             if response.status == HTTP_OK:
                 raise
         return bytes(content)

@@ -1,4 +1,4 @@
-"""aiohttp's exceptions in the words of the contract's error table."""
+"""Maps aiohttp's exceptions to the contract's error codes."""
 
 import ssl
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ _NAMELESS: dict[type[Exception], str] = {ConnectionResetError: "the connection w
 
 @contextmanager
 def before_headers() -> Iterator[None]:
-    """Map what can go wrong until an answer's headers are there.
+    """Map what can go wrong until the headers of a response are there.
 
     Raises:
         JobError: TIMEOUT, UPSTREAM_UNREACHABLE, or UPSTREAM_ERROR for an answer that is no HTTP.
@@ -33,7 +33,7 @@ def before_headers() -> Iterator[None]:
 
 @contextmanager
 def after_headers() -> Iterator[None]:
-    """Map what can go wrong while the body of an answer comes.
+    """Map what can go wrong while a body is read.
 
     Raises:
         JobError: TIMEOUT, TRUNCATED.
@@ -53,7 +53,7 @@ def _words(exc: Exception) -> str:
         ):
             return _distrust(error)
         case aiohttp.ServerDisconnectedError():
-            # aiohttp's words may be all the headers that came.
+            # aiohttp's own text may hold all the headers that came.
             return "the server hung up before the headers of its answer were complete"
         case aiohttp.ConnectionTimeoutError():
             return "no connection within WORKER_CCFS__CONNECT_TIMEOUT"

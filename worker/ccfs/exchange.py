@@ -1,10 +1,10 @@
-"""A request and the headers of its answer, one layer below aiohttp's session.
+"""Sends a request and reads the headers of its response, one layer below aiohttp's session.
 
 A session makes a request, a response and three timers for each exchange. Here the bytes of a request go to a
 connection of aiohttp's pool as they are, and aiohttp's parser reads the answer.
 
-What this relies on, of aiohttp: `ResponseHandler`, the protocol of its connections, parses one answer
-after each `set_response_params` and gives its headers and its body by `read`.
+What this relies on, of aiohttp: `ResponseHandler`, the protocol of its connections, parses one response
+after each `set_response_params`, and returns headers and body from `read`.
 """
 
 import asyncio
@@ -22,21 +22,20 @@ if TYPE_CHECKING:
     from multidict import CIMultiDictProxy
 
 _READ_AHEAD = 64 * 1024
-"""Bytes of a body around which aiohttp stops reading ahead of whoever takes them: all of most small files,
-and little of what is about to go past it."""
+"""About how many bytes aiohttp reads ahead: all of most small files, little of a body to be taken over."""
 _MALFORMED = "CC-FS did not answer valid HTTP: the framing of its body is broken"
 _MAX_LENGTH_DIGITS = 18
-"""So many fit into 64 bits, signed; int() itself refuses more than 4,300 (sys.set_int_max_str_digits)."""
+"""As many as always fit into 64 bits, signed. int() refuses more than 4,300 (sys.set_int_max_str_digits)."""
 
 
 class Response:
-    """An answer whose headers were read. Made by `exchange`; to be closed.
+    """A response whose headers were read. Made by `exchange`; to be closed.
 
     Attributes:
         status: The HTTP status.
         headers: The headers.
-        content: The body, of which nothing was read yet.
-        connection: What it comes on; given back by itself once all of the body was received.
+        content: The body; nothing of it was read yet.
+        connection: What it comes on; returned to the pool when all of the body was received.
     """
 
     def __init__(
@@ -52,7 +51,7 @@ class Response:
         if self._closed is not None:
             self._closed.add_done_callback(self._end)
         if content is aiohttp.EMPTY_PAYLOAD and connection.protocol is not None:
-            # An absurd Content-Length, too, counts as none at all, and what it announced may yet come.
+            # An absurd Content-Length counts as none, too, and the body that it announced may still come.
             connection.protocol.force_close()
         content.on_eof(self._release)
 
@@ -61,7 +60,7 @@ class Response:
         """The size of the body by Content-Length, None without that.
 
         Raises:
-            JobError: UPSTREAM_ERROR: it has more digits than a size can have.
+            JobError: UPSTREAM_ERROR when it has more digits than a size can have.
         """
         length = self.headers.get(hdrs.CONTENT_LENGTH)
         if length is None:
@@ -73,13 +72,13 @@ class Response:
         return int(length)
 
     def look_for_end(self) -> None:
-        """Make a malformed body end in an error: aiohttp closes its connection, and lets its reader wait."""
+        """Make a malformed body end in an error: aiohttp only closes its connection; the reader would wait."""
         is_open = self.connection.transport is not None
         if not (is_open or self.content.is_eof() or self.content.exception()):
             self.content.set_exception(JobError(ErrorCode.UPSTREAM_ERROR, _MALFORMED))
 
     def close(self) -> None:
-        """Hang up, unless the connection was given back."""
+        """Close the connection, unless it was returned to the pool."""
         self._forget()
         self.connection.close()
 
@@ -88,7 +87,7 @@ class Response:
         self.connection.release()
 
     def _forget(self) -> None:
-        # The connection outlives this answer, and would keep it.
+        # The connection outlives this response, and would keep it in memory.
         if self._closed is not None:
             self._closed.remove_done_callback(self._end)
 
@@ -97,17 +96,17 @@ class Response:
 
 
 async def exchange(connection: "Connection", request: bytes, *, idle_timeout: float) -> Response:
-    """Send a request and read the headers of its answer.
+    """Send a request and read the headers of its response.
 
     Args:
-        connection: Serves nothing else meanwhile; closed when this fails.
+        connection: Used by nothing else; closed when this fails.
         request: The bytes of the request.
         idle_timeout: Seconds until the headers are there.
 
     Raises:
         aiohttp.ClientError: The connection broke.
         aiohttp.SocketTimeoutError: The headers did not come in time.
-        aiohttp.http_exceptions.HttpProcessingError: What came is no HTTP.
+        aiohttp.http_exceptions.HttpProcessingError: The answer is not HTTP.
     """
     try:
         async with asyncio.timeout(idle_timeout):
@@ -133,5 +132,5 @@ async def _answer(connection: "Connection", request: bytes) -> Response:
 
 
 def _is_informational(status: int) -> bool:
-    """Whether an answer precedes the one that counts (RFC 9110, section 15.2)."""
+    """Return whether a response precedes the final one (RFC 9110, section 15.2)."""
     return 100 <= status < 200 and status != 101  # noqa: PLR2004 - the RFC's

@@ -1,9 +1,9 @@
-"""Connections of aiohttp's pool that aiohttp and the event loop leave alone for a while.
+"""Keeps aiohttp and the event loop away from a connection of aiohttp's pool for a while.
 
 What this relies on, of asyncio and uvloop alike, and of aiohttp:
 - A transport whose reading is paused leaves its socket alone. Under TLS, `pause_reading` only holds back what
   is decrypted; the socket is left alone once `set_read_buffer_limits` allows none of what is not.
-- An aborted transport (`WriteTransport.abort`) stops reading at once, closes its descriptor and sends
+- An aborted transport (`WriteTransport.abort`) stops reading immediately, closes its descriptor and sends
   nothing, no TLS alert either: the connection lives on through a duplicate of the descriptor.
 - A transport that is closing has done with its socket and TLS, or is about to without a word: a connector
   that is closed aborts its connections (`ssl_shutdown_timeout=0`, its default).
@@ -40,15 +40,15 @@ class OpenTls(ssl.SSLObject):
 
     @property
     def is_quiet(self) -> bool:
-        """Whether nothing lies in it, or in its buffers."""
+        """Whether neither it nor its buffers hold any bytes."""
         return not (self.pending() or self.incoming.pending or self.outgoing.pending)
 
 
 class Hold:
-    """Keeps aiohttp and the event loop from a connection's socket and TLS, from `begin` on.
+    """Keeps aiohttp and the event loop away from a connection's socket and TLS, from `begin` on.
 
     Args:
-        response: The answer on the connection, all of whose body that aiohttp has received was read.
+        response: The response on the connection; what aiohttp has received of its body was read.
         protocol: aiohttp's side of the connection.
         transport: The event loop's side of it.
     """
@@ -59,11 +59,11 @@ class Hold:
         self._transport = transport
 
     async def begin(self) -> None:
-        """Take hold."""
+        """Stop aiohttp and the event loop from reading."""
         self._protocol.pause_reading()
         self._seal()
         try:
-            # A TLS that was resumed just before is about to look at its limits once more.
+            # A TLS transport that was resumed just before checks its limits once more in the next iteration.
             await asyncio.sleep(0)
         except asyncio.CancelledError:
             self.abort()
@@ -71,22 +71,22 @@ class Hold:
         self._seal()
 
     def release(self) -> None:
-        """Give the connection back for the next request, the body being over, unless it is closing."""
+        """Return the connection for the next request, at the end of the body, unless it is closing."""
         if self._transport.is_closing():
             return
-        # The parser that there is still waits for the body, which went past it.
+        # The present parser still waits for the body, which went past it.
         self._protocol.set_response_params()
         if isinstance(self._transport, _TlsTransport):
             self._transport.set_read_buffer_limits()
         self._response.content.feed_eof()
 
     def abort(self) -> None:
-        """End it for aiohttp and the event loop, and for good unless its descriptor was duplicated."""
+        """Close it for aiohttp and the event loop; it lives on only if its descriptor was duplicated."""
         self._transport.abort()
 
     def _seal(self) -> None:
         if isinstance(self._transport, _TlsTransport) and not self._transport.is_closing():
-            # A limit of none pauses what goes on, but resumes what is paused with nothing to wait for.
+            # A limit of 0 pauses a transport that reads, but resumes a paused one whose buffer is empty.
             self._transport.set_read_buffer_limits()
             self._transport.set_read_buffer_limits(0)
 

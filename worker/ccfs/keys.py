@@ -18,17 +18,17 @@ _BOM = "\ufeff"
 _RECENT = 1.0
 """Seconds for which a key is kept in memory."""
 
-# Not to block on a pipe that somebody put in a key's place.
+# Non-blocking, since a pipe may lie in a key's place.
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 class KeyDirectory:
     """Reads keys by appId; blocks for as long as their file system does.
 
-    No marks of change are compared, which can be missed (a file's times have the grain of the kernel's
-    clock): a key is simply read again once it is a second old. The files are tiny and lie on a local or
-    memory file system (a mounted Secret), yet each of the four calls lets other threads in: for every job
-    anew, they would take the event loop about as long as the whole request.
+    A key is read again once it is a second old. Its file's times are not compared: they have the grain of the
+    kernel's clock, so that a change can be missed. The files are tiny and lie on a local or memory file
+    system (a mounted Secret), yet each of the four calls releases Python's lock: done for every job, they
+    would take the event loop about as long as the whole request.
 
     Args:
         directory: Holds one file for each account.
@@ -41,7 +41,7 @@ class KeyDirectory:
         self._recent: dict[str, tuple[float, SecretStr]] = {}
 
     def names(self) -> list[str]:
-        """Name the files that may be keys; hidden ones are none, such as those of a Kubernetes mount.
+        """Return the names of files that may be keys; hidden ones, as in a Kubernetes mount, are not.
 
         Raises:
             OSError: The directory cannot be read.
@@ -49,14 +49,14 @@ class KeyDirectory:
         return sorted(path.name for path in self._directory.iterdir() if not path.name.startswith("."))
 
     def kept(self, app_id: str) -> str | None:
-        """Give the secret key of an account if it was read not longer than a second ago."""
+        """Return the secret key of an account if it was read within the last second."""
         now = self._clock()
         self._recent = {name: kept for name, kept in self._recent.items() if now - kept[0] < _RECENT}
         kept = self._recent.get(app_id)
         return None if kept is None else kept[1].get_secret_value()
 
     def recent(self, app_id: str) -> str:
-        """Give the secret key of an account as it was not longer than a second ago. Raises as `read`."""
+        """Return the secret key of an account, at most a second old. Raises as `read`."""
         kept = self.kept(app_id)
         if kept is not None:
             return kept
@@ -66,7 +66,7 @@ class KeyDirectory:
         return secret
 
     def read(self, app_id: str) -> str:
-        """Give the secret key of an account as it is now, and keep none: the one before was refused.
+        """Return the secret key of an account as it is now, and do not keep it: the one before was refused.
 
         Args:
             app_id: A valid appId: its character set keeps the file inside the directory.
@@ -90,13 +90,13 @@ class KeyDirectory:
 
 
 class Keyring:
-    """Reads keys without making the event loop wait: their file system may hang like any other.
+    """Reads keys without blocking the event loop: their file system may hang like any other.
 
     Implements `worker.core.attempt.Keys`.
 
     Args:
         directory: The keys.
-        call: Runs a blocking call on a thread, and gives its result.
+        call: Runs a blocking call on a thread, and returns its result.
         patience: Seconds after which a key counts as unreadable.
     """
 
@@ -108,12 +108,12 @@ class Keyring:
         self._patience = patience
 
     async def recent(self, app_id: str) -> str:
-        """Give the secret key of an account as it was not longer than a second ago. Raises as `read`."""
+        """Return the secret key of an account, at most a second old. Raises as `read`."""
         kept = self._directory.kept(app_id)
         return kept or await self._within(partial(self._directory.recent, app_id), app_id)
 
     async def read(self, app_id: str) -> str:
-        """Give the secret key of an account as it is now, for as long as `patience`; see `KeyDirectory.read`.
+        """Return the secret key of an account as it is now; see `KeyDirectory.read`.
 
         Raises:
             JobError: As `KeyDirectory.read`, and STORAGE_ERROR when there is no answer in time.
@@ -133,8 +133,8 @@ def _content(path: Path) -> bytes:
     try:
         return _read(path)
     except FileNotFoundError:
-        # Kubernetes removes the old files right after it has swapped the link to the new ones, which may
-        # be just between our following the link and opening the file.
+        # Kubernetes removes the old files right after it has swapped the link to the new ones. That may
+        # happen after we followed the link and before we opened the file.
         return _read(path)
 
 
@@ -161,7 +161,7 @@ def _secret(raw: bytes) -> str:
 
 
 def _problem(secret: str) -> str:
-    """What shows that a text is not the key alone; each of these would only make CC-FS answer 401."""
+    """Return why a text is not a key alone; with such a key CC-FS would only answer 401."""
     if not secret:
         return "is empty"
     if secret.startswith(_BOM):
@@ -179,7 +179,7 @@ def _decoded(raw: bytes) -> str | None:
     try:
         return raw.decode()
     except UnicodeDecodeError:
-        # Nothing may be raised from here: this error holds the key.
+        # Not raised again: this exception holds the key.
         return None
 
 

@@ -1,4 +1,4 @@
-"""Connections kept between requests, and the hazards of that."""
+"""Connections kept between requests, with the hazards of reuse handled."""
 
 import asyncio
 import ssl
@@ -22,8 +22,8 @@ class Kept(NamedTuple):
 
     Attributes:
         connection: The connection, which goes back by `release`, or ends by `close`.
-        is_reused: Whether it had served another request before. The server may have closed it just then
-            (RFC 9112, section 9.3.1); its failure says nothing about the server.
+        is_reused: Whether it served another request before. The server may be closing it at this moment
+            (RFC 9112, section 9.3.1), so that its failure says nothing about the server.
     """
 
     connection: "Connection"
@@ -33,23 +33,23 @@ class Kept(NamedTuple):
 class Pool:
     """Connections to one server. Made by `open_pool`.
 
-    None is given out on which something came unasked: such bytes, say a late second answer, would be taken
-    for the answer to the next request, and one job's file would be stored under another's name.
+    A connection on which bytes came unasked is never given out. They may be a late second answer; taken for
+    the answer to the next request, one job's file would be stored under another's name.
     """
 
     def __init__(self, connector: aiohttp.BaseConnector, url: URL, connect_timeout: float) -> None:
         self._connector = connector
-        # It carries nothing: a connector is told the address, and when to reuse, by a request alone.
+        # Never sent: a connector takes the address, and when to reuse, from a request only.
         self._address = aiohttp.ClientRequest("GET", url, loop=asyncio.get_running_loop())
         self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_timeout)
         self._known: WeakSet[ResponseHandler] = WeakSet()
 
     async def take(self) -> Kept:
-        """Give a kept connection, or a new one.
+        """Return a kept connection, or a new one.
 
         Raises:
-            aiohttp.ClientError: None can be made.
-            aiohttp.ConnectionTimeoutError: None came about in time.
+            aiohttp.ClientError: No connection can be made.
+            aiohttp.ConnectionTimeoutError: None was made in time.
         """
         while True:
             try:
@@ -70,14 +70,14 @@ class Pool:
 
 
 def _look_at(closed: asyncio.Future[None]) -> None:
-    """Keep asyncio from logging the end of a connection as an error that nobody looked at."""
+    """Keep asyncio from logging the end of a connection as an exception that was never retrieved."""
     if not closed.cancelled():
         closed.exception()
 
 
 @asynccontextmanager
 async def open_pool(url: URL, tls: ssl.SSLContext | None, connect_timeout: float) -> AsyncIterator[Pool]:
-    """Open a pool, whose connections end with it.
+    """Open a pool; its connections end with it.
 
     Args:
         url: Where the server is.

@@ -1,4 +1,4 @@
-"""What is asked of CC-FS: the bytes of its requests and the headers signed over them. Pure."""
+"""Makes the bytes of requests to CC-FS, and the headers that are signed. Pure."""
 
 import json
 from collections.abc import Mapping
@@ -16,19 +16,19 @@ _COMPACT = json.JSONEncoder(separators=(",", ":"))
 
 
 def host_and_port(base_url: str) -> str:
-    """The Host value `ip:port` that CC-FS checks: the port is there even when it is the scheme's default."""
+    """Return the Host value `ip:port` that CC-FS checks; the port is there even if it is the default."""
     url = URL(base_url)
     return f"{url.host_subcomponent}:{url.port}"
 
 
 def request_body(job: DownloadJob) -> bytes:
-    """The request's JSON, serialised once: these bytes are signed and these bytes are sent."""
+    """Return the request's JSON, serialised once: the bytes that are signed are the bytes that are sent."""
     fields = {"request": {"version": "2.0"}, "msgBody": {"billFileName": job.bill_file_name}}
     return _COMPACT.encode(fields).encode()
 
 
 def signing_request(job: DownloadJob, host: str) -> signing.Request:
-    """What is sent to ask for a job's file, as far as it is signed; `host` as from `host_and_port`."""
+    """Return the signed part of the request for a job's file; `host` as from `host_and_port`."""
     body = request_body(job)
     headers = {"Host": host, "Content-Type": CONTENT_TYPE, "Content-Length": str(len(body))}
     return signing.Request(method="POST", path=DOWNLOAD_PATH, headers=headers, body=body)
@@ -37,7 +37,7 @@ def signing_request(job: DownloadJob, host: str) -> signing.Request:
 def signed_headers(
     request: signing.Request, *, app_id: str, secret_key: str, now: datetime
 ) -> dict[str, str]:
-    """The headers of a request: those that are signed, exactly as they are sent, and the signature.
+    """Return the headers of a request: the signed ones, exactly as they are sent, and the signature.
 
     Args:
         request: From `signing_request`.
@@ -57,13 +57,13 @@ def signed_headers(
 
 
 def download_bytes(job: DownloadJob, host: str, *, secret_key: str, now: datetime) -> bytes:
-    """The whole request for a job's file, signed.
+    """Return the whole request for a job's file, signed.
 
     Args:
         job: Names the account and the file.
         host: As from `host_and_port`.
         secret_key: The account's key.
-        now: As `signed_headers` wants it.
+        now: As for `signed_headers`.
     """
     request = signing_request(job, host)
     headers = signed_headers(request, app_id=job.app_id, secret_key=secret_key, now=now)
@@ -71,7 +71,7 @@ def download_bytes(job: DownloadJob, host: str, *, secret_key: str, now: datetim
 
 
 def probe_bytes(host: str) -> bytes:
-    """A whole request that asks for any answer at all, unsigned."""
+    """Return an unsigned request, for any answer at all."""
     return _head("GET", {"Host": host, "Accept": "*/*"})
 
 

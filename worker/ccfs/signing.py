@@ -1,4 +1,4 @@
-"""CC-FS request authentication, "auth-v2": pure, and byte for byte over what is sent.
+"""Signs requests for CC-FS ("auth-v2"), byte for byte over what is sent. Pure.
 
 Source: the vendor's help-centre page cec_07_0003 ("C2 Monitoring, System Outbound Call, CDR, and
 Knowledge Base Interface Authentication") and its demo client.
@@ -14,7 +14,7 @@ from urllib.parse import quote_from_bytes
 
 SCHEME = "auth-v2"
 _FEW = 128
-"""More than the headers of one worker's requests have different names and values."""
+"""More than there are different names and values in the headers of one worker."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,7 @@ class Request:
 
 
 def format_timestamp(moment: datetime) -> str:
-    """Write a moment as auth-v2 wants it: UTC, `yyyy-MM-dd'T'HH:mm:ss'Z'`, no fraction.
+    """Write a moment as auth-v2 requires it: UTC, `yyyy-MM-dd'T'HH:mm:ss'Z'`, no fraction.
 
     Raises:
         ValueError: The moment has no time zone.
@@ -48,7 +48,7 @@ def format_timestamp(moment: datetime) -> str:
 
 
 def canonical_request(request: Request) -> str:
-    """The text whose signature CC-FS compares: one line each, none at the end.
+    """Return the text whose signature CC-FS compares: a line for each part, no line break at the end.
 
     Raises:
         ValueError: `host` is not among the headers.
@@ -72,7 +72,7 @@ def authorization(request: Request, *, access_key: str, secret_key: str, timesta
         request: What is signed.
         access_key: The appId.
         secret_key: Its secret key.
-        timestamp: From `format_timestamp`; servers refuse a stale one.
+        timestamp: From `format_timestamp`; CC-FS refuses a stale one.
 
     Raises:
         ValueError: `host` is not among the headers.
@@ -105,10 +105,10 @@ def _encode(text: str) -> str:
 
 
 def _encode_bytes(octets: bytes) -> str:
-    # What stays as it is are the unreserved characters of RFC 3986.
+    # The unreserved characters of RFC 3986 stay as they are.
     return quote_from_bytes(octets, safe="")
 
 
 def _hmac_hex(key: str, message: str) -> str:
-    # hmac.digest would let other threads in, for longer than it takes.
+    # hmac.digest releases Python's lock: to acquire it again takes longer than the digest itself.
     return hmac.new(key.encode(), message.encode(), hashlib.sha256).hexdigest()

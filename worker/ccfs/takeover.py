@@ -1,9 +1,9 @@
-"""Large bodies past aiohttp: a thread receives, decrypts and uses them by itself.
+"""Takes large bodies past aiohttp: a thread receives, decrypts and uses them by itself.
 
 On aiohttp's way each byte is copied two or three times on the event loop's thread and then crosses to the
 core of the thread that writes it. Here the socket is taken over once the headers are read, so that the bytes
 of a block stay in the cache of one core, and the event loop is left to the other jobs. A connection on which
-nothing follows the body goes back to aiohttp's pool: it has its handshake and slow start behind it.
+nothing follows the body goes back to aiohttp's pool, which saves another handshake and slow start.
 
 What this relies on, beside what `worker.ccfs.hold` does: `StreamReader.read_nowait` gives all that was
 received of a body of known length.
@@ -31,22 +31,22 @@ from worker.errors import JobError
 
 _LEAST_BLOCK = 256 * 1024
 _SEALED_BYTES = 64 * 1024
-"""What is received before it is decrypted; the buffer of each TLS grows to about its size."""
+"""Bytes received before they are decrypted; the buffer of each TLS connection grows to about this size."""
 _TURN_SECONDS = 0.02
-"""After that long a thread goes back to the others that wait for one, even where bytes trickle in."""
+"""Seconds after which a thread is given back to other calls, even while bytes trickle in."""
 _PATIENCE_MS = 5
-"""How long a thread waits for bytes itself: a hop by the event loop takes a tenth of it."""
+"""Milliseconds that a thread waits for bytes itself; a hop by the event loop takes a tenth of it."""
 
 _spare: defaultdict[int, deque[memoryview]] = defaultdict(deque)
-"""Memory that nobody uses, by its size."""
+"""Unused memory, by its size."""
 
 
 class Takeovers:
-    """Takes answers over, of one client.
+    """Takes over the responses of one client.
 
     Args:
         idle_timeout: Seconds that may pass without a byte.
-        block_bytes: What is received before it is used; so much memory each takes that receives just now.
+        block_bytes: Bytes received before they are used; each transfer that receives now takes this memory.
         reuse: Whether their connections go back to aiohttp's pool. Over TLS, each then takes half a mebibyte
             more meanwhile.
     """
@@ -55,20 +55,20 @@ class Takeovers:
         self.idle_timeout = idle_timeout
         self.block_bytes = max(_LEAST_BLOCK, block_bytes)
         self._reuse = reuse
-        # Each record of 16 KiB gives Python's lock up and wins it back: more threads than cores fight for it,
-        # at a fifth more CPU. Without TLS a block is received in one call, and more threads do gain.
+        # Each record of 16 KiB releases Python's lock and acquires it again: more threads than cores contend
+        # for it, at a fifth more CPU. Without TLS a block is received in one call, and more threads do help.
         self.decrypting = asyncio.Semaphore(max(2, len(os.sched_getaffinity(0))))
 
     async def take(self, response: Response, head: bytes) -> "Takeover | None":
-        """Take an answer over from aiohttp.
+        """Take a response over from aiohttp.
 
         Args:
-            response: An answer whose headers were read.
+            response: A response whose headers were read.
             head: What was read of its body.
 
         Returns:
-            None when its body has to be read on aiohttp's way: its length is not known, it is in chunks, it
-            is here already or broken off, or its TLS hides its buffers. Otherwise, what is to be closed.
+            The takeover, which the caller closes. None when aiohttp has to read the body: its length is not
+            known, it is chunked, it is here already or broken off, or its TLS hides its buffers.
 
         Raises:
             JobError: TRUNCATED.
@@ -84,7 +84,7 @@ class Takeovers:
             return None
         plain = transport.get_extra_info("socket")
         if plain is None:
-            # Under a TLS that is about to be closed.
+            # Its TLS is about to be closed.
             return None
         with after_headers():
             connection = socket.socket(fileno=socket.dup(plain.fileno()))
@@ -100,7 +100,7 @@ class Takeovers:
 
     async def _hold(self, hold: Hold, content: aiohttp.StreamReader) -> Hold | None:
         if content.is_eof():
-            # All of it is here, and the connection went back by itself.
+            # All of it is here, and the connection was returned already.
             return None
         if self._reuse:
             await hold.begin()
@@ -111,12 +111,12 @@ class Takeovers:
 
 
 class Takeover:
-    """The body of an answer whose connection was taken over. Made by `Takeovers`; to be closed.
+    """The body of a response whose connection was taken over. Made by `Takeovers`; to be closed.
 
     Args:
-        options: What holds for all.
-        connection: The connection, non-blocking and nobody else's to read from.
-        hold: Keeps it so, until it goes back; None when it does not.
+        options: What all takeovers of the client share.
+        connection: The connection, non-blocking; nothing else reads from it.
+        hold: Ensures that until the connection is returned; None when it is not returned.
         tls: Its TLS, or None over plain HTTP.
         first: What was received of the body already.
         size: The bytes of the whole body.
@@ -139,7 +139,7 @@ class Takeover:
         self._turns = nullcontext() if tls is None else options.decrypting
         self._first = first
         self._left = self._size = size
-        # At first there may be some in the buffer of the TLS.
+        # The buffer of the TLS may hold bytes at first.
         self._is_dry = False
         self._has_answered = False
         self._poll = select.poll()
@@ -147,12 +147,12 @@ class Takeover:
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing of it is left to receive."""
+        """Whether all of it was received."""
         return not self._left
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Wait until `receive` has something to do, and may do it, while this is open.
+        """Wait until `receive` has something to do and is allowed to; it may be called while this is open.
 
         Raises:
             JobError: TIMEOUT.
@@ -174,11 +174,11 @@ class Takeover:
             loop.remove_reader(self._connection)
 
     def receive(self, use: Callable[[memoryview], object], stop: threading.Event) -> None:
-        """Receive what there is and hand it on block by block; for a thread, which it gives back soon.
+        """Receive what there is, block by block; runs on a thread, and returns soon.
 
         Args:
             use: Called with each block, which is valid until it returns. What it raises is passed on.
-            stop: Ends this early.
+            stop: Ends it early.
 
         Raises:
             JobError: TRUNCATED.
@@ -200,7 +200,7 @@ class Takeover:
                     self._is_dry = True
 
     def close(self) -> None:
-        """Give the connection back if it can serve another request; hang up otherwise."""
+        """Return the connection if it can serve another request; close it otherwise."""
         if self._hold is not None:
             if self.is_whole and self._is_quiet():
                 self._hold.release()
@@ -209,7 +209,7 @@ class Takeover:
         self._connection.close()
 
     def _is_quiet(self) -> bool:
-        """Whether the connection is open, and nothing came that would be taken for the next answer."""
+        """Return whether the connection is open and nothing came that would be taken for the next answer."""
         if self._has_answered or not (self._tls is None or self._tls.is_quiet):
             return False
         try:
@@ -225,7 +225,7 @@ class Takeover:
         self._left -= len(block)
 
     def _fill(self, block: memoryview, is_over: Callable[[], bool]) -> int:
-        """Receive up to a block; gives its size, 0 when nothing comes for a while."""
+        """Receive up to a block; returns its size, 0 when nothing comes for a while."""
         with after_headers():
             if self._tls is None:
                 return self._receive(block)
@@ -245,7 +245,7 @@ class Takeover:
                 try:
                     size = cast("int", tls.read(len(block) - filled, block[filled:]))
                 except ssl.SSLWantReadError:
-                    # Only here is it certain that what is missing is still to come from the socket.
+                    # Only now is it certain that the missing bytes are not in a buffer of the TLS.
                     if is_over() or not self._feed(tls, sealed, patience=not filled):
                         break
                 else:
@@ -254,8 +254,8 @@ class Takeover:
 
     def _feed(self, tls: OpenTls, sealed: memoryview, *, patience: bool) -> bool:
         if tls.outgoing.pending:
-            # TLS answers by itself, as to a new key (RFC 8446, section 4.6.3). What does not go out at once
-            # is lost, and with it the connection for any other request.
+            # TLS answers by itself, as to a key update (RFC 8446, section 4.6.3). Bytes that the socket does
+            # not take immediately are lost; so the connection serves no other request.
             self._has_answered = True
             self._connection.send(tls.outgoing.read())
         try:
@@ -276,7 +276,7 @@ class Takeover:
 
 
 def _read_ahead(content: aiohttp.StreamReader) -> bytes:
-    """What was received already, and stays with aiohttp when its connection does not."""
+    """Return what aiohttp has received already."""
     pieces = []
     while piece := content.read_nowait():
         pieces.append(piece)
@@ -290,7 +290,7 @@ def _resolve(future: asyncio.Future[None]) -> None:
 
 @contextmanager
 def _memory(size: int) -> Iterator[memoryview]:
-    """Lend memory, as many pieces as there are borrowers; what was just given back is in the cache yet."""
+    """Lend memory. The piece that was returned last goes first, since it is still in the cache."""
     spare = _spare[size]
     try:
         memory = spare.pop()

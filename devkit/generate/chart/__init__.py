@@ -1,4 +1,4 @@
-"""Writes what in the Helm chart follows from something else: its settings, its schema and its README."""
+"""Generate parts of the Helm chart: its settings, its schema and its README."""
 
 from pathlib import Path
 
@@ -6,10 +6,10 @@ from devkit.generate.chart import config, readme, schema, values
 
 
 def derive(chart: Path) -> dict[Path, str]:
-    """Makes the derived files anew, from the chart's values.yaml and the worker's settings.
+    """Return the generated files, made from the chart's values.yaml and the worker's settings.
 
     Args:
-        chart: the chart's folder; nothing in it is written.
+        chart: The chart's folder; nothing in it is written.
 
     Returns:
         The text of each file.
@@ -27,7 +27,7 @@ def derive(chart: Path) -> dict[Path, str]:
 
 
 def _between(text: str, begin: str, end: str, new: str) -> str:
-    """Replaces the lines between the one that starts with `begin` and the one that starts with `end`."""
+    """Replace the lines between the one that starts with `begin` and the one that starts with `end`."""
     lines = text.splitlines(keepends=True)
     first = next(number for number, line in enumerate(lines) if line.startswith(begin))
     last = next(number for number, line in enumerate(lines) if line.startswith(end))

@@ -1,4 +1,4 @@
-"""`python -m devkit.generate.chart`: writes the derived parts of the chart anew."""
+"""Write the generated parts of the chart: `python -m devkit.generate.chart`."""
 
 from devkit import ROOT
 from devkit.generate.chart import derive

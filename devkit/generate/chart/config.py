@@ -1,4 +1,4 @@
-"""Derives the chart's `config` values from the worker's settings."""
+"""Derive the chart's `config` values from the worker's settings."""
 
 import json
 import re
@@ -21,7 +21,7 @@ WIRED: Mapping[str, str] = {
     "WORKER_CREDENTIALS__DIR": "accounts",
     "WORKER_STORAGE__ROOT": "storage.mountPath",
 }
-"""Settings that the chart makes from other values, since they name a Secret or a volume; and those values."""
+"""Settings that the chart makes from other values, since they name a Secret or a volume: and from which."""
 
 _CHART_DEFAULTS: Mapping[str, object] = {
     # Pods that end cost nothing, jobs that are cut off must be downloaded again.
@@ -46,10 +46,10 @@ class Setting:
     """A setting of the worker.
 
     Attributes:
-        variable: its environment variable.
-        path: its keys below `config`, as Helm writes them.
-        field: what pydantic knows of it.
-        schema: its JSON Schema.
+        variable: Its environment variable.
+        path: Its keys below `config`, as Helm writes them.
+        field: What pydantic knows of it.
+        schema: Its JSON Schema.
     """
 
     variable: str
@@ -59,7 +59,7 @@ class Setting:
 
 
 def settings() -> Iterator[Setting]:
-    """Gives every setting of the worker, the wired ones included."""
+    """Return every setting of the worker, the wired ones included."""
     for place in places():
         name = place.path[-1]
         schema = place.model.model_json_schema()["properties"][name]
@@ -67,10 +67,10 @@ def settings() -> Iterator[Setting]:
 
 
 def block() -> str:
-    """Writes the `config` block of values.yaml.
+    """Write the `config` block of values.yaml.
 
     Raises:
-        ValueError: a secret setting has no place in the chart but this one, where everyone could read it.
+        ValueError: A secret setting has no other place in the chart, and everyone could read it here.
     """
     lines = ["config:"]
     group: tuple[str, ...] = ()
@@ -115,7 +115,7 @@ def _description(setting: Setting) -> str:
 
 
 def _short(default: object) -> str:
-    # As users would write it: 1500, not 1500.0.
+    # As users write it: 1500, not 1500.0.
     return re.sub(r"\.0\b", "", json.dumps(default))
 
 
@@ -124,13 +124,13 @@ def _schema(setting: Setting) -> dict[str, object]:
     if "enum" in schema:
         return {"enum": [*_items(schema["enum"]), None]}
     if schema["type"] == "array" and "maxLength" in schema:
-        # So pydantic writes the bound of a list that a validator of ours makes.
+        # This is how pydantic writes the bound of a list that a validator of ours makes.
         schema["maxItems"] = schema.pop("maxLength")
     return {**schema, "type": [schema["type"], "null"]}
 
 
 def _flat(schema: Mapping[str, object]) -> dict[str, object]:
-    """Leaves out what says nothing of the value itself, and the choice between something and null."""
+    """Drop the keywords that say nothing about the value, and the choice between a type and null."""
     flat = {key: value for key, value in schema.items() if key not in _DROPPED}
     for choice in _items(flat.pop("anyOf", [])):
         if choice != {"type": "null"}:

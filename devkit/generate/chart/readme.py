@@ -1,4 +1,4 @@
-"""Makes the tables of the chart's README from the values and their comments."""
+"""Make the tables of the chart's README from the values and their comments."""
 
 import json
 from collections.abc import Iterator
@@ -8,10 +8,10 @@ from devkit.generate.chart.values import Group, Value
 
 
 def tables(values: Group) -> str:
-    """Makes one table a section, in Markdown.
+    """Return one table for each section, in Markdown.
 
     Args:
-        values: the chart's values.
+        values: The chart's values.
 
     Returns:
         The text, ending in a newline.

@@ -1,4 +1,4 @@
-"""Makes values.schema.json from the values and their comments."""
+"""Make values.schema.json from the values and their comments."""
 
 import json
 
@@ -11,10 +11,10 @@ _OF_HELM: dict[str, object] = {
 
 
 def make(values: Group) -> str:
-    """Makes the schema; unknown keys are refused everywhere but inside what Kubernetes itself defines.
+    """Return the schema. It refuses unknown keys, except inside what Kubernetes itself defines.
 
     Args:
-        values: the chart's values.
+        values: The chart's values.
 
     Returns:
         The text of values.schema.json. It keeps to draft 7, the newest that Helm 3.8 and later all read.

@@ -1,4 +1,4 @@
-"""Reads the chart's values.yaml together with the comments that describe each value.
+"""Read the chart's values.yaml together with the comments that describe each value.
 
 The comments are those of helm-docs and helm-schema, one line each:
 
@@ -28,11 +28,11 @@ class Value:
     """A value that users set.
 
     Attributes:
-        path: its keys from the top.
-        default: what it is when not set.
-        description: its comment, as one line.
+        path: Its keys from the top.
+        default: What it is when not set.
+        description: Its comment, as one line.
         schema: JSON Schema keywords from its comment.
-        section: the section it stands in.
+        section: The section it stands in.
     """
 
     path: tuple[str, ...]
@@ -49,7 +49,7 @@ class Group:
     members: "dict[str, Value | Group]"
 
     def values(self) -> Iterator[Value]:
-        """Gives all values below, in order."""
+        """Yield all values below, in order."""
         for member in self.members.values():
             if isinstance(member, Value):
                 yield member
@@ -58,16 +58,16 @@ class Group:
 
 
 def read(text: str) -> Group:
-    """Reads values.yaml.
+    """Read values.yaml.
 
     Args:
-        text: the file's text.
+        text: The file's text.
 
     Returns:
         The group of everything in it.
 
     Raises:
-        ValuesError: a value has no description, or a comment cannot be read.
+        ValuesError: A value has no description, or a comment cannot be read.
     """
     node = yaml.compose(text, Loader=yaml.SafeLoader)
     if not isinstance(node, yaml.MappingNode):
