@@ -72,7 +72,7 @@ class Response:
         return int(length)
 
     def look_for_end(self) -> None:
-        """Make a malformed body end in an error: aiohttp only closes its connection; the reader would wait."""
+        """Make a malformed body end in an error: aiohttp only closes its connection, and its reader waits."""
         is_open = self.connection.transport is not None
         if not (is_open or self.content.is_eof() or self.content.exception()):
             self.content.set_exception(JobError(ErrorCode.UPSTREAM_ERROR, _MALFORMED))
