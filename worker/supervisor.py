@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import structlog
 
 from worker.broker import BrokerOptions, Session, open_session
-from worker.core.deliveries import Intake
+from worker.core.deliveries import Deliveries
 from worker.core.gate import Gate
 from worker.core.retry import backoff
 from worker.errors import BrokerError
@@ -33,7 +33,7 @@ class Supervisor:
 
     Args:
         options: The broker.
-        intake: Takes the deliveries.
+        deliveries: Takes them in.
         gate: Says whether new jobs are taken.
         draining: Is set when the worker shall end.
         grace: Seconds that what is in flight then has to finish.
@@ -44,14 +44,14 @@ class Supervisor:
         self,
         options: BrokerOptions,
         *,
-        intake: Intake,
+        deliveries: Deliveries,
         gate: Gate,
         draining: asyncio.Event,
         grace: float,
         on_session: Callable[[], None],
     ) -> None:
         self._options = options
-        self._intake = intake
+        self._deliveries = deliveries
         self._gate = gate
         self._draining = draining
         self._grace = grace
@@ -100,11 +100,11 @@ class Supervisor:
                 log.warning("broker.unavailable", reason=self._problem, retry_in=round(wait, 1))
                 await _first(self._draining.wait(), asyncio.sleep(wait))
         # Without a session nothing that is in flight can be settled any more.
-        await self._intake.drain(grace=0)
+        await self._deliveries.drain(grace=0)
 
     async def _hold_session(self) -> None:
         opening = open_session(
-            self._options, on_job=self._intake.receive, on_dropped=self._intake.receive_dropped
+            self._options, on_job=self._deliveries.receive, on_dropped=self._deliveries.receive_dropped
         )
         async with AsyncExitStack() as stack:
             session = await _unless(self._draining, stack.enter_async_context(opening))
@@ -144,15 +144,15 @@ class Supervisor:
         """Let what is in hand finish within its grace, whatever becomes of the request to send no more."""
         stopping = asyncio.create_task(session.stop())
         stopping.add_done_callback(_look_at)
-        await self._intake.drain(self._grace)
+        await self._deliveries.drain(self._grace)
         await asyncio.wait({stopping}, timeout=_STOP_TIMEOUT)
         # What came until the broker heard of it.
-        await self._intake.drain(grace=0)
+        await self._deliveries.drain(grace=0)
 
     async def _watch(self, session: Session) -> None:
         while True:
             await asyncio.sleep(_CHECK_INTERVAL)
-            await session.check(self._options.prefetch - self._intake.in_flight)
+            await session.check(self._options.prefetch - self._deliveries.in_flight)
 
 
 async def _first(*waits: Coroutine[object, object, object]) -> None:

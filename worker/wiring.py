@@ -19,12 +19,12 @@ from worker.broker.connection import Connection, connection
 from worker.ccfs import CcfsClient, open_client
 from worker.ccfs.keys import KeyDirectory, Keyring
 from worker.core.attempt import Downloader
-from worker.core.deliveries import Intake, PublishPatience
+from worker.core.deliveries import Deliveries, PublishPatience
 from worker.core.downloads import Downloads
 from worker.core.gate import Gate
 from worker.core.pace import Pace
+from worker.core.ports import Tracer
 from worker.core.retry import RetryPolicy
-from worker.core.spans import Tracer
 from worker.observe import web
 from worker.observe.metrics import Metrics
 from worker.observe.overview import Identity, Overview
@@ -147,7 +147,7 @@ def put_together(
         watches=(descriptors, upstream, volume),
         observer=metrics,
     )
-    intake = Intake(
+    deliveries = Deliveries(
         downloads,
         policy=policy,
         observer=metrics,
@@ -158,7 +158,7 @@ def put_together(
     )
     supervisor = Supervisor(
         broker_options(settings, around.amqp_tls),
-        intake=intake,
+        deliveries=deliveries,
         gate=gate,
         draining=draining,
         grace=settings.shutdown_grace,
@@ -172,7 +172,7 @@ def put_together(
         draining=draining,
         pace=own_pace,
         downloads=downloads,
-        intake=intake,
+        deliveries=deliveries,
         supervisor=supervisor,
         volume=volume,
     )

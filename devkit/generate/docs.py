@@ -6,7 +6,7 @@ from devkit import ROOT
 from devkit.generate import dashboard, rooms
 from schemas import ErrorCode
 from worker.cli import inventory
-from worker.core.deliveries import Ending
+from worker.core.outcome import Ending
 from worker.observe.gauges import Entry
 from worker.observe.metrics import COMPLETED, FAILED, OK, Metrics
 from worker.simulator.faults import Explained, explain

@@ -15,14 +15,14 @@ from tests.amqp import put, take
 from tests.broker.conftest import Connected
 from worker.broker import AmqpDelivery, Names
 from worker.core.job import Job, read_job
-from worker.core.outcome import Span, StoredFile, completed, failed
+from worker.core.outcome import Execution, StoredFile, completed, failed
 from worker.core.retry import Retry
 from worker.errors import JobError
 
 MESSAGES: dict[str, Any] = asyncapi()["components"]["messages"]
 NOW = datetime(2026, 1, 31, 8, 15, tzinfo=UTC)
 WAIT = 60.0
-SPAN = Span(started_at=NOW, finished_at=NOW, worker="w")
+SPAN = Execution(started_at=NOW, finished_at=NOW, worker="w")
 ERROR = JobError(ErrorCode.INVALID_JOB, "the body is JSON but not an object")
 FILE = StoredFile(path=examples.COMPLETED["path"], size_bytes=1, sha256="0" * 64, reused=False)
 

@@ -19,9 +19,9 @@ from tests.broker.conftest import Connect, Connected, Inbox
 from worker.broker import AmqpDelivery, BrokerOptions, Names, Session, Topology, open_session
 from worker.core.context import SPAN
 from worker.core.job import Job, read_job
-from worker.core.outcome import Span, failed
+from worker.core.outcome import Execution, failed
 from worker.core.retry import Retry
-from worker.core.spans import NoTracer
+from worker.core.trace import NoTracer
 from worker.errors import BrokerError, JobError, NotConfirmedError, SessionLostError
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ ERROR = JobError(ErrorCode.FILE_NOT_FOUND, "not there", result_code="0300011", h
 
 
 def outcome_of(job: Job) -> DownloadFailed:
-    return failed(job, ERROR, Span(started_at=NOW, finished_at=NOW, worker="w"))
+    return failed(job, ERROR, Execution(started_at=NOW, finished_at=NOW, worker="w"))
 
 
 async def delivered(connected: Connected) -> tuple[AmqpDelivery, Job]:

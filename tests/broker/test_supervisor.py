@@ -19,7 +19,7 @@ from tests.broker.test_session import BODY
 from tests.faults.proxy import open_proxy
 from worker.broker import BrokerOptions, Names
 from worker.broker.topology import declare
-from worker.core.deliveries import Intake
+from worker.core.deliveries import Deliveries
 from worker.core.downloads import Downloads
 from worker.core.gate import Gate
 from worker.core.outcome import StoredFile
@@ -47,7 +47,7 @@ def supervisor_of(
     gate, metrics = Gate(), Metrics("0")
     pace = Pace(concurrency=4, per_app=4, patience=60, clock=asyncio.get_running_loop().time)
     downloads = Downloads(fetch, pace=pace, gate=gate, watches=(), observer=metrics)
-    intake = Intake(
+    deliveries = Deliveries(
         downloads,
         policy=RetryPolicy(delays=(10.0, 60.0)),
         observer=metrics,
@@ -55,7 +55,7 @@ def supervisor_of(
         clock=lambda: datetime.now(UTC),
     )
     return Supervisor(
-        options, intake=intake, gate=gate, draining=draining, grace=grace, on_session=lambda: None
+        options, deliveries=deliveries, gate=gate, draining=draining, grace=grace, on_session=lambda: None
     )
 
 

@@ -9,11 +9,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from schemas import DownloadCompleted, DownloadFailed, DownloadJob, ErrorCode, Outcome
-from worker.core.deliveries import Ending, Intake, PublishPatience
+from worker.core.deliveries import Deliveries, PublishPatience
 from worker.core.downloads import Downloads
 from worker.core.gate import Gate
 from worker.core.job import Envelope, Job
-from worker.core.outcome import StoredFile
+from worker.core.outcome import Ending, StoredFile
 from worker.core.pace import Pace
 from worker.core.progress import Progress
 from worker.core.retry import Retry, RetryPolicy
@@ -172,7 +172,7 @@ class Bench:
     watch: Outage
     pace: Pace
     seen: Endings
-    intake: Intake
+    deliveries: Deliveries
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ async def bench() -> AsyncIterator[Bench]:
     fetch, gate, watch, seen = Fetch(), Gate(), Outage(), Endings()
     pace = Pace(concurrency=4, per_app=1, patience=60, clock=asyncio.get_running_loop().time)
     downloads = Downloads(fetch, pace=pace, gate=gate, watches=[watch], observer=seen)
-    intake = Intake(
+    deliveries = Deliveries(
         downloads,
         policy=RetryPolicy(delays=(10.0, 60.0)),
         observer=seen,
@@ -188,14 +188,14 @@ async def bench() -> AsyncIterator[Bench]:
         clock=lambda: NOW,
         patience=PublishPatience(confirm_within=0.01, backoff=0.001),
     )
-    yield Bench(fetch, gate, watch, pace, seen, intake)
-    await intake.drain(grace=0)
+    yield Bench(fetch, gate, watch, pace, seen, deliveries)
+    await deliveries.drain(grace=0)
 
 
 async def test_a_job_is_acknowledged_after_its_event(bench: Bench) -> None:
     message = Message(attempt=2)
 
-    bench.intake.receive(message)
+    bench.deliveries.receive(message)
 
     assert await bench.seen.wait_for(1) == [(Ending.COMPLETED, "")]
     assert message.steps == ["publish", "ack"]
@@ -208,7 +208,7 @@ async def test_a_job_is_acknowledged_after_its_event(bench: Bench) -> None:
 async def test_a_forged_x_death_is_left_behind_before_anything_else(bench: Bench) -> None:
     message = Message(attempt=2, has_forged_death=True)
 
-    bench.intake.receive(message)
+    bench.deliveries.receive(message)
 
     assert await bench.seen.wait_for(1) == [(Ending.DEFERRED, "")]
     assert message.steps == ["retry 10 2", "ack"]
@@ -219,7 +219,7 @@ async def test_a_failed_attempt_waits_in_the_broker(bench: Bench) -> None:
     bench.fetch.result = JobError(ErrorCode.TRUNCATED, "cut")
     message = Message()
 
-    bench.intake.receive(message)
+    bench.deliveries.receive(message)
 
     assert await bench.seen.wait_for(1) == [(Ending.RETRIED, "TRUNCATED")]
     assert message.steps == ["retry 10 2", "ack"]
@@ -230,7 +230,7 @@ async def test_the_last_attempt_ends_in_a_failed_event(bench: Bench) -> None:
     bench.fetch.result = JobError(ErrorCode.TRUNCATED, "cut", http_status=200)
     message = Message(attempt=3)
 
-    bench.intake.receive(message)
+    bench.deliveries.receive(message)
 
     assert await bench.seen.wait_for(1) == [(Ending.FAILED, "TRUNCATED")]
     assert message.steps == ["publish", "ack"]
@@ -247,7 +247,7 @@ async def test_the_last_attempt_ends_in_a_failed_event(bench: Bench) -> None:
 async def test_an_unreadable_message_is_parked_and_told(bench: Bench) -> None:
     message = Message(body=b"nonsense")
 
-    bench.intake.receive(message)
+    bench.deliveries.receive(message)
 
     assert await bench.seen.wait_for(1) == [(Ending.FAILED, "INVALID_JOB")]
     assert message.steps == ["park INVALID_JOB", "publish", "ack"]
@@ -258,7 +258,7 @@ async def test_an_unreadable_message_is_parked_and_told(bench: Bench) -> None:
 async def test_a_message_that_the_broker_gave_up_on_is_parked_and_told(bench: Bench) -> None:
     message = Message()
 
-    bench.intake.receive_dropped(message)
+    bench.deliveries.receive_dropped(message)
 
     assert await bench.seen.wait_for(1) == [(Ending.FAILED, "DELIVERY_LIMIT")]
     assert message.steps == ["park DELIVERY_LIMIT", "publish", "ack"]
@@ -278,7 +278,7 @@ async def test_a_message_that_the_broker_gave_up_on_is_parked_and_told(bench: Be
 async def test_the_event_says_why_the_broker_gave_up(bench: Bench, death: str, told: str) -> None:
     message = Message(death=death)
 
-    bench.intake.receive_dropped(message)
+    bench.deliveries.receive_dropped(message)
     await bench.seen.wait_for(1)
 
     (event,) = message.outcomes
@@ -301,7 +301,7 @@ async def test_the_event_says_why_the_broker_gave_up(bench: Bench, death: str, t
 async def test_the_wait_in_the_queue_is_that_of_the_first_delivery(
     bench: Bench, message: Message, waited: float | None
 ) -> None:
-    bench.intake.receive(message)
+    bench.deliveries.receive(message)
 
     await bench.seen.wait_for(1)
     assert bench.seen.waits == [waited]
@@ -313,7 +313,7 @@ async def test_a_twin_joins_the_running_download(bench: Bench) -> None:
     twins = [Message(), Message()]
 
     for twin in twins:
-        bench.intake.receive(twin)
+        bench.deliveries.receive(twin)
     await bench.fetch.begun.wait()
     bench.fetch.go_on.set()
 
@@ -326,11 +326,11 @@ async def test_a_download_outlives_its_session(bench: Bench) -> None:
     """The redelivery gets the file of the download that the lost delivery had started."""
     bench.fetch.held = True
     lost, redelivered = Message(), Message(redelivered=True)
-    bench.intake.receive(lost)
+    bench.deliveries.receive(lost)
     await bench.fetch.begun.wait()
 
     lost.alive = False
-    bench.intake.receive(redelivered)
+    bench.deliveries.receive(redelivered)
     bench.fetch.go_on.set()
 
     assert sorted(await bench.seen.wait_for(2)) == [(Ending.COMPLETED, ""), (Ending.LOST, "")]
@@ -343,11 +343,11 @@ async def test_a_redelivery_gets_an_attempt_of_its_own_once_the_last_is_over(ben
     bench.fetch.held = True
     bench.fetch.result = JobError(ErrorCode.TRUNCATED, "cut")
     first, redelivered = Message(), Message(redelivered=True)
-    bench.intake.receive(first)
+    bench.deliveries.receive(first)
     await bench.fetch.begun.wait()
 
     bench.fetch.go_on.set()
-    bench.intake.receive(redelivered)
+    bench.deliveries.receive(redelivered)
 
     await bench.seen.wait_for(2)
     assert len(bench.fetch.calls) == 2
@@ -356,11 +356,11 @@ async def test_a_redelivery_gets_an_attempt_of_its_own_once_the_last_is_over(ben
 async def test_a_download_begins_for_any_delivery_that_waits_for_it(bench: Bench) -> None:
     """The delivery that asked first is lost while the download waits for its place."""
     bench.fetch.held = True
-    bench.intake.receive(Message(body=OTHER))
+    bench.deliveries.receive(Message(body=OTHER))
     await bench.fetch.begun.wait()
     lost, redelivered = Message(), Message(redelivered=True)
     for message in (lost, redelivered):
-        bench.intake.receive(message)
+        bench.deliveries.receive(message)
         await asyncio.sleep(0)
 
     lost.alive = False
@@ -373,12 +373,12 @@ async def test_a_download_begins_for_any_delivery_that_waits_for_it(bench: Bench
 
 async def test_a_job_over_its_accounts_share_goes_around_uncounted(bench: Bench) -> None:
     bench.fetch.held = True
-    bench.intake.receive(Message())
+    bench.deliveries.receive(Message())
     await bench.fetch.begun.wait()
     waiting, refused = Message(body=OTHER, attempt=2), Message(body=OTHER.replace(b"_b", b"_c"), attempt=2)
 
-    bench.intake.receive(waiting)
-    bench.intake.receive(refused)
+    bench.deliveries.receive(waiting)
+    bench.deliveries.receive(refused)
 
     assert await bench.seen.wait_for(1) == [(Ending.DEFERRED, "")]
     assert (waiting.steps, refused.steps) == ([], ["retry 10 2", "ack"])
@@ -391,7 +391,7 @@ async def test_nothing_begins_while_the_gate_is_closed(bench: Bench) -> None:
     bench.gate.close("upstream", "silent")
     message = Message(attempt=2)
 
-    bench.intake.receive(message)
+    bench.deliveries.receive(message)
 
     assert await bench.seen.wait_for(1) == [(Ending.DEFERRED, "")]
     assert (message.steps, bench.fetch.calls) == (["retry 10 2", "ack"], [])
@@ -402,7 +402,7 @@ async def test_an_outage_burns_no_attempt(bench: Bench) -> None:
     bench.watch.is_out = True
     message = Message(attempt=3)
 
-    bench.intake.receive(message)
+    bench.deliveries.receive(message)
 
     assert await bench.seen.wait_for(1) == [(Ending.DEFERRED, "")]
     assert message.steps == ["retry 10 3", "ack"]
@@ -425,7 +425,7 @@ async def test_after_an_outage_every_job_that_is_done_widens_the_window(
     bench.fetch.result = result
 
     for number in range(1, 11):
-        bench.intake.receive(Message())
+        bench.deliveries.receive(Message())
         await bench.seen.wait_for(number)
 
     assert bench.pace.limit == limit
@@ -438,11 +438,11 @@ async def test_an_event_is_published_until_it_is_confirmed(bench: Bench) -> None
     ]
     message = Message(refusals=refusals)
 
-    bench.intake.receive(message)
+    bench.deliveries.receive(message)
 
     assert await bench.seen.wait_for(1) == [(Ending.COMPLETED, "")]
     assert message.steps == ["publish", "ack"]
-    assert bench.intake.unconfirmed == ""
+    assert bench.deliveries.unconfirmed == ""
     assert bench.seen.notes == ["unroutable", "unconfirmed", "confirmed"]
 
 
@@ -455,10 +455,10 @@ async def test_a_job_whose_event_is_not_confirmed_shows_why(bench: Bench) -> Non
             raise NotConfirmedError("no queue takes it")
 
     message = Unconfirmed()
-    bench.intake.receive(message)
+    bench.deliveries.receive(message)
     await asked.wait()
 
-    assert bench.intake.unconfirmed == "no queue takes it"
+    assert bench.deliveries.unconfirmed == "no queue takes it"
     assert message.steps == []
 
 
@@ -478,20 +478,20 @@ class Slow(Message):
 async def test_a_late_confirm_counts_and_nothing_is_repeated(bench: Bench) -> None:
     """Past its patience the worker reports the silence; it publishes no second event."""
     first, second = Slow(), Slow(body=OTHER)
-    bench.intake.receive(first)
-    bench.intake.receive(second)
-    await until(lambda: bool(bench.intake.unconfirmed))
-    reasons = [held.unconfirmed for held in bench.intake.in_hand]
+    bench.deliveries.receive(first)
+    bench.deliveries.receive(second)
+    await until(lambda: bool(bench.deliveries.unconfirmed))
+    reasons = [held.unconfirmed for held in bench.deliveries.in_hand]
 
     first.confirmed.set()
     await bench.seen.wait_for(1)
-    still = bench.intake.unconfirmed
+    still = bench.deliveries.unconfirmed
     second.confirmed.set()
 
     assert await bench.seen.wait_for(2) == [(Ending.COMPLETED, "")] * 2
     late = "the broker has not confirmed a message since 2026-01-31T08:15:00Z"
     assert [reason.startswith(late) for reason in (*reasons, still)] == [True] * 3
-    assert bench.intake.unconfirmed == ""
+    assert bench.deliveries.unconfirmed == ""
     assert (first.published, first.steps) == (1, ["publish", "ack"])
     assert (second.published, second.steps) == (1, ["publish", "ack"])
 
@@ -501,8 +501,8 @@ async def test_a_late_confirm_is_logged_once(bench: Bench) -> None:
     slow = [Slow(body=GOOD.replace(b"_a", b"_%d" % number)) for number in range(5)]
     with capture_logs() as lines:
         for message in slow:
-            bench.intake.receive(message)
-        await until(lambda: bool(bench.intake.unconfirmed))
+            bench.deliveries.receive(message)
+        await until(lambda: bool(bench.deliveries.unconfirmed))
         for message in slow:
             message.confirmed.set()
         await bench.seen.wait_for(5)
@@ -518,20 +518,20 @@ async def test_a_session_that_ends_ends_the_wait_for_its_confirm(bench: Bench) -
             raise SessionLostError("gone")
 
     message = Lost()
-    bench.intake.receive(message)
-    await until(lambda: bool(bench.intake.unconfirmed))
+    bench.deliveries.receive(message)
+    await until(lambda: bool(bench.deliveries.unconfirmed))
 
     message.confirmed.set()
 
     assert await bench.seen.wait_for(1) == [(Ending.LOST, "")]
-    assert bench.intake.unconfirmed == ""
+    assert bench.deliveries.unconfirmed == ""
 
 
 async def test_a_defect_of_a_download_is_an_internal_error(bench: Bench) -> None:
     bench.fetch.result = ZeroDivisionError("secret detail")
     message = Message(attempt=3)
 
-    bench.intake.receive(message)
+    bench.deliveries.receive(message)
 
     assert await bench.seen.wait_for(1) == [(Ending.FAILED, "INTERNAL_ERROR")]
     (outcome,) = message.outcomes
@@ -542,7 +542,7 @@ async def test_a_defect_of_a_download_is_an_internal_error(bench: Bench) -> None
 async def test_a_defect_on_the_way_is_counted_by_the_broker(bench: Bench) -> None:
     message = Message(refusals=[ZeroDivisionError("defect")])
 
-    bench.intake.receive(message)
+    bench.deliveries.receive(message)
 
     assert await bench.seen.wait_for(1) == [(Ending.GIVEN_BACK, "")]
     assert message.steps == ["reject"]
@@ -551,13 +551,13 @@ async def test_a_defect_on_the_way_is_counted_by_the_broker(bench: Bench) -> Non
 async def test_draining_waits_for_what_is_in_flight(bench: Bench) -> None:
     bench.fetch.held = True
     message = Message()
-    bench.intake.receive(message)
+    bench.deliveries.receive(message)
     await bench.fetch.begun.wait()
 
-    draining = asyncio.create_task(bench.intake.drain(grace=60))
+    draining = asyncio.create_task(bench.deliveries.drain(grace=60))
     late = Message(body=OTHER)
     await asyncio.sleep(0)
-    bench.intake.receive(late)
+    bench.deliveries.receive(late)
     bench.fetch.go_on.set()
     await draining
 
@@ -567,10 +567,10 @@ async def test_draining_waits_for_what_is_in_flight(bench: Bench) -> None:
 async def test_what_does_not_finish_within_the_grace_is_given_back(bench: Bench) -> None:
     bench.fetch.held = True
     message = Message()
-    bench.intake.receive(message)
+    bench.deliveries.receive(message)
     await bench.fetch.begun.wait()
 
-    await bench.intake.drain(grace=0)
+    await bench.deliveries.drain(grace=0)
 
     assert message.steps == ["nack"]
     assert bench.seen.endings == [(Ending.GIVEN_BACK, "")]

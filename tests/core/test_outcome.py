@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from schemas import ErrorCode, read_outcome
 from tests.malformed import FILE, GOOD
 from worker.core.job import Envelope, read_job
-from worker.core.outcome import Span, StoredFile, completed, failed, routing_key
+from worker.core.outcome import Execution, StoredFile, completed, failed, routing_key
 from worker.errors import JobError
 
 STARTED = datetime(2026, 1, 31, 8, 15, 0, 123_999, tzinfo=UTC)
-SPAN = Span(started_at=STARTED, finished_at=STARTED + timedelta(seconds=2), worker="worker-1")
+SPAN = Execution(started_at=STARTED, finished_at=STARTED + timedelta(seconds=2), worker="worker-1")
 STORED = StoredFile(path=f"app1/20260131/{FILE}", size_bytes=20480, sha256="ab" * 32, reused=False)
 NOT_FOUND = JobError(ErrorCode.FILE_NOT_FOUND, "not there", result_code="0300011", http_status=200)
 
@@ -68,7 +68,7 @@ def test_what_is_not_known_of_a_failed_job_is_null() -> None:
 
 def test_moments_of_another_time_zone_are_written_in_utc() -> None:
     east = STARTED.astimezone(timezone(timedelta(hours=8)))
-    span = Span(started_at=east, finished_at=east, worker="w")
+    span = Execution(started_at=east, finished_at=east, worker="w")
 
     event = json.loads(failed(read_job(Envelope(body=GOOD)), NOT_FOUND, span).to_json())
 

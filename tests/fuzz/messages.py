@@ -32,7 +32,7 @@ from worker.broker.properties import (
 from worker.broker.publisher import Publisher, publisher
 from worker.broker.wire import Lane, Take, Wire
 from worker.core.job import Job, read_job
-from worker.core.outcome import Span, failed
+from worker.core.outcome import Execution, failed
 from worker.core.retry import Retry
 from worker.errors import JobError, NotConfirmedError
 
@@ -82,7 +82,7 @@ async def _go_round(drawn: Drawn, body: bytes, step: int) -> None:
 
 
 def _outcome(job: Job) -> Outcome:
-    return failed(job, _ERROR, Span(started_at=_NOW, finished_at=_NOW, worker="w"))
+    return failed(job, _ERROR, Execution(started_at=_NOW, finished_at=_NOW, worker="w"))
 
 
 def _check_job(job: Job, drawn: Drawn) -> None:

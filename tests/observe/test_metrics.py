@@ -6,7 +6,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from schemas import ErrorCode
-from worker.core.deliveries import Ending
+from worker.core.outcome import Ending
 from worker.observe.gauges import Readings
 from worker.observe.metrics import Metrics, powers_of_two
 

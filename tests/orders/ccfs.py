@@ -1,4 +1,4 @@
-"""CC-FS, the accounts' keys and the volume, behind the protocols of `worker.core.attempt`."""
+"""CC-FS, the accounts' keys and the volume, behind the protocols of `worker.core.ports`."""
 
 import asyncio
 import random
@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from schemas import DownloadJob, ErrorCode
-from worker.core.attempt import Stream
 from worker.core.gate import Gate
 from worker.core.outcome import StoredFile
-from worker.core.ports import Incoming, no_takeover
+from worker.core.ports import Incoming, Stream, no_takeover
 from worker.core.progress import Progress
 from worker.errors import JobError
 
@@ -56,7 +55,7 @@ async def _chunks() -> AsyncIterator[bytes]:
 
 @dataclass
 class Ccfs:
-    """Answers as it is drawn: `worker.core.attempt.Source` and `Keys`.
+    """Answers as it is drawn: `worker.core.ports.Source` and `Keys`.
 
     Attributes:
         dice: Draws.
@@ -101,7 +100,7 @@ class Ccfs:
 
 @dataclass
 class Volume:
-    """Keeps files: `worker.core.attempt.Store`; and looks after itself: `worker.core.downloads.Watch`.
+    """Keeps files: `worker.core.ports.Store`; and looks after itself: `worker.core.ports.Watch`.
 
     Attributes:
         dice: Draws.

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from functools import partial
 
 from schemas import DownloadJob, Outcome
-from worker.core.deliveries import Delivery, Intake
-from worker.core.downloads import Download, Downloads
+from worker.core.deliveries import Deliveries
+from worker.core.downloads import Download, Downloads, UnwantedError
 from worker.core.gate import Gate
 from worker.core.job import Job
 from worker.core.outcome import StoredFile
 from worker.core.pace import Pace
-from worker.errors import NotConfirmedError, SessionLostError
+from worker.core.ports import Delivery
+from worker.errors import NotConfirmedError
 
 
 class JoinsWhatIsDone(Downloads):
@@ -46,7 +47,7 @@ class _Retried(Download):
         while True:
             try:
                 return await joined.file()
-            except SessionLostError:
+            except UnwantedError:
                 if not self.is_wanted():
                     raise
             joined = self.join()
@@ -64,7 +65,7 @@ class FollowsOneDelivery(Downloads):
         return Download(running.task, running.progress)
 
 
-class AcksFirst(Intake):
+class AcksFirst(Deliveries):
     """Acknowledges a job before its event is confirmed."""
 
     async def _conclude(self, delivery: Delivery, job: Job, outcome: Outcome) -> None:
@@ -72,10 +73,10 @@ class AcksFirst(Intake):
         await super()._conclude(delivery, job, outcome)
 
 
-class RepeatsWhatIsLate(Intake):
+class RepeatsWhatIsLate(Deliveries):
     """Publishes again what is not confirmed in time."""
 
-    async def _insist(self, delivery: Delivery, send: Callable[[], Awaitable[None]]) -> None:
+    async def _publish(self, delivery: Delivery, send: Callable[[], Awaitable[None]]) -> None:
         async def in_time() -> None:
             try:
                 async with asyncio.timeout(15):
@@ -83,10 +84,10 @@ class RepeatsWhatIsLate(Intake):
             except TimeoutError:
                 raise NotConfirmedError("late") from None
 
-        await super()._insist(delivery, in_time)
+        await super()._publish(delivery, in_time)
 
 
-class CancelsWhatHasNotBegun(Intake):
+class CancelsWhatHasNotBegun(Deliveries):
     """Cancels deliveries that came in as the drain ended, before they can be given back."""
 
     async def drain(self, grace: float) -> None:

@@ -1,6 +1,6 @@
 """RabbitMQ as the worker's use case sees it: a queue, sessions that break, confirms that come late or never.
 
-Behind `worker.core.deliveries.Delivery`. What it does is what the documentation and our tests with real
+Behind `worker.core.ports.Delivery`. What it does is what the documentation and our tests with real
 brokers show; what it leaves out is everything that stays inside of `worker.broker`.
 """
 
@@ -251,7 +251,7 @@ class Line:
 
 
 class Letter:
-    """A message in the worker's hands: implements `worker.core.deliveries.Delivery`."""
+    """A message in the worker's hands: implements `worker.core.ports.Delivery`."""
 
     def __init__(self, line: Line, message: Message) -> None:
         self._line = line

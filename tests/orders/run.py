@@ -13,10 +13,10 @@ from tests.orders.loop import FrozenError, ShuffledLoop, StuckError
 from tests.orders.rabbit import Letter, Message, Rabbit
 from tests.orders.rules import BrokenRuleError, Rules, Tables
 from worker.core.attempt import Downloader
-from worker.core.deliveries import Ending, Intake
+from worker.core.deliveries import Deliveries
 from worker.core.downloads import Downloads
 from worker.core.gate import Gate
-from worker.core.outcome import StoredFile
+from worker.core.outcome import Ending, StoredFile
 from worker.core.pace import Pace
 from worker.core.progress import Progress
 from worker.core.retry import RetryPolicy
@@ -36,7 +36,7 @@ class Parts:
     """The classes that a run is made of: those of the worker, or a broken one to see it found."""
 
     downloads: type[Downloads] = Downloads
-    intake: type[Intake] = Intake
+    deliveries: type[Deliveries] = Deliveries
     pace: type[Pace] = Pace
     gate: type[Gate] = Gate
 
@@ -107,14 +107,14 @@ class World:
             watches=[self._upstream, self._volume],
             observer=self._observer,
         )
-        self._intake = parts.intake(
+        self._deliveries = parts.deliveries(
             self._downloads,
             policy=RetryPolicy(delays=(1.0, 10.0)),
             observer=self._observer,
             host="w",
             clock=lambda: _BEGINNING + timedelta(seconds=loop.time()),
         )
-        self._tables = Tables(self._intake, self._upstream)
+        self._tables = Tables(self._deliveries, self._upstream)
         self._draining = asyncio.Event()
         self._is_calm = False
         self._taken = 0
@@ -171,7 +171,7 @@ class World:
         """Hold one session after another, as `worker.supervisor` does, and drain in the last one."""
         while not self._draining.is_set():
             line = self._rabbit.connect(
-                self._take(self._intake.receive), self._take(self._intake.receive_dropped)
+                self._take(self._deliveries.receive), self._take(self._deliveries.receive_dropped)
             )
             while not (self._draining.is_set() or line.is_known_lost):
                 if self._gate.is_open:
@@ -182,14 +182,14 @@ class World:
                     await _first(line.lost.wait(), self._draining.wait(), self._gate.wait_open())
             if not line.is_known_lost:
                 line.pause()
-                await self._intake.drain(self._dice.choice((0, 0.5, 0.5, 30)))
+                await self._deliveries.drain(self._dice.choice((0, 0.5, 0.5, 30)))
                 await asyncio.sleep(self._dice.choice((0, 0.5)))
-                await self._intake.drain(0)
+                await self._deliveries.drain(0)
                 line.break_off()
                 line.lose()
                 return
             await asyncio.sleep(self._dice.choice((0, 0.5, 5)))
-        await self._intake.drain(0)
+        await self._deliveries.drain(0)
 
     def _take(self, receive: Callable[[Letter], None]) -> Callable[[Letter], None]:
         def take(letter: Letter) -> None:
@@ -220,8 +220,8 @@ class World:
 
     def _check_end(self) -> None:
         require = self.rules.require
-        require(self._intake.in_flight == 0, "no delivery is in hand after the drain")
-        require(not self._intake.unconfirmed, "no message waits for the broker after the drain")
+        require(self._deliveries.in_flight == 0, "no delivery is in hand after the drain")
+        require(not self._deliveries.unconfirmed, "no message waits for the broker after the drain")
         require(self._downloads.in_flight == 0, "no download is left after the drain")
         require(self._observer.ended == self._taken, "every delivery ends once")
         # How fast an account goes, and when its jobs come back, is kept beyond them; so is an outage.

@@ -15,7 +15,7 @@ from worker.errors import JobError, SessionLostError
 
 
 class AmqpDelivery:
-    """Implements `worker.core.deliveries.Delivery` on one session's channels.
+    """Implements `worker.core.ports.Delivery` on one session's channels.
 
     Args:
         delivered: The message, and how it came.

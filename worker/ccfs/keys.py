@@ -92,7 +92,7 @@ class KeyDirectory:
 class Keyring:
     """Reads keys without blocking the event loop: their file system may hang like any other.
 
-    Implements `worker.core.attempt.Keys`.
+    Implements `worker.core.ports.Keys`.
 
     Args:
         directory: The keys.

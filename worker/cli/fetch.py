@@ -90,7 +90,7 @@ async def _fetch(settings: FetchSettings, job: DownloadJob) -> StoredFile:
 
 
 class _Watched:
-    """CC-FS, with a bar that moves as a file comes in; implements `worker.core.attempt.Source`."""
+    """CC-FS, with a bar that moves as a file comes in; implements `worker.core.ports.Source`."""
 
     def __init__(self, client: CcfsClient, bar: Bar) -> None:
         self._client = client

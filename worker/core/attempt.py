@@ -1,10 +1,7 @@
 """One attempt at one file: from the request to a verified file on storage, within one deadline."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
 from pathlib import PurePosixPath
-from typing import Protocol
 
 import structlog
 
@@ -12,71 +9,11 @@ from schemas import DownloadJob, ErrorCode
 from worker.core.context import SPAN
 from worker.core.outcome import StoredFile
 from worker.core.paths import final_path
-from worker.core.ports import Incoming
+from worker.core.ports import Keys, Source, Store
 from worker.core.progress import Progress
 from worker.errors import JobError
 
 log = structlog.stdlib.get_logger(__name__)
-
-
-class Keys(Protocol):
-    """Where the secret keys of the accounts are read."""
-
-    async def recent(self, app_id: str) -> str:
-        """Give an account's key as it was a moment ago."""
-        ...
-
-    async def read(self, app_id: str) -> str:
-        """Give an account's key as it is now."""
-        ...
-
-
-class Stream(Protocol):
-    """A file on its way from CC-FS."""
-
-    @property
-    def announced_bytes(self) -> int | None:
-        """The size that the server announced, if it did."""
-        ...
-
-    @property
-    def chunks(self) -> AsyncIterator[bytes]:
-        """The bytes as they come."""
-        ...
-
-    def take_over(self) -> Awaitable[Incoming | None]:
-        """Give the bytes by the faster way, instead of `chunks`, if there is one."""
-        ...
-
-
-class Source(Protocol):
-    """Where files come from."""
-
-    def open(
-        self, job: DownloadJob, secret_key: str, progress: Progress
-    ) -> AbstractAsyncContextManager[Stream]:
-        """Request a job's file; records in `progress` that it asked, and the status of the answer."""
-        ...
-
-
-class Store(Protocol):
-    """Where files go."""
-
-    async def find(self, path: PurePosixPath) -> StoredFile | None:
-        """Give a good file that is already there."""
-        ...
-
-    async def store(
-        self,
-        path: PurePosixPath,
-        chunks: AsyncIterator[bytes],
-        *,
-        announced_bytes: int | None,
-        take_over: Callable[[], Awaitable[Incoming | None]],
-        progress: Progress,
-    ) -> StoredFile:
-        """Write a stream, whole and verified or not at all; records in `progress` what came in."""
-        ...
 
 
 class Downloader:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from types import MappingProxyType
 
-from worker.core.spans import TraceSpan, Untraced
-from worker.core.trace import continue_trace, random_hex
+from worker.core.ports import TraceSpan
+from worker.core.trace import Untraced, continue_trace, random_hex
 
 _OUTSIDE = Untraced(continue_trace(None, random_hex))
 

@@ -8,19 +8,19 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum, auto
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import structlog
 
 from schemas import ErrorCode, Outcome
 from worker.core.context import LOG_FIELDS, SPAN
-from worker.core.downloads import Download, Downloads
-from worker.core.job import Envelope, Job, read_job
-from worker.core.outcome import Span, StoredFile, completed, failed
+from worker.core.downloads import Download, Downloads, UnwantedError
+from worker.core.job import Job, read_job
+from worker.core.outcome import Ending, Execution, StoredFile, completed, failed
+from worker.core.ports import Delivery, Observer, Tracer, TraceSpan
 from worker.core.progress import Progress
-from worker.core.retry import Retry, RetryPolicy, backoff
-from worker.core.spans import NoTracer, Tracer, TraceSpan
+from worker.core.retry import PARKED, Retry, RetryPolicy, backoff
+from worker.core.trace import NoTracer
 from worker.core.unconfirmed import Unconfirmed
 from worker.errors import HeldBackError, JobError, NotConfirmedError, SessionLostError
 
@@ -32,102 +32,8 @@ _GAVE_UP = {
     "maxlen": "the broker dropped the job before a worker took it: its queue was over a length limit",
 }
 """What happened to a job that the broker gave up on, by RabbitMQ's reason ("Dead Letter Exchanges")."""
-_PARKED = frozenset({ErrorCode.INVALID_JOB, ErrorCode.DELIVERY_LIMIT})
 
 log = structlog.stdlib.get_logger(__name__)
-
-
-class Ending(StrEnum):
-    """How a delivery ended for this worker."""
-
-    COMPLETED = auto()
-    FAILED = auto()
-    RETRIED = auto()
-    DEFERRED = auto()
-    GIVEN_BACK = auto()
-    LOST = auto()
-
-
-_SETTLED = frozenset({Ending.COMPLETED, Ending.FAILED, Ending.RETRIED})
-
-
-class Delivery(Protocol):
-    """A message that the broker gave us and still counts as ours until it is settled.
-
-    Everything goes through the session that the message came from: once that is over, the broker
-    gives the message out again, and each of these raises SessionLostError.
-    """
-
-    @property
-    def envelope(self) -> Envelope:
-        """The message."""
-        ...
-
-    @property
-    def redelivered(self) -> bool:
-        """True when the broker had given the message out before."""
-        ...
-
-    @property
-    def alive(self) -> bool:
-        """False once the session is over and settling is the broker's affair."""
-        ...
-
-    async def publish(self, outcome: Outcome, job: Job) -> None:
-        """Publish an event and have it confirmed, however long that takes. Raises NotConfirmedError."""
-        ...
-
-    async def retry(self, retry: Retry) -> None:
-        """Put a copy into the tier of that wait and have it confirmed. Raises NotConfirmedError."""
-        ...
-
-    async def park(self, error: JobError, job: Job) -> None:
-        """Put a copy with its reason among the dead letters, confirmed. Raises NotConfirmedError."""
-        ...
-
-    async def ack(self) -> None:
-        """The message is done with."""
-        ...
-
-    async def give_back(self) -> None:
-        """The message returns to its queue, through no fault of its own (nack)."""
-        ...
-
-    async def reject(self) -> None:
-        """The message returns to its queue and the broker counts it against the delivery limit."""
-        ...
-
-
-class Observer(Protocol):
-    """Who wants to know what intake does: the metrics."""
-
-    def job_ended(self, ending: Ending, code: str, seconds: float, waited: float | None) -> None:
-        """A delivery is no longer ours.
-
-        Args:
-            ending: How it ended.
-            code: The error code of an attempt that failed, else empty.
-            seconds: How long it was in hand.
-            waited: Seconds from the job's publication to its first delivery, if this was that and its
-                timestamp is known.
-        """
-        ...
-
-    def retried(self, code: str, delay: float) -> None:
-        """A job waits so many seconds for another attempt."""
-        ...
-
-    def parked(self, code: str) -> None:
-        """A message lies among the dead letters."""
-        ...
-
-    def confirmed(self, seconds: float) -> None:
-        """The broker took so long to confirm a message."""
-        ...
-
-    def unconfirmed(self, *, unroutable: bool) -> None:
-        """The broker did not take a message."""
-        ...
 
 
 class InHand(NamedTuple):
@@ -174,7 +80,7 @@ class _End(NamedTuple):
     file: StoredFile | None = None
 
 
-class Intake:
+class Deliveries:
     """What is in hand, and the way of each delivery through it.
 
     Args:
@@ -267,7 +173,7 @@ class Intake:
         self._in_hand[delivery] = handled = _Handled(job, since, waited)
         end = await self._see_through(way, delivery, job)
         seconds = asyncio.get_running_loop().time() - started
-        if end.ending in _SETTLED:
+        if end.ending.is_attempt:
             _log_settled(end, handled, seconds, redelivered=delivery.redelivered)
         span.end(end.ending, end.code)
         self._observer.job_ended(end.ending, end.code, seconds, waited)
@@ -282,7 +188,7 @@ class Intake:
             if delivery.redelivered:
                 log.info("job.redelivered")
             return await way(delivery, job)
-        except SessionLostError as exc:
+        except (SessionLostError, UnwantedError) as exc:
             log.warning("job.delivery_lost", reason=str(exc))
             return _End(Ending.LOST)
         except asyncio.CancelledError:
@@ -311,7 +217,7 @@ class Intake:
         except JobError as error:
             return await self._after_failure(delivery, job, error, started_at)
         log.debug("job.stored", path=file.path)
-        await self._conclude(delivery, job, completed(job, file, self._span(started_at)))
+        await self._conclude(delivery, job, completed(job, file, self._execution(started_at)))
         return _End(Ending.COMPLETED, file=file)
 
     async def _bury(self, delivery: Delivery, job: Job) -> _End:
@@ -340,22 +246,22 @@ class Intake:
 
     async def _give_up(self, delivery: Delivery, job: Job, error: JobError, started_at: datetime) -> _End:
         log.error("job.failed", **error.told)
-        if error.code in _PARKED:
-            await self._insist(delivery, lambda: delivery.park(error, job))
+        if error.code in PARKED:
+            await self._publish(delivery, lambda: delivery.park(error, job))
             self._observer.parked(error.code)
-        await self._conclude(delivery, job, failed(job, error, self._span(started_at)))
+        await self._conclude(delivery, job, failed(job, error, self._execution(started_at)))
         return _End(Ending.FAILED, error.code)
 
     async def _send_around(self, delivery: Delivery, retry: Retry) -> None:
-        await self._insist(delivery, lambda: delivery.retry(retry))
+        await self._publish(delivery, lambda: delivery.retry(retry))
         await delivery.ack()
 
     async def _conclude(self, delivery: Delivery, job: Job, outcome: Outcome) -> None:
-        await self._insist(delivery, lambda: delivery.publish(outcome, job))
+        await self._publish(delivery, lambda: delivery.publish(outcome, job))
         log.debug("job.published", status=outcome.status)
         await delivery.ack()
 
-    async def _insist(self, delivery: Delivery, send: Callable[[], Awaitable[None]]) -> None:
+    async def _publish(self, delivery: Delivery, send: Callable[[], Awaitable[None]]) -> None:
         """Publish, again after each refusal, until the broker confirms it or the delivery is lost.
 
         Meanwhile the job stays unacknowledged. Time alone repeats nothing: a message that the broker is slow
@@ -378,8 +284,8 @@ class Intake:
                 return self._observer.confirmed(self._unconfirmed.confirm(delivery))
             await asyncio.sleep(wait)
 
-    def _span(self, started_at: datetime) -> Span:
-        return Span(started_at=started_at, finished_at=self._clock(), worker=self._host)
+    def _execution(self, started_at: datetime) -> Execution:
+        return Execution(started_at=started_at, finished_at=self._clock(), worker=self._host)
 
 
 def _waited(delivery: Delivery, job: Job, taken_in: datetime) -> float | None:

@@ -7,7 +7,7 @@ connection, or a second message for the same file, joins the running one instead
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import structlog
 
@@ -15,38 +15,15 @@ from schemas import DownloadJob, ErrorCode
 from worker.core.gate import Gate
 from worker.core.outcome import StoredFile
 from worker.core.pace import Pace
+from worker.core.ports import Observer, Watch
 from worker.core.progress import Progress
-from worker.errors import HeldBackError, JobError, SessionLostError
+from worker.errors import HeldBackError, JobError
 
 log = structlog.stdlib.get_logger(__name__)
 
 
-class Watch(Protocol):
-    """Who looks after something that all downloads depend on: CC-FS, the volume."""
-
-    async def failed(self, error: JobError) -> bool:
-        """Hear of a failed download; True when what failed is the dependency, not the job."""
-        ...
-
-    def succeeded(self) -> None:
-        """Hear of a download that went well."""
-        ...
-
-
-class Observer(Protocol):
-    """Who wants to know what is downloaded: the metrics."""
-
-    def downloaded(self, size_bytes: int, seconds: float) -> None:
-        """A file was transferred and is on storage."""
-        ...
-
-    def answered(self, seconds: float) -> None:
-        """CC-FS took so long to begin with a file."""
-        ...
-
-    def synced(self, seconds: float) -> None:
-        """The storage took so long to make a file's bytes durable."""
-        ...
+class UnwantedError(Exception):
+    """A download was not begun: nobody waited for it any more when its turn came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +46,7 @@ class Download:
         Raises:
             JobError: The attempt failed.
             HeldBackError: It cannot be made now.
-            SessionLostError: It was not begun, since nobody waited for it any more.
+            UnwantedError: It was not begun.
         """
         return await asyncio.shield(self.task)
 
@@ -167,7 +144,7 @@ class Downloads:
         asked = clock()
         async with self._pace.place(request.app_id):
             if not any(is_wanted() for is_wanted in wanted):
-                raise SessionLostError("the connection was lost before the download began")
+                raise UnwantedError("the connection was lost before the download began")
             if reasons := self._gate.reasons:
                 raise HeldBackError(f"intake is paused: {'; '.join(reasons.values())}")
             began = clock()

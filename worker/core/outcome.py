@@ -1,11 +1,28 @@
-"""Turns the end of a job into the event that its consumers read."""
+"""How a delivery ends: with a file or without, for this worker and in the event that consumers read."""
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum, auto
 
 from schemas import DownloadCompleted, DownloadFailed, Outcome
 from worker.core.job import Job
 from worker.errors import JobError
+
+
+class Ending(StrEnum):
+    """How a delivery ended for this worker."""
+
+    COMPLETED = auto()
+    FAILED = auto()
+    RETRIED = auto()
+    DEFERRED = auto()
+    GIVEN_BACK = auto()
+    LOST = auto()
+
+    @property
+    def is_attempt(self) -> bool:
+        """Whether an attempt ended with the delivery; False when the job goes on as it came."""
+        return self in {Ending.COMPLETED, Ending.FAILED, Ending.RETRIED}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +43,7 @@ class StoredFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
+class Execution:
     """When one attempt ran (both UTC, timezone-aware) and on which host."""
 
     started_at: datetime
@@ -34,7 +51,7 @@ class Span:
     worker: str
 
 
-def completed(job: Job, file: StoredFile, span: Span) -> DownloadCompleted:
+def completed(job: Job, file: StoredFile, execution: Execution) -> DownloadCompleted:
     """The event of a job whose file is on storage; `job` must be a valid one."""
     if job.request is None:
         raise ValueError("an invalid message cannot complete")
@@ -47,13 +64,13 @@ def completed(job: Job, file: StoredFile, span: Span) -> DownloadCompleted:
         sha256=file.sha256,
         attempts=job.attempt,
         reused=file.reused,
-        started_at=span.started_at,
-        finished_at=span.finished_at,
-        worker=span.worker,
+        started_at=execution.started_at,
+        finished_at=execution.finished_at,
+        worker=execution.worker,
     )
 
 
-def failed(job: Job, error: JobError, span: Span) -> DownloadFailed:
+def failed(job: Job, error: JobError, execution: Execution) -> DownloadFailed:
     """The event of a job that is over without a file."""
     return DownloadFailed(
         job_id=job.job_id,
@@ -64,9 +81,9 @@ def failed(job: Job, error: JobError, span: Span) -> DownloadFailed:
         result_code=error.result_code,
         http_status=error.http_status,
         attempts=job.attempt,
-        started_at=span.started_at,
-        finished_at=span.finished_at,
-        worker=span.worker,
+        started_at=execution.started_at,
+        finished_at=execution.finished_at,
+        worker=execution.worker,
     )
 
 

@@ -1,9 +1,77 @@
-"""A file on its way, received by threads."""
+"""What the core asks of the other rooms: the protocols that broker, CC-FS, storage and metrics implement."""
 
 import threading
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from pathlib import PurePosixPath
 from typing import Protocol
+
+from schemas import DownloadJob, Outcome
+from worker.core.job import Envelope, Job
+from worker.core.outcome import Ending, StoredFile
+from worker.core.progress import Progress
+from worker.core.retry import Retry
+from worker.core.trace import TraceContext
+from worker.errors import JobError
+
+
+class Delivery(Protocol):
+    """A message that the broker gave us and still counts as ours until it is settled.
+
+    Everything goes through the session that the message came from: once that is over, the broker
+    gives the message out again, and each of these raises SessionLostError.
+    """
+
+    @property
+    def envelope(self) -> Envelope:
+        """The message."""
+        ...
+
+    @property
+    def redelivered(self) -> bool:
+        """True when the broker had given the message out before."""
+        ...
+
+    @property
+    def alive(self) -> bool:
+        """False once the session is over and settling is the broker's affair."""
+        ...
+
+    async def publish(self, outcome: Outcome, job: Job) -> None:
+        """Publish an event and have it confirmed, however long that takes. Raises NotConfirmedError."""
+        ...
+
+    async def retry(self, retry: Retry) -> None:
+        """Put a copy into the tier of that wait and have it confirmed. Raises NotConfirmedError."""
+        ...
+
+    async def park(self, error: JobError, job: Job) -> None:
+        """Put a copy with its reason among the dead letters, confirmed. Raises NotConfirmedError."""
+        ...
+
+    async def ack(self) -> None:
+        """The message is done with."""
+        ...
+
+    async def give_back(self) -> None:
+        """The message returns to its queue, through no fault of its own (nack)."""
+        ...
+
+    async def reject(self) -> None:
+        """The message returns to its queue and the broker counts it against the delivery limit."""
+        ...
+
+
+class Keys(Protocol):
+    """Where the secret keys of the accounts are read."""
+
+    async def recent(self, app_id: str) -> str:
+        """Give an account's key as it was a moment ago."""
+        ...
+
+    async def read(self, app_id: str) -> str:
+        """Give an account's key as it is now."""
+        ...
 
 
 class Incoming(Protocol):
@@ -25,3 +93,140 @@ class Incoming(Protocol):
 
 async def no_takeover() -> None:
     """The takeover of a stream that cannot be received by threads."""
+
+
+class Stream(Protocol):
+    """A file on its way from CC-FS."""
+
+    @property
+    def announced_bytes(self) -> int | None:
+        """The size that the server announced, if it did."""
+        ...
+
+    @property
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The bytes as they come."""
+        ...
+
+    def take_over(self) -> Awaitable[Incoming | None]:
+        """Give the bytes by the faster way, instead of `chunks`, if there is one."""
+        ...
+
+
+class Source(Protocol):
+    """Where files come from."""
+
+    def open(
+        self, job: DownloadJob, secret_key: str, progress: Progress
+    ) -> AbstractAsyncContextManager[Stream]:
+        """Request a job's file; records in `progress` that it asked, and the status of the answer."""
+        ...
+
+
+class Store(Protocol):
+    """Where files go."""
+
+    async def find(self, path: PurePosixPath) -> StoredFile | None:
+        """Give a good file that is already there."""
+        ...
+
+    async def store(
+        self,
+        path: PurePosixPath,
+        chunks: AsyncIterator[bytes],
+        *,
+        announced_bytes: int | None,
+        take_over: Callable[[], Awaitable[Incoming | None]],
+        progress: Progress,
+    ) -> StoredFile:
+        """Write a stream, whole and verified or not at all; records in `progress` what came in."""
+        ...
+
+
+class Watch(Protocol):
+    """Who looks after something that all downloads depend on: CC-FS, the volume."""
+
+    async def failed(self, error: JobError) -> bool:
+        """Hear of a failed download; True when what failed is the dependency, not the job."""
+        ...
+
+    def succeeded(self) -> None:
+        """Hear of a download that went well."""
+        ...
+
+
+class Observer(Protocol):
+    """Hears what happens to deliveries and downloads: the metrics."""
+
+    def job_ended(self, ending: Ending, code: str, seconds: float, waited: float | None) -> None:
+        """A delivery is no longer ours.
+
+        Args:
+            ending: How it ended.
+            code: The error code of an attempt that failed, else empty.
+            seconds: How long it was in hand.
+            waited: Seconds from the job's publication to its first delivery, if this was that and its
+                timestamp is known.
+        """
+        ...
+
+    def retried(self, code: str, delay: float) -> None:
+        """A job waits `delay` seconds in the broker for another attempt."""
+        ...
+
+    def parked(self, code: str) -> None:
+        """A message was parked among the dead letters."""
+        ...
+
+    def confirmed(self, seconds: float) -> None:
+        """The broker confirmed a message `seconds` after it was published."""
+        ...
+
+    def unconfirmed(self, *, unroutable: bool) -> None:
+        """The broker did not take a message."""
+        ...
+
+    def downloaded(self, size_bytes: int, seconds: float) -> None:
+        """A file was transferred and is on storage."""
+        ...
+
+    def answered(self, seconds: float) -> None:
+        """The first bytes of a file came `seconds` after its request."""
+        ...
+
+    def synced(self, seconds: float) -> None:
+        """The storage made a file's bytes durable within `seconds`."""
+        ...
+
+
+class TraceSpan(Protocol):
+    """A part of a trace; the parts within it are context managers that end it with what they raise."""
+
+    @property
+    def context(self) -> TraceContext:
+        """Where it stands in its trace: messages published now continue from there."""
+        ...
+
+    def request(self) -> AbstractContextManager[None]:
+        """The request to CC-FS, until its body has come or broken off."""
+        ...
+
+    def write(self, path: PurePosixPath, progress: Progress) -> AbstractContextManager[None]:
+        """The file on its way to the storage; `progress` knows its size at the end."""
+        ...
+
+    def publish(self, exchange: str, routing_key: str) -> AbstractContextManager[object]:
+        """A message on its way to the broker, until it is confirmed."""
+        ...
+
+    def end(self, ending: str, code: str) -> None:
+        """The job is no longer ours; `code` is the error code of an attempt that failed, else empty."""
+        ...
+
+
+class Tracer(Protocol):
+    """Who follows jobs."""
+
+    def begin(self, job: Job) -> TraceSpan:
+        """A job was taken in; its trace goes on, or a new one begins."""
+        ...

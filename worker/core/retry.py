@@ -38,6 +38,10 @@ RULES: Mapping[ErrorCode, Rule] = {
 }
 
 
+PARKED = (ErrorCode.INVALID_JOB, ErrorCode.DELIVERY_LIMIT)
+"""Errors after which the message is parked among the dead letters, too: only a human can make sense of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Retry:
     """The job waits `delay` seconds in the broker and comes back as attempt number `attempt`.

@@ -1,11 +1,20 @@
-"""W3C Trace Context: the `traceparent` header of a job continued into its outcome."""
+"""Continues the trace of a job into its outcome (W3C Trace Context), also where nobody records it.
+
+`worker.observe.otel` records spans, where OpenTelemetry is installed and switched on.
+"""
 
 import random
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
+from worker.core.job import Job
+from worker.core.progress import Progress
+
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})")
+_NOTHING: AbstractContextManager[None] = nullcontext()
 
 
 class TraceContext(NamedTuple):
@@ -47,3 +56,33 @@ def continue_trace(traceparent: str | None, random_hex: Callable[[int], str]) ->
     match = _TRACEPARENT.fullmatch(traceparent or "")
     trace_id, flags = match.groups() if match else (random_hex(16), "00")
     return TraceContext(trace_id, random_hex(8), flags)
+
+
+class Untraced:
+    """A span that only knows its place, so that the trace goes on behind us all the same."""
+
+    def __init__(self, context: TraceContext) -> None:
+        self.context = context
+
+    def request(self) -> AbstractContextManager[None]:
+        """Not followed."""
+        return _NOTHING
+
+    def write(self, path: PurePosixPath, progress: Progress) -> AbstractContextManager[None]:  # noqa: ARG002
+        """Not followed."""
+        return _NOTHING
+
+    def publish(self, exchange: str, routing_key: str) -> AbstractContextManager[None]:  # noqa: ARG002
+        """Not followed."""
+        return _NOTHING
+
+    def end(self, ending: str, code: str) -> None:
+        """Not followed."""
+
+
+class NoTracer:
+    """Follows nothing."""
+
+    def begin(self, job: Job) -> Untraced:
+        """Continue the job's trace, or begin an unsampled one."""
+        return Untraced(continue_trace(job.traceparent, random_hex))

@@ -18,8 +18,8 @@ from prometheus_client import (
 from prometheus_client.exposition import generate_latest
 
 from schemas import ErrorCode
-from worker.core.deliveries import Ending
-from worker.core.retry import tier_name
+from worker.core.outcome import Ending
+from worker.core.retry import PARKED, tier_name
 from worker.observe.gauges import GAUGES, Entry, Gauges, Labels, Readings
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -28,8 +28,6 @@ OK = "OK"
 COMPLETED, FAILED = "completed", "failed"
 """The `status` of outcomes."""
 
-_ATTEMPTED = frozenset({Ending.COMPLETED, Ending.FAILED, Ending.RETRIED})
-_PARKED = (ErrorCode.INVALID_JOB, ErrorCode.DELIVERY_LIMIT)
 _UNROUTABLE, _UNCONFIRMED = "unroutable", "unconfirmed"
 
 
@@ -95,9 +93,9 @@ class Metrics:
         return generate_latest(self._registry)
 
     def job_ended(self, ending: Ending, code: str, seconds: float, waited: float | None) -> None:
-        """Count a delivery that is no longer ours; see `worker.core.deliveries.Observer`."""
+        """Count a delivery that is no longer ours; see `worker.core.ports.Observer`."""
         self._job_seconds.labels(ending).observe(seconds)
-        if ending not in _ATTEMPTED:
+        if not ending.is_attempt:
             return
         self.attempts.labels(code or OK).inc()
         if ending is not Ending.RETRIED:
@@ -160,7 +158,7 @@ class Metrics:
             "ccfs_worker_dead_letters_total",
             "Messages parked among the dead letters.",
             ("code",),
-            known=[(code,) for code in _PARKED],
+            known=[(code,) for code in PARKED],
         )
 
     def _declare_durations(self) -> None:

@@ -22,8 +22,8 @@ from yarl import URL
 from worker.ccfs import DOWNLOAD_PATH
 from worker.core.context import SPAN
 from worker.core.job import Job
+from worker.core.ports import TraceSpan
 from worker.core.progress import Progress
-from worker.core.spans import TraceSpan
 from worker.core.trace import TraceContext
 from worker.errors import JobError, NotConfirmedError
 
@@ -31,7 +31,7 @@ _Attributes = Mapping[str, AttributeValue]
 
 
 class OtelTracer:
-    """Implements `worker.core.spans.Tracer`.
+    """Implements `worker.core.ports.Tracer`.
 
     Args:
         provider: Makes the spans and exports them.
@@ -88,7 +88,7 @@ def provider(exporter: SpanExporter, version: str) -> TracerProvider:
 
 
 class _OtelSpan:
-    """Implements `worker.core.spans.TraceSpan`."""
+    """Implements `worker.core.ports.TraceSpan`."""
 
     def __init__(self, tracer: OtelTracer, span: trace.Span) -> None:
         self._tracer = tracer

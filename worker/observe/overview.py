@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from worker.core.deliveries import InHand, Intake
+from worker.core.deliveries import Deliveries, InHand
 from worker.core.downloads import Downloads
 from worker.core.gate import Gate
 from worker.core.pace import Pace
@@ -64,7 +64,7 @@ class Overview:
     draining: asyncio.Event
     pace: Pace
     downloads: Downloads
-    intake: Intake
+    deliveries: Deliveries
     supervisor: Supervisor
     volume: VolumeWatch
     _rates: Rates = field(default_factory=lambda: Rates(_SAMPLES))
@@ -79,13 +79,13 @@ class Overview:
         return {
             "broker": self.supervisor.problem,
             "intake": self.supervisor.pause,
-            "results": lambda: self.intake.unconfirmed,
+            "results": lambda: self.deliveries.unconfirmed,
         }
 
     def readings(self) -> Readings:
         """What the metrics' gauges show."""
         return Readings(
-            in_flight=self.intake.in_flight,
+            in_flight=self.deliveries.in_flight,
             downloads=self.downloads.in_flight,
             concurrency_limit=self.pace.limit,
             paused=dict.fromkeys((STORAGE, UPSTREAM, FLOW_CONTROL, DESCRIPTORS, DRAINING), False)
@@ -134,7 +134,7 @@ class Overview:
                 reserved_bytes=identity.reserved_bytes,
                 silent_seconds=round(self.volume.silence, 1),
             ),
-            jobs=[self._job(held, now) for held in self.intake.in_hand],
+            jobs=[self._job(held, now) for held in self.deliveries.in_hand],
         )
 
     def _pauses(self) -> dict[str, str]:
@@ -153,7 +153,7 @@ class Overview:
         return IntakeStatus(
             open=not pauses,
             pauses=pauses,
-            in_flight=self.intake.in_flight,
+            in_flight=self.deliveries.in_flight,
             downloads=self.downloads.in_flight,
             concurrency=self.identity.concurrency,
             concurrency_limit=self.pace.limit,

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 
-from worker.core.spans import Tracer
+from worker.core.ports import Tracer
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")

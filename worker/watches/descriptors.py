@@ -62,7 +62,7 @@ class DescriptorWatch:
     """Pauses intake while the process, or the machine, is out of file descriptors.
 
     That is no fault of a job, and whatever was to be opened when it happened tells it in other words.
-    Implements `worker.core.downloads.Watch`.
+    Implements `worker.core.ports.Watch`.
 
     Args:
         gate: Is closed meanwhile.

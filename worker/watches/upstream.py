@@ -26,7 +26,7 @@ log = structlog.stdlib.get_logger(__name__)
 class UpstreamWatch:
     """Counts failures without any answer; after a few in a row it pauses intake and probes, one at a time.
 
-    Implements `worker.core.downloads.Watch`.
+    Implements `worker.core.ports.Watch`.
 
     Args:
         probe: Asks CC-FS for any answer at all; raises JobError when none comes.

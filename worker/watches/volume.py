@@ -36,7 +36,7 @@ class VolumeWatch:
     when a job had to be given up before its call returned. Looks do not pile up: the next one begins when the
     one before has returned, on a thread that does nothing else.
 
-    Implements `worker.core.downloads.Watch`.
+    Implements `worker.core.ports.Watch`.
 
     Args:
         storage: The storage.
