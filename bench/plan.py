@@ -152,7 +152,9 @@ def _growth(sizes: Sizes) -> Sequence[Experiment]:
             "concurrency",
             "The worker's concurrency: S, RAM file system, plain HTTP",
             tuple(
-                _ours(f"{concurrency} at once", replace(setting, concurrency=concurrency, jobs=sizes.small))
+                _ours(
+                    f"{concurrency} concurrent", replace(setting, concurrency=concurrency, jobs=sizes.small)
+                )
                 for concurrency in (1, 8, 32, 128, 512)
             ),
         ),
@@ -170,10 +172,10 @@ def _growth(sizes: Sizes) -> Sequence[Experiment]:
             (
                 _ours("1 GiB over TLS, alone", Setting(payload=HUGE, jobs=1, concurrency=1, tls=True)),
                 _ours(
-                    "4 MiB over TLS, 128 at once",
+                    "4 MiB over TLS, 128 concurrent",
                     Setting(payload=MEDIUM, jobs=sizes.medium, concurrency=128, tls=True),
                 ),
-                _ours("20 KiB, 128 at once", replace(setting, concurrency=128)),
+                _ours("20 KiB, 128 concurrent", replace(setting, concurrency=128)),
             ),
             "peak_mib",
         ),

@@ -1,4 +1,4 @@
-"""`python -m schemas` writes the documents of the messages anew, beside the models they derive from."""
+"""Write the documents of the messages beside the models that they are made from: `python -m schemas`."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ _NOTE = "Written by `make generate` from the models; edit those."
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes every value out, and text of several lines as such."""
+    """Repeats values instead of using aliases, and writes text of several lines as a block."""
 
     def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002
         return True
@@ -28,7 +28,7 @@ _Dumper.add_representer(str, _text)
 
 
 def documents() -> dict[Path, str]:
-    """Every document, by the file that it belongs in."""
+    """Return every document by its file."""
     schemas = {HERE / "json" / f"{model.__name__}.schema.json": _json_schema(model) for model in MODELS}
     return {HERE / "asyncapi.yaml": f"# {_NOTE}\n{_yaml(asyncapi())}", **schemas}
 

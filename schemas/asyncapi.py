@@ -13,7 +13,7 @@ from schemas.job import DownloadJob
 from schemas.outcomes import DownloadCompleted, DownloadFailed, Outcome
 
 CONTRACT_VERSION = "1.0.0"
-"""The version of the messages, which is not that of the worker: it changes only when they do."""
+"""The version of the messages, not of the worker: it changes only when they do."""
 
 PROPERTIES = "x-amqp-properties"
 """The extension of a message that holds the JSON Schema of its AMQP properties, for which AsyncAPI has
@@ -46,7 +46,7 @@ _TRACESTATE = {
 }
 _PUBLISH_ID = {
     "type": "integer",
-    "description": "The worker's own: tells its publishes apart when the broker returns one.",
+    "description": "The worker's own: shows which publish the broker returned.",
 }
 _HEADERS_DROPPED = {
     "type": "string",
@@ -93,7 +93,7 @@ def _channels() -> Document:
         "jobs": _queue(
             _JOBS,
             ["downloadJob"],
-            "Jobs to do. Publishers use the default exchange with the queue's name as routing key, or a "
+            "Jobs. Publishers use the default exchange with the queue's name as routing key, or a "
             "binding of their own. Jobs that are tried again wait in queues `ccfs.jobs.retry.*` and come "
             "back here.",
         ),
@@ -109,7 +109,7 @@ def _channels() -> Document:
         "dead": _queue(
             _DEAD,
             ["parkedJob"],
-            "Messages that the worker can make nothing of, until an operator replays or discards them. "
+            "Messages that the worker cannot process, until an operator replays or discards them. "
             "Each has a `failed` event too.",
         ),
     }
@@ -150,7 +150,7 @@ def _operations() -> Document:
         "sendCompleted": _send("completed", "Says that the file is there."),
         "sendFailed": _send("failed", "Says that the job is over, and why."),
         "sendFailedUnreadable": _send("failedUnreadable", "As sendFailed, for a job without a usable appId."),
-        "parkJob": _send("dead", "Puts a copy of an unreadable or hopeless message aside, with the reason."),
+        "parkJob": _send("dead", "Parks a copy of an unreadable or hopeless message, with the reason."),
     }
 
 
@@ -243,7 +243,7 @@ def _parked_message() -> Document:
         "x-dead-body-bytes": {
             "type": "integer",
             "minimum": 65_537,
-            "description": "How long the body was, when only its first 64 KiB are here.",
+            "description": "The length of the whole body, when only its first 64 KiB are here.",
         },
         "x-dead-body-sha256": {
             "type": "string",
@@ -259,7 +259,7 @@ def _parked_message() -> Document:
     return {
         "name": "ParkedJob",
         "title": "Parked job",
-        "summary": "A message that the worker can make nothing of, as it was published, and why.",
+        "summary": "A message that the worker cannot process, as it was published, and the reason.",
         "headers": _object(headers, required=["x-dead-reason", "x-dead-detail"]),
         PROPERTIES: _object(
             {

@@ -16,11 +16,11 @@ MODELS: dict[type[BaseModel], JsonSchemaMode] = {
     DownloadCompleted: "serialization",
     DownloadFailed: "serialization",
 }
-"""The messages, each on its way: a job as it is read, an outcome as it is written."""
+"""The messages and their direction: a job is read, an outcome is written."""
 
 
 class _Plain(GenerateJsonSchema):
-    """Keeps the models' order, and leaves out titles and defaults, which say nothing new."""
+    """Keeps the models' order, and omits titles and defaults, which add nothing."""
 
     def sort(self, value: JsonSchemaValue, parent_key: str | None = None) -> JsonSchemaValue:  # noqa: ARG002
         return value
@@ -35,7 +35,7 @@ class _Plain(GenerateJsonSchema):
 def json_schema(model: type[BaseModel]) -> Document:
     """The JSON Schema of a message (draft 2020-12; it means the same under draft 7).
 
-    It says all that the model demands but one thing, which it has in words: that a file's name begins
-    with a real calendar date.
+    It has all rules of the model but one, which only its description states: a file's name begins with a
+    real calendar date.
     """
     return model.model_json_schema(by_alias=True, mode=MODELS[model], schema_generator=_Plain)

@@ -14,7 +14,7 @@ class ErrorCode(StrEnum):
     meaning: str
 
     def __new__(cls, value: str, meaning: str) -> Self:
-        """Make a member whose value is `value` alone, as http.HTTPStatus does."""
+        """Make a member whose value is `value` only, as http.HTTPStatus does."""
         code = str.__new__(cls, value)
         code._value_ = value
         code.meaning = meaning

@@ -11,7 +11,7 @@ _CODES = "\n".join(f"- `{code}`: {code.meaning}" for code in ErrorCode)
 
 
 class _Outcome(Message):
-    """What both outcomes share; a field that is declared here and again below keeps its place in the body."""
+    """What both outcomes share. A field that is declared again below keeps its place in the body."""
 
     status: Literal["completed", "failed"]
     job_id: Annotated[

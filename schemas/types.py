@@ -1,4 +1,4 @@
-"""The types that messages are made of, with the contract's rules."""
+"""The types of the fields of messages, with the contract's rules."""
 
 import re
 from datetime import UTC, datetime

@@ -75,7 +75,7 @@
 {{- include "ccfs-worker.seconds" (list .Values.autoscaling.keda.scaleDownStabilization (min 3600 (add $job 60))) }}
 {{- end }}
 
-{{/* Scaling up at once and down with patience. */}}
+{{/* Scale up immediately, and down slowly. */}}
 {{- define "ccfs-worker.scalingBehavior" -}}
 scaleUp:
   stabilizationWindowSeconds: 0

@@ -1,4 +1,4 @@
-{{/* What a schema cannot say: values that need or exclude each other. Everything that is wrong is told at once. */}}
+{{/* What a schema cannot say: values that need or exclude each other. All errors are reported together. */}}
 
 {{- define "ccfs-worker.validate" -}}
 {{- $problems := list }}

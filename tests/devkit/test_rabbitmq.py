@@ -81,7 +81,7 @@ async def test_restarted_node_has_its_queues_and_address(end: object) -> None:
 
 
 def test_two_nodes_stand_side_by_side() -> None:
-    """Nodes started at once, from threads that end before them, know nothing of each other."""
+    """Concurrent nodes, started from threads that end before them, know nothing of each other."""
     with ThreadPoolExecutor(2) as threads:
         first, second = threads.map(lambda _: PrivateRabbitMQ().__enter__(), range(2))
     with first, second:
