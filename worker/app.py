@@ -37,8 +37,7 @@ async def run(settings: Settings) -> None:
             wiring.ccfs_client(settings.ccfs, around.ccfs_tls, concurrency=settings.concurrency)
         )
         tracer = await stack.enter_async_context(wiring.tracing(settings))
-        keys = wiring.keyring(settings.credentials, pools.keys, patience=settings.storage.hang_after)
-        parts = wiring.put_together(settings, around, client, keys, draining=draining, tracer=tracer)
+        parts = wiring.put_together(settings, around, client, pools, draining=draining, tracer=tracer)
         port = await stack.enter_async_context(wiring.http_server(settings.http, parts.overview))
         log.info("worker.started", http_port=port, concurrency=settings.concurrency)
         _warn(settings)
@@ -78,6 +77,7 @@ async def _until_drained(parts: Parts) -> None:
     background = (
         parts.descriptors.run(),
         parts.upstream.run(),
+        parts.keys.run(),
         parts.volume.run(),
         parts.volume.sweep_hourly(),
         parts.overview.keep_rates(),

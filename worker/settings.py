@@ -236,8 +236,8 @@ class Storage(_Group):
     check_interval: Seconds = 5.0
     """Seconds between two looks at the volume's free space."""
     hang_after: Seconds = 30.0
-    """Seconds without an answer after which the volume counts as out and intake pauses; longer than it takes
-    to flush the largest file to disk."""
+    """Seconds without an answer after which the volume, or the key directory, counts as out and intake
+    pauses; longer than it takes to flush the largest file to disk."""
     require_mount: bool = False
     """True refuses a root that is no mount point, at start and later: files would go to the disk below it."""
     file_mode: Annotated[str, Field(pattern=r"^0?[67][0-7]{2}$")] | None = None

@@ -35,6 +35,7 @@ from worker.storage import Storage as SharedStorage
 from worker.supervisor import Supervisor
 from worker.tls import client_context
 from worker.watches.descriptors import DescriptorWatch, limit_problems
+from worker.watches.keys import KeyWatch
 from worker.watches.upstream import UpstreamWatch
 from worker.watches.volume import VolumeWatch
 
@@ -82,6 +83,7 @@ class Parts:
     supervisor: Supervisor
     descriptors: DescriptorWatch
     upstream: UpstreamWatch
+    keys: KeyWatch
     volume: VolumeWatch
     overview: Overview
 
@@ -126,7 +128,7 @@ def put_together(
     settings: Settings,
     around: Surroundings,
     client: CcfsClient,
-    keys: Keyring,
+    threads: Pools,
     *,
     draining: asyncio.Event,
     tracer: Tracer | None,
@@ -139,12 +141,14 @@ def put_together(
         client.probe, gate, pause_after=settings.ccfs.pause_after, longest_pause=policy.tiers[-1]
     )
     volume = volume_watch(settings.storage, around.storage, gate)
+    keys = keyring(settings.credentials, threads.keys, patience=settings.storage.hang_after)
+    key_watch = KeyWatch(keys, threads.keys, gate, clock=now)
     downloader = Downloader(keys=keys, source=client, store=around.storage, job_timeout=settings.job_timeout)
     downloads = Downloads(
         downloader.fetch,
         pace=own_pace,
         gate=gate,
-        watches=(descriptors, upstream, volume),
+        watches=(descriptors, upstream, key_watch, volume),
         observer=metrics,
     )
     deliveries = Deliveries(
@@ -177,7 +181,7 @@ def put_together(
         volume=volume,
     )
     metrics.show(overview.readings)
-    return Parts(supervisor, descriptors, upstream, volume, overview)
+    return Parts(supervisor, descriptors, upstream, key_watch, volume, overview)
 
 
 def identity(settings: Settings) -> Identity:
@@ -373,7 +377,7 @@ def shared_storage(
 
 
 def keyring(credentials: Credentials, executor: Threads, *, patience: float) -> Keyring:
-    """The keys, read on `executor`; one that takes longer than `patience` seconds is unreadable."""
+    """The keys, read on `executor`; a read is given up after `patience` seconds."""
     return Keyring(KeyDirectory(credentials.dir), call=executor.start, patience=patience)
 
 

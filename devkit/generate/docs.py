@@ -111,8 +111,9 @@ _LABELS: Mapping[str, str] = {
     "code": f"`{OK}`, or an error code of the contract: {_listed(ErrorCode)}",
     "ending": f"how a delivery ended: {_listed(Ending)}",
     "python": "the interpreter's version",
-    "reason": "why intake is paused: `storage` (full or missing), `upstream` (CC-FS is silent), "
-    "`flow_control` (CC-FS asked to stay away), `draining`; or why a message was not taken: "
+    "reason": "why intake is paused: `storage` (full, missing or silent), `keys` (their directory is "
+    "silent), `upstream` (CC-FS is silent), `flow_control` (CC-FS asked to stay away), `descriptors` (there "
+    "are none left), `draining`; or why a message was not taken: "
     "`unroutable` (no queue is bound for it), `unconfirmed` (refused; "
     "one that is only slow to be confirmed is not counted)",
     "status": f"of the outcome: {_listed((COMPLETED, FAILED))}",

@@ -536,14 +536,13 @@ STORAGE_ROWS = (
 
 OTHER_ROWS = (
     replace(
-        _ONE_ACCOUNT,
+        _VOLUME,
         awaited="Keys: an account's file",
-        bound="`WORKER_STORAGE__HANG_AFTER`",
-        metric='attempts_total{code="STORAGE_ERROR"} > 0',
-        others="wait for their keys; those with a key at hand go on",
+        says="the key directory does not answer since",
+        metric='intake_paused{reason="keys"} == 1',
+        log="keys.hang",
         silence=hung("key"),
         meet=Bench.publish_for_a_stranger,
-        others_go_on=False,
     ),
     replace(
         _NOBODY,

@@ -199,6 +199,26 @@ async def test_a_volume_that_hangs(site: Site, failing_disk: Path, call: str) ->
     assert site.ledger.outcomes[job_id][0].attempts == 1
 
 
+@pytest.mark.parametrize("deadline", ["60", "1.5"], ids=["silent", "deadline"])
+async def test_a_key_directory_that_hangs(site: Site, failing_disk: Path, deadline: str) -> None:
+    """Intake pauses, no attempt is counted, and all goes on when the directory answers."""
+    hang_after = "1" if deadline == "60" else "30"
+    with site.worker(STORAGE__HANG_AFTER=hang_after, JOB_TIMEOUT=deadline) as worker:
+        await worker.readiness()
+        failing_disk.write_text("key hang\n")
+        (job_id,) = await site.publish(bill(1))
+        since = (await worker.logged("keys.hang"))["since"]
+        checks = await worker.readiness(503)
+        assert checks["intake"]["detail"].endswith(f"the key directory does not answer since {since}")
+        await worker.logged("job.deferred")
+        failing_disk.unlink()
+        counts = await site.settled()
+        await worker.readiness()
+
+    assert (counts.completed, counts.sound) == (1, True)
+    assert site.ledger.outcomes[job_id][0].attempts == 1
+
+
 @pytest.mark.parametrize("call", ["open", "write", "fsync", "close", "rename"])
 @pytest.mark.parametrize("simulator_options", [64 * 1024, 3 * MIB], indirect=True, ids=["small", "large"])
 async def test_a_job_ends_by_its_deadline_while_its_call_hangs(

@@ -89,6 +89,10 @@ class KeyDirectory:
             raise _unknown(app_id, str(exc)) from None
 
 
+class KeysSilentError(JobError):
+    """The key directory did not answer in time, which says nothing about the account."""
+
+
 class Keyring:
     """Reads keys without blocking the event loop: their file system may hang like any other.
 
@@ -97,7 +101,7 @@ class Keyring:
     Args:
         directory: The keys.
         call: Runs a blocking call on a thread, and returns its result.
-        patience: Seconds after which a key counts as unreadable.
+        patience: Seconds after which a read is given up.
     """
 
     def __init__(
@@ -106,6 +110,7 @@ class Keyring:
         self._directory = directory
         self._call = call
         self._patience = patience
+        self._asked_for = ""
 
     async def recent(self, app_id: str) -> str:
         """Return the secret key of an account, at most a second old. Raises as `read`."""
@@ -116,17 +121,27 @@ class Keyring:
         """Return the secret key of an account as it is now; see `KeyDirectory.read`.
 
         Raises:
-            JobError: As `KeyDirectory.read`, and STORAGE_ERROR when there is no answer in time.
+            KeysSilentError: There is no answer in time.
+            JobError: As `KeyDirectory.read`.
         """
         return await self._within(partial(self._directory.read, app_id), app_id)
 
+    async def answers(self) -> None:
+        """Wait until the key that was asked for last can be read, or there is an error that says why not."""
+        reading = asyncio.ensure_future(self._call(partial(self._directory.read, self._asked_for)))
+        # Not awaited itself: a cancelled task would first wait for the call that hangs.
+        await asyncio.wait([reading])
+        # asyncio logs an error that nobody has looked at.
+        reading.exception()
+
     async def _within(self, read: Callable[[], str], app_id: str) -> str:
+        self._asked_for = app_id
         try:
             async with asyncio.timeout(self._patience):
                 return await self._call(read)
         except TimeoutError as exc:
             reason = f"the key file cannot be read ({app_id}): no answer within {self._patience:g} s"
-            raise JobError(ErrorCode.STORAGE_ERROR, reason) from exc
+            raise KeysSilentError(ErrorCode.STORAGE_ERROR, reason) from exc
 
 
 def _content(path: Path) -> bytes:

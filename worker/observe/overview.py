@@ -28,6 +28,7 @@ from worker.observe.status import (
 )
 from worker.supervisor import Supervisor
 from worker.watches.descriptors import DESCRIPTORS
+from worker.watches.keys import KEYS
 from worker.watches.upstream import FLOW_CONTROL, UPSTREAM
 from worker.watches.volume import STORAGE, VolumeWatch
 
@@ -88,7 +89,7 @@ class Overview:
             in_flight=self.deliveries.in_flight,
             downloads=self.downloads.in_flight,
             concurrency_limit=self.pace.limit,
-            paused=dict.fromkeys((STORAGE, UPSTREAM, FLOW_CONTROL, DESCRIPTORS, DRAINING), False)
+            paused=dict.fromkeys((STORAGE, KEYS, UPSTREAM, FLOW_CONTROL, DESCRIPTORS, DRAINING), False)
             | dict.fromkeys(self._pauses(), True),
             checks={name: not check() for name, check in self.checks.items()},
             free_bytes=self.volume.free_bytes,

@@ -159,9 +159,7 @@ class Storage:
     @property
     def silence(self) -> float:
         """Seconds for which the call that has waited longest for the volume has waited."""
-        waits = [threads.waiting_since for threads in (self._executor, self._lookout)]
-        now = time.monotonic()
-        return max((now - since for since in waits if since is not None), default=0.0)
+        return max(self._executor.silence, self._lookout.silence)
 
     @property
     def left_behind(self) -> int:

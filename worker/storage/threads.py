@@ -157,6 +157,12 @@ class Threads(Executor):
         """
         return min((since for bench in self._benches if (since := bench.waiting_since)), default=None)
 
+    @property
+    def silence(self) -> float:
+        """Seconds for which that call has waited; 0 without any."""
+        since = self.waiting_since
+        return 0.0 if since is None else time.monotonic() - since
+
     def start(self, call: Callable[[], _T], stop: Stop | None = None) -> Call[_T]:
         """Have a call run by a thread; all that is started must be of one event loop.
 
