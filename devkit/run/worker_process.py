@@ -155,7 +155,10 @@ class WorkerProcess:
 
     def _status(self, name: str) -> int:
         status = Path(f"/proc/{self.pid}/status").read_text()
-        line = next(line for line in status.splitlines() if line.startswith(f"{name}:"))
+        line = next((line for line in status.splitlines() if line.startswith(f"{name}:")), None)
+        if line is None:
+            # What has ended, and was not waited for, has a status without its memory.
+            raise WorkerError(self._story("has ended"))
         return int(line.split()[1]) * 1024
 
     def _running(self) -> subprocess.Popen[bytes]:

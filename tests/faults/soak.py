@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 from devkit.demo.ledger import Counts
 from devkit.run.rabbitmq import PrivateRabbitMQ
-from devkit.run.worker_process import WorkerProcess
+from devkit.run.worker_process import WorkerError, WorkerProcess
 from tests.faults import hostile
 from tests.faults.preload import build
 from tests.faults.proxy import Proxy, open_proxy
@@ -63,6 +63,8 @@ SLOW_EVERY, SLOW_FOR, SLOW_BY = (20.0, 40.0), (2.0, 8.0), 0.2
 WATERMARKS = ("0.0001", "0.4")
 """Shares of memory in use from which on RabbitMQ takes no messages: one too low, and its default."""
 SETTLE_WITHIN = 300.0
+NOT_STARTED = 2
+"""Exit code of a worker that cannot start as things are."""
 _MINUTE = 60
 """Samples of memory in a minute."""
 WARM_UP = 0.1
@@ -91,6 +93,7 @@ class Tally:
 
     Attributes:
         kills: workers killed.
+        refusals: workers that did not start, since the storage hung.
         restarts: times that the broker went down and came back.
         hostile: hostile messages published.
         hangs: times that the storage hung.
@@ -101,6 +104,7 @@ class Tally:
     """
 
     kills: int = 0
+    refusals: int = 0
     restarts: int = 0
     hostile: int = 0
     hangs: int = 0
@@ -127,9 +131,16 @@ async def kill(workers: list[WorkerProcess], tally: Tally) -> None:
     while True:
         await asyncio.sleep(random.uniform(*KILL_EVERY))
         victim = random.choice(workers)
-        tally.highest = max(tally.highest, victim.peak_memory())
-        victim.kill()
-        tally.kills += 1
+        try:
+            tally.highest = max(tally.highest, victim.peak_memory())
+        except WorkerError:
+            # It was started while the storage hung, which it refuses. A kubelet would start it again, too.
+            if victim.exit_code != NOT_STARTED:
+                raise
+            tally.refusals += 1
+        else:
+            victim.kill()
+            tally.kills += 1
         victim.start()
 
 
@@ -305,7 +316,8 @@ def report(counts: Counts, tally: Tally, seconds: float) -> bool:
         f"{tally.restarts} broker restarts, {seconds / 60:.1f} minutes"
     )
     print(
-        f"{tally.hostile} hostile messages, {tally.hangs} times a storage that hung, "
+        f"{tally.hostile} hostile messages, {tally.hangs} times a storage that hung "
+        f"({tally.refusals} workers were not started then), "
         f"{tally.alarms} memory alarms, {tally.slows} times a slow line"
     )
     print(f"highest memory of a worker: {tally.highest / 2**20:.0f} MiB")
