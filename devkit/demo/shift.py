@@ -23,7 +23,7 @@ from devkit.run.queues import declared
 from devkit.run.worker_process import WorkerProcess
 from worker.broker import Names, Topology
 from worker.simulator import Fault, Range, ReceivedRequest, Simulator, SimulatorOptions, open_simulator
-from worker.simulator.faults import ResultCode, Status
+from worker.simulator.faults import ResultCode, StatusCode
 
 _ACCOUNTS = ("sales", "support")
 _DELAYS = (2.0, 5.0, 10.0)
@@ -85,7 +85,7 @@ async def _troubles(simulator: Simulator) -> None:
 
 
 def _slow_down(_: ReceivedRequest) -> Fault | None:
-    return random.choice((None, Status(status=429), ResultCode(code="0300008")))
+    return random.choice((None, StatusCode(status=429), ResultCode(code="0300008")))
 
 
 @asynccontextmanager

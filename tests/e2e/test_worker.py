@@ -12,7 +12,7 @@ from tests.amqp import outside_channel, put
 from tests.installation import APP, Site, bill
 from tests.malformed import MALFORMED
 from worker.simulator import ReceivedRequest
-from worker.simulator.faults import BadCrc, Fault, Hold, ResultCode, Status
+from worker.simulator.faults import BadCrc, Fault, Hold, ResultCode, StatusCode
 
 GIB = 1024**3
 GRACE = {"SHUTDOWN_GRACE": "30"}
@@ -95,12 +95,12 @@ async def test_each_refusal_of_ccfs_has_its_code(site: Site) -> None:
     answers: dict[str, tuple[Fault, str]] = {
         bill(1): (ResultCode(code="0300004"), "REQUEST_REJECTED"),
         bill(2): (ResultCode(code="0300013"), "REQUEST_REJECTED"),
-        bill(3): (Status(status=404), "REQUEST_REJECTED"),
+        bill(3): (StatusCode(status=404), "REQUEST_REJECTED"),
         bill(4): (ResultCode(code="0300011"), "FILE_NOT_FOUND"),
         bill(5): (ResultCode(code="9999999"), "UPSTREAM_ERROR"),
         bill(6): (BadCrc(), "CORRUPT_ARCHIVE"),
-        bill(7): (Status(status=302), "UPSTREAM_ERROR"),
-        bill(8): (Status(status=401), "UNAUTHORIZED"),
+        bill(7): (StatusCode(status=302), "UPSTREAM_ERROR"),
+        bill(8): (StatusCode(status=401), "UNAUTHORIZED"),
     }
     site.simulator.plan = lambda request: answers[request.bill_file_name][0]
 
@@ -160,7 +160,7 @@ async def test_a_rotated_key_is_read_again_within_the_attempt(site: Site) -> Non
 
         def rotate(request: ReceivedRequest) -> Fault | None:
             site.add_key(APP, "rotated")
-            return Status(status=401) if request.count == 1 else None
+            return StatusCode(status=401) if request.count == 1 else None
 
         site.simulator.plan = rotate
         (job_id,) = await site.publish(bill(2))
@@ -278,8 +278,8 @@ async def test_no_secret_shows_anywhere(site: Site) -> None:
     secret = "k3y-of-the-account"
     site.add_key(APP, secret)
     refusals: list[Fault] = [
-        Status(status=500, text="you sent auth-v2/app1/2026-01-31T00:00:00Z/host/0123456789abcdef"),
-        Status(status=401),
+        StatusCode(status=500, text="you sent auth-v2/app1/2026-01-31T00:00:00Z/host/0123456789abcdef"),
+        StatusCode(status=401),
         ResultCode(code="0300004"),
         BadCrc(),
     ]

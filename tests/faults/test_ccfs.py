@@ -29,7 +29,7 @@ from worker.simulator.faults import (
     ShortBody,
     Silence,
     Stall,
-    Status,
+    StatusCode,
     Waf,
 )
 
@@ -51,7 +51,7 @@ PASSING: dict[str, Fault] = {
     "endless error": HugeError(),
     "more announced than sent": Oversized(announced=1024**3),
     "flow control": ResultCode(code="0300008"),
-    "bad gateway": Status(status=502),
+    "bad gateway": StatusCode(status=502),
 }
 
 
@@ -194,7 +194,7 @@ async def test_a_flow_control_storm(site: Site) -> None:
 
 async def test_the_firewall_narrows_the_window_and_successes_widen_it(site: Site) -> None:
     """The limit that operators see falls at once and is whole again after a while of success."""
-    site.simulator.plan = lambda request: Status(status=502) if request.count < 3 else None
+    site.simulator.plan = lambda request: StatusCode(status=502) if request.count < 3 else None
     with site.worker(CONCURRENCY="4") as worker:
         await site.publish(bill(1))
         await site.settled()
@@ -238,7 +238,9 @@ async def test_a_key_that_is_refused_until_it_is_rotated(site: Site) -> None:
 async def test_retry_after_keeps_everybody_away(site: Site, form: str) -> None:
     """No request comes before the time is over, of whatever account."""
     site.add_key("other", "secret")
-    busy = Status(status=429, retry_after=2) if form == "seconds" else Status(status=429, retry_date=3)
+    busy = (
+        StatusCode(status=429, retry_after=2) if form == "seconds" else StatusCode(status=429, retry_date=3)
+    )
     site.simulator.plan = lambda request: busy if (request.app_id, request.count) == (APP, 1) else None
     with site.worker(RETRY__DELAYS="[0.1, 3]") as worker:
         await site.publish(bill(1))

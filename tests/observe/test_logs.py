@@ -10,7 +10,7 @@ import aio_pika
 from schemas import DownloadCompleted
 from tests.amqp import outside_channel
 from tests.installation import APP, Site, bill
-from worker.simulator.faults import Hold, ShortBody, Status
+from worker.simulator.faults import Hold, ShortBody, StatusCode
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SCRIPT = """
@@ -36,7 +36,7 @@ def lines(body: str) -> list[dict[str, Any]]:
 
 async def test_one_grep_of_its_id_tells_the_story_of_a_job(site: Site) -> None:
     """An attempt that fails, one that succeeds; each line in the trace of whoever published the job."""
-    answers = iter([Status(status=500)])
+    answers = iter([StatusCode(status=500)])
     site.simulator.plan = lambda _: next(answers, None)
     async with outside_channel(site.own_url) as channel:
         message = aio_pika.Message(

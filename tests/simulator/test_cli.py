@@ -111,9 +111,9 @@ async def test_a_large_file_is_sent_in_bounded_memory(tmp_path: Path) -> None:
     ("spec", "fault", "rate"),
     [
         ("0300008:0.1", faults.ResultCode(code="0300008"), 0.1),
-        ("http-503:1", faults.Status(status=503), 1),
-        ("http-429,retry-after=5:0.05", faults.Status(status=429, retry_after=5), 0.05),
-        ("http-429,retry-date=5:5e-3", faults.Status(status=429, retry_date=5), 0.005),
+        ("http-503:1", faults.StatusCode(status=503), 1),
+        ("http-429,retry-after=5:0.05", faults.StatusCode(status=429, retry_after=5), 0.05),
+        ("http-429,retry-date=5:5e-3", faults.StatusCode(status=429, retry_date=5), 0.005),
         ("reset:0.01", faults.Reset(), 0.01),
         ("reset-body,at=0.9:0.01", faults.ResetBody(at=0.9), 0.01),
         ("waf,status=502:0.5", faults.Waf(status=502), 0.5),

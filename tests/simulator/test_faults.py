@@ -55,7 +55,7 @@ async def test_a_result_code_comes_with_status_200(ask: Ask, code: str) -> None:
     assert body["resultData"] == {}
 
 
-@pytest.mark.parametrize("fault", [faults.Status(status=503), faults.Waf(status=503)])
+@pytest.mark.parametrize("fault", [faults.StatusCode(status=503), faults.Waf(status=503)])
 async def test_a_status_is_that_of_the_answer(ask: Ask, fault: Fault) -> None:
     caller = await ask(fault)
 
@@ -65,13 +65,13 @@ async def test_a_status_is_that_of_the_answer(ask: Ask, fault: Fault) -> None:
 
 
 async def test_retry_after_comes_in_seconds(ask: Ask) -> None:
-    caller = await ask(faults.Status(status=429, retry_after=7))
+    caller = await ask(faults.StatusCode(status=429, retry_after=7))
 
     assert "Retry-After: 7" in await caller.head()
 
 
 async def test_retry_after_comes_as_a_date(ask: Ask) -> None:
-    caller = await ask(faults.Status(status=429, retry_date=7))
+    caller = await ask(faults.StatusCode(status=429, retry_date=7))
 
     (header,) = (line for line in await caller.head() if line.startswith("Retry-After: "))
     assert parsedate_to_datetime(header.removeprefix("Retry-After: ")) == NOW + timedelta(seconds=7)

@@ -74,7 +74,7 @@ async def test_rates_hit_that_part_of_all_files_and_the_same_ones_again(
         plain=True,
         faults=(
             FaultRate(faults.ResultCode(code="0300008"), 0.3),
-            FaultRate(faults.Status(status=503), 0.2),
+            FaultRate(faults.StatusCode(status=503), 0.2),
         ),
     )
 

@@ -1,4 +1,4 @@
-"""A CC-FS to try things with: for tests, the demo, and users who have no call centre at hand."""
+"""A CC-FS for tests, for the demo, and for users without a call centre."""
 
 from worker.simulator import faults
 from worker.simulator.bills import MIN_BILL_BYTES, Bill, Packing, make_bill

@@ -1,4 +1,4 @@
-"""Decides whether a request is one that CC-FS would serve: its signature, its shape, its date."""
+"""Decides whether CC-FS would serve a request: by its signature, its form and its date."""
 
 import hmac
 import json
@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from schemas import AppId
 from worker.ccfs import signing
 from worker.errors import JobError
-from worker.simulator.faults import DESCRIPTIONS, Fault, ResultCode, Status
+from worker.simulator.faults import DESCRIPTIONS, Fault, ResultCode, StatusCode
 
 DOWNLOAD_PATH = "/CCFS/resource/ccfs/downloadBillFile"
 
@@ -32,7 +32,7 @@ class RefusedError(Exception):
     """CC-FS would not serve this request.
 
     Attributes:
-        answer: What it says instead.
+        answer: CC-FS's answer.
     """
 
     def __init__(self, answer: Fault, reason: str) -> None:
@@ -41,7 +41,7 @@ class RefusedError(Exception):
 
 
 def _refused_with_status(status: int, reason: str) -> RefusedError:
-    return RefusedError(Status(status=status, text=reason), reason)
+    return RefusedError(StatusCode(status=status, text=reason), reason)
 
 
 def _refused_with_code(code: str) -> RefusedError:
@@ -50,12 +50,12 @@ def _refused_with_code(code: str) -> RefusedError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawRequest:
-    """A request as it came over the wire.
+    """A request as received.
 
     Attributes:
         method: The HTTP method.
         target: The path, and the query if any, as received.
-        headers: Names as received, values as received; repeated ones more than once.
+        headers: Names and values as received; repeated headers are repeated.
         body: The body.
     """
 
@@ -65,7 +65,7 @@ class RawRequest:
     body: bytes
 
     def header(self, name: str) -> str | None:
-        """Give the one value of a header; None when there is none or more than one."""
+        """The value of a header; None when it is missing or repeated."""
         values = [value for key, value in self.headers if key.lower() == name]
         return values[0] if len(values) == 1 else None
 
@@ -81,12 +81,12 @@ class _Authorization(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admitted:
-    """What an admitted request asks for.
+    """The contents of an admitted request.
 
     Attributes:
         app_id: The account that signed it.
         bill_file_name: The file it asks for.
-        signed_at: The time it was signed at, as it says itself.
+        signed_at: When it was signed, according to its header.
     """
 
     app_id: str
@@ -109,7 +109,7 @@ def admit(
         secret_key: Gives an account's key; raises JobError when there is none.
         now: The time at the server.
         max_skew: Seconds that the request's time may differ from it.
-        host: The Host that the server insists on; None takes any.
+        host: The Host that requests must have; None takes any.
 
     Raises:
         RefusedError: CC-FS would not serve it.
@@ -129,7 +129,7 @@ def admit(
 
 
 def claimed_account(request: RawRequest) -> str | None:
-    """Give the account that a request claims to be of, whatever its signature; None when it names none."""
+    """The account that a request names, even with a wrong signature; None when it names none."""
     try:
         return _APP_ID.validate_python(_parse(request.header("authorization")).access_key)
     except ValueError:
@@ -149,10 +149,15 @@ def _authenticate(
         raise ValueError(f"signed at {claim.timestamp}, and it is {signing.format_timestamp(now)} here")
     if host is not None and request.header("host") != host:
         raise ValueError(f"the Host must be {host}")
+    signed = _signed_part(request, claim.signed_headers)
+    try:
+        key = secret_key(_APP_ID.validate_python(claim.access_key))
+    except (JobError, ValidationError):
+        raise ValueError("the access key is unknown") from None
     expected = signing.authorization(
-        _signed_part(request, claim.signed_headers),
+        signed,
         access_key=claim.access_key,
-        secret_key=_key(claim.access_key, secret_key),
+        secret_key=key,
         timestamp=claim.timestamp,
     )
     if not hmac.compare_digest(expected.encode(), claim.value.encode()):
@@ -169,13 +174,6 @@ def _parse(value: str | None) -> _Authorization:
     if list(names) != sorted({name.lower() for name in names}) or "host" not in names:
         raise ValueError("the signed headers must be lower-case, sorted, and host among them")
     return _Authorization(access_key, timestamp, names, value)
-
-
-def _key(access_key: str, secret_key: Callable[[str], str]) -> str:
-    try:
-        return secret_key(_APP_ID.validate_python(access_key))
-    except (JobError, ValidationError):
-        raise ValueError("the access key is unknown") from None
 
 
 def _signed_part(request: RawRequest, names: Sequence[str]) -> signing.Request:
@@ -196,7 +194,7 @@ def _signed_part(request: RawRequest, names: Sequence[str]) -> signing.Request:
 
 
 def _read_body(body: bytes) -> str:
-    """Give the file name that a body asks for."""
+    """The file name in a request's body."""
     try:
         fields = json.loads(body)
     except ValueError:
@@ -206,21 +204,15 @@ def _read_body(body: bytes) -> str:
     head = fields.get("request")
     version = head.get("version") if isinstance(head, dict) else None
     name = fields["msgBody"].get("billFileName")
-    for code, broken in chain(_version_rules(version), _name_rules(name)):
+    for code, broken in chain(
+        _text_rules(version, 1, _MAX_VERSION),
+        [("0300006", version != _VERSION)],
+        _text_rules(name, _MIN_NAME, _MAX_NAME),
+        [("0300004", not _NAME.fullmatch(str(name))), ("0300010", not _is_date(str(name)[:8]))],
+    ):
         if broken:
             raise _refused_with_code(code)
     return str(name)
-
-
-def _version_rules(version: object) -> Iterator[tuple[str, bool]]:
-    yield from _text_rules(version, 1, _MAX_VERSION)
-    yield "0300006", version != _VERSION
-
-
-def _name_rules(name: object) -> Iterator[tuple[str, bool]]:
-    yield from _text_rules(name, _MIN_NAME, _MAX_NAME)
-    yield "0300004", not _NAME.fullmatch(str(name))
-    yield "0300010", not _is_date(str(name)[:8])
 
 
 def _text_rules(value: object, shortest: int, longest: int) -> Iterator[tuple[str, bool]]:

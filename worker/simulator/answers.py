@@ -1,4 +1,4 @@
-"""Sends answers: the whole file, or what a fault says instead."""
+"""Sends answers: the whole file, or what a fault makes of it."""
 
 import asyncio
 import json
@@ -31,7 +31,7 @@ _LINGER_NOT = struct.pack("ii", 1, 0)
 
 @dataclass(frozen=True, slots=True)
 class WholeFile:
-    """No fault: the file, as it should be."""
+    """No fault: the file as it should be."""
 
     name = "file"
 
@@ -44,14 +44,14 @@ def _no_bill(*, sound: bool = True) -> Bill:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wire:
-    """A request's way back.
+class Reply:
+    """Sends parts of the answer to one request.
 
     Attributes:
         request: The request.
         now: The time at the server.
         make_bill: Makes the file that it asks for; with `sound=False` one with a wrong CRC.
-        bandwidth: Bytes per second; None for as many as go.
+        bandwidth: Bytes per second; None for no limit.
     """
 
     request: web.BaseRequest
@@ -71,7 +71,7 @@ class Wire:
         rate: float | None = None,
         encoding: str | None = None,
     ) -> web.StreamResponse:
-        """Send the head of a file's answer and these bytes; chunked unless a length is announced."""
+        """Send the headers of a file and these bytes; chunked unless a length is announced."""
         headers = {"Content-Type": FILE_TYPE}
         if encoding is not None:
             headers["Content-Encoding"] = encoding
@@ -86,216 +86,217 @@ class Wire:
         return response
 
     async def begun(self, at: float, *, chunked: bool = False) -> web.StreamResponse:
-        """Send the answer up to that part of the body, and at least one byte of it."""
+        """Send the answer up to `at` of the body, from 0 to 1, and at least one byte of it."""
         bill = self.make_bill()
         first = _first(bill.blocks(), _part(bill, at))
         return await self.file(first, announced=None if chunked else bill.size_bytes)
 
     def reset(self) -> None:
-        """Reset the connection: TCP RST, without TLS's or HTTP's farewell."""
+        """Reset the connection: a TCP RST, without an end of TLS or HTTP."""
         transport = self.request.transport
-        # A client that is leaving takes the socket along before the transport.
+        # When the client has just closed the connection, the socket is gone and the transport is not yet.
         if transport is not None and (peer := transport.get_extra_info("socket")) is not None:
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
             transport.abort()
 
     def write(self, raw: bytes) -> None:
-        """Send bytes that are no part of any answer of aiohttp's."""
+        """Send raw bytes, past aiohttp."""
         if self.request.transport is not None:
             self.request.transport.write(raw)
 
     def close(self) -> None:
-        """Close the connection in good order, once all is sent."""
+        """Close the connection properly, after the bytes that are still to be sent."""
         if self.request.transport is not None:
             self.request.transport.close()
 
 
 @singledispatch
-async def send(answer: object, wire: Wire) -> web.StreamResponse:  # noqa: ARG001 - names it for all
-    """Send an answer; gives the response, which may be one that can't be sent any more.
+async def send(answer: object, reply: Reply) -> web.StreamResponse:  # noqa: ARG001 - names it for all
+    """Send an answer. The response that it gives may be sent, or no longer possible to send.
 
     Args:
         answer: `WholeFile`, or a fault.
-        wire: The way back.
+        reply: Where it is sent.
     """
     raise TypeError(f"{answer!r} is no answer")
 
 
 @send.register
-async def _(_: WholeFile, wire: Wire) -> web.StreamResponse:
-    return await wire.bill(wire.make_bill())
+async def _(_: WholeFile, reply: Reply) -> web.StreamResponse:
+    return await reply.bill(reply.make_bill())
 
 
 @send.register
-async def _(fault: faults.ResultCode, _: Wire) -> web.StreamResponse:
+async def _(fault: faults.ResultCode, _: Reply) -> web.StreamResponse:
     return web.json_response(_result(fault.code))
 
 
 @send.register
-async def _(fault: faults.Status, wire: Wire) -> web.StreamResponse:
+async def _(fault: faults.StatusCode, reply: Reply) -> web.StreamResponse:
     headers = {}
     if fault.retry_after is not None:
         headers["Retry-After"] = str(fault.retry_after)
     elif fault.retry_date is not None:
-        moment = wire.now + timedelta(seconds=fault.retry_date)
+        moment = reply.now + timedelta(seconds=fault.retry_date)
         headers["Retry-After"] = format_datetime(moment, usegmt=True)
     return web.Response(status=fault.status, text=fault.text, headers=headers)
 
 
 @send.register
-async def _(_: faults.Reset, wire: Wire) -> web.StreamResponse:
-    wire.reset()
+async def _(_: faults.Reset, reply: Reply) -> web.StreamResponse:
+    reply.reset()
     return web.Response()
 
 
 @send.register
-async def _(fault: faults.ResetBody, wire: Wire) -> web.StreamResponse:
-    response = await wire.begun(fault.at)
-    wire.reset()
+async def _(fault: faults.ResetBody, reply: Reply) -> web.StreamResponse:
+    response = await reply.begun(fault.at)
+    reply.reset()
     return response
 
 
 @send.register
-async def _(fault: faults.ShortBody, wire: Wire) -> web.StreamResponse:
-    response = await wire.begun(fault.at)
-    wire.close()
+async def _(fault: faults.ShortBody, reply: Reply) -> web.StreamResponse:
+    response = await reply.begun(fault.at)
+    reply.close()
     return response
 
 
 @send.register
-async def _(_: faults.LongBody, wire: Wire) -> web.StreamResponse:
-    response = await wire.bill(wire.make_bill())
-    wire.write(_EXTRA)
-    wire.close()
+async def _(_: faults.LongBody, reply: Reply) -> web.StreamResponse:
+    response = await reply.bill(reply.make_bill())
+    reply.write(_EXTRA)
+    reply.close()
     return response
 
 
 @send.register
-async def _(_: faults.Chunked, wire: Wire) -> web.StreamResponse:
-    return await wire.file(wire.make_bill().blocks())
+async def _(_: faults.Chunked, reply: Reply) -> web.StreamResponse:
+    return await reply.file(reply.make_bill().blocks())
 
 
 @send.register
-async def _(fault: faults.ChunkedCut, wire: Wire) -> web.StreamResponse:
-    response = await wire.begun(fault.at, chunked=True)
-    wire.close()
+async def _(fault: faults.ChunkedCut, reply: Reply) -> web.StreamResponse:
+    response = await reply.begun(fault.at, chunked=True)
+    reply.close()
     return response
 
 
 @send.register
-async def _(fault: faults.Drip, wire: Wire) -> web.StreamResponse:
-    return await wire.bill(wire.make_bill(), rate=fault.rate)
+async def _(fault: faults.Drip, reply: Reply) -> web.StreamResponse:
+    return await reply.bill(reply.make_bill(), rate=fault.rate)
 
 
 @send.register
-async def _(_: faults.Silence, __: Wire) -> web.StreamResponse:
+async def _(_: faults.Silence, __: Reply) -> web.StreamResponse:
     return await _forever()
 
 
 @send.register
-async def _(fault: faults.Stall, wire: Wire) -> web.StreamResponse:
-    await wire.begun(fault.at)
+async def _(fault: faults.Stall, reply: Reply) -> web.StreamResponse:
+    await reply.begun(fault.at)
     return await _forever()
 
 
 @send.register
-async def _(_: faults.BadCrc, wire: Wire) -> web.StreamResponse:
-    return await wire.bill(wire.make_bill(sound=False))
+async def _(_: faults.BadCrc, reply: Reply) -> web.StreamResponse:
+    return await reply.bill(reply.make_bill(sound=False))
 
 
 @send.register
-async def _(_: faults.NotZip, wire: Wire) -> web.StreamResponse:
+async def _(_: faults.NotZip, reply: Reply) -> web.StreamResponse:
     body = b"This is no zip.\r\n" * 100
-    return await wire.file([body], announced=len(body))
+    return await reply.file([body], announced=len(body))
 
 
 @send.register
-async def _(_: faults.Empty, wire: Wire) -> web.StreamResponse:
-    return await wire.file([], announced=0)
+async def _(_: faults.Empty, reply: Reply) -> web.StreamResponse:
+    return await reply.file([], announced=0)
 
 
 @send.register
-async def _(fault: faults.JsonAsZip, wire: Wire) -> web.StreamResponse:
+async def _(fault: faults.JsonAsZip, reply: Reply) -> web.StreamResponse:
     body = json.dumps(_result(fault.code)).encode()
-    return await wire.file([body], announced=len(body))
+    return await reply.file([body], announced=len(body))
 
 
 @send.register
-async def _(fault: faults.Redirect, _: Wire) -> web.StreamResponse:
+async def _(fault: faults.Redirect, _: Reply) -> web.StreamResponse:
     return web.Response(status=fault.status, headers={"Location": fault.location})
 
 
 @send.register
-async def _(_: faults.Gzip, wire: Wire) -> web.StreamResponse:
-    return await wire.file(_gzipped(wire.make_bill().blocks()), encoding="gzip")
+async def _(_: faults.Gzip, reply: Reply) -> web.StreamResponse:
+    return await reply.file(_gzipped(reply.make_bill().blocks()), encoding="gzip")
 
 
 @send.register
-async def _(fault: faults.Waf, _: Wire) -> web.StreamResponse:
+async def _(fault: faults.Waf, _: Reply) -> web.StreamResponse:
     return web.Response(status=fault.status, text=_PAGE.format(status=fault.status), content_type="text/html")
 
 
 @send.register
-async def _(fault: faults.HugeError, wire: Wire) -> web.StreamResponse:
+async def _(fault: faults.HugeError, reply: Reply) -> web.StreamResponse:
     response = web.StreamResponse(status=fault.status, headers={"Content-Type": "application/json"})
     response.content_length = fault.size
-    await response.prepare(wire.request)
+    await response.prepare(reply.request)
     for start in range(0, fault.size, _BLOCK):
         await response.write(b" " * min(_BLOCK, fault.size - start))
     return response
 
 
 @send.register
-async def _(fault: faults.HugeHeaders, wire: Wire) -> web.StreamResponse:
-    wire.write(b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * fault.size + b"\r\nContent-Length: 0\r\n\r\n")
-    wire.close()
+async def _(fault: faults.HugeHeaders, reply: Reply) -> web.StreamResponse:
+    reply.write(b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * fault.size + b"\r\nContent-Length: 0\r\n\r\n")
+    reply.close()
     return web.Response()
 
 
 @send.register
-async def _(_: faults.SlowHeaders, wire: Wire) -> web.StreamResponse:
-    wire.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+async def _(_: faults.SlowHeaders, reply: Reply) -> web.StreamResponse:
+    reply.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
     while True:
         await asyncio.sleep(1 / _STEPS_PER_SECOND)
-        wire.write(b"x")
+        reply.write(b"x")
 
 
 @send.register
-async def _(fault: faults.HugeChunkHeader, wire: Wire) -> web.StreamResponse:
+async def _(fault: faults.HugeChunkHeader, reply: Reply) -> web.StreamResponse:
     head = f"HTTP/1.1 200 OK\r\nContent-Type: {FILE_TYPE}\r\nTransfer-Encoding: chunked\r\n\r\n2;"
-    wire.write(head.encode() + b"x" * fault.size + b"\r\nPK\r\n0\r\n\r\n")
-    wire.close()
+    reply.write(head.encode() + b"x" * fault.size + b"\r\nPK\r\n0\r\n\r\n")
+    reply.close()
     return web.Response()
 
 
 @send.register
-async def _(fault: faults.Oversized, wire: Wire) -> web.StreamResponse:
-    response = await wire.file(wire.make_bill().blocks(), announced=fault.announced)
-    wire.close()
+async def _(fault: faults.Oversized, reply: Reply) -> web.StreamResponse:
+    response = await reply.file(reply.make_bill().blocks(), announced=fault.announced)
+    reply.close()
     return response
 
 
 @send.register
-async def _(_: faults.Endless, wire: Wire) -> web.StreamResponse:
-    return await wire.file(_without_end(wire.make_bill()))
+async def _(_: faults.Endless, reply: Reply) -> web.StreamResponse:
+    return await reply.file(_without_end(reply.make_bill()))
 
 
 @send.register
-async def _(_: faults.Garbage, wire: Wire) -> web.StreamResponse:
-    wire.write(b"\x15\x03\x01 this is not HTTP\r\n\r\n")
-    wire.close()
+async def _(_: faults.Garbage, reply: Reply) -> web.StreamResponse:
+    reply.write(b"\x15\x03\x01 this is not HTTP\r\n\r\n")
+    reply.close()
     return web.Response()
 
 
 @send.register
-async def _(fault: faults.Hold, wire: Wire) -> web.StreamResponse:
+async def _(fault: faults.Hold, reply: Reply) -> web.StreamResponse:
     if fault.before_headers:
-        await _held(fault)
-        return await wire.bill(wire.make_bill())
-    response = await wire.begun(fault.at)
+        fault.reached.set()
+        await fault.release.wait()
+        return await reply.bill(reply.make_bill())
+    response = await reply.begun(fault.at)
     await _held(fault)
-    bill = wire.make_bill()
-    async for block in _paced(_after(bill.blocks(), _part(bill, fault.at)), wire.bandwidth):
+    bill = reply.make_bill()
+    async for block in _paced(_after(bill.blocks(), _part(bill, fault.at)), reply.bandwidth):
         await response.write(block)
     return response
 
@@ -306,7 +307,7 @@ async def _held(hold: faults.Hold) -> None:
 
 
 async def _forever() -> web.StreamResponse:
-    """Wait until the client leaves or the server closes, either of which cancels this."""
+    """Wait until the client leaves or the server closes: both cancel this."""
     never: asyncio.Future[web.StreamResponse] = asyncio.get_running_loop().create_future()
     return await never
 
@@ -353,7 +354,7 @@ def _without_end(bill: Bill) -> Iterator[bytes]:
 
 
 async def _paced(blocks: Iterable[bytes], rate: float | None) -> AsyncIterator[bytes]:
-    """Give blocks no faster than so many bytes per second."""
+    """Yield blocks, at `rate` bytes per second or without a limit."""
     if rate is None:
         for block in blocks:
             yield block

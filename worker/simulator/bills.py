@@ -1,7 +1,7 @@
-"""The zips that the simulator serves: pure, and the same bytes for the same account, file, size and seed.
+"""The zips that the simulator serves. The same account, file, size and seed always give the same bytes.
 
-A bill begins with rows of its own and goes on with one block of its account's rows of that day over and
-over, so that gigabytes cost neither memory nor time: a block is packed once, and CRCs are put together.
+A bill begins with rows of its own. One block of its account's rows of that day follows, repeated: gigabytes
+take neither memory nor time, since the block is packed once and CRCs are combined.
 """
 
 import hashlib
@@ -18,10 +18,10 @@ from typing import NamedTuple
 
 from schemas.types import bill_date
 from worker.simulator import crc
-from worker.simulator.records import Call, call_row, make_call, record_row
+from worker.simulator.records import RecordedCall, call_row, make_call, record_row
 
 BLOCK_BYTES = 256 * 1024
-"""What `Bill.blocks` gives at once."""
+"""The size of the blocks of `Bill.blocks`."""
 MIN_BILL_BYTES = 4096
 """The smallest bill that can be made: both files need a few rows."""
 
@@ -47,18 +47,18 @@ class Packing(StrEnum):
     """How a bill's files are packed."""
 
     DEFLATED = "deflated"
-    """As in a real zip: the rows shrink to about a quarter, and whoever checks it inflates them all."""
+    """As in a real zip: the rows shrink to about a quarter, and a check has to inflate them all."""
     STORED = "stored"
-    """Not at all: to measure a transfer without the unpacking."""
+    """Not packed: to measure a transfer without the inflating."""
 
 
 _REPEATED_CALLS = {Packing.DEFLATED: 80, Packing.STORED: 20}
-"""Calls in the block that is repeated: more pack better, and fewer leave less to be filled with own rows."""
+"""Calls in the repeated block. More calls pack better; fewer leave less room to fill with own rows."""
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """A stretch of a bill: `data`, so many times."""
+class Stretch:
+    """A stretch of a bill: `data`, repeated `times`."""
 
     data: bytes
     times: int = 1
@@ -69,20 +69,20 @@ class Part:
         return len(self.data) * self.times
 
     def pieces(self) -> Iterator[bytes]:
-        """Give its bytes, a few repetitions at once."""
-        at_once = max(1, BLOCK_BYTES // max(1, len(self.data)))
-        whole, rest = divmod(self.times, at_once)
+        """Yield its bytes, several repetitions in a piece."""
+        repetitions = max(1, BLOCK_BYTES // max(1, len(self.data)))
+        whole, rest = divmod(self.times, repetitions)
         if whole:
-            piece = self.data * at_once
+            piece = self.data * repetitions
             yield from (piece for _ in range(whole))
         yield self.data * rest
 
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """A zip that is put together while it is read."""
+    """A zip that is built while it is read."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[Stretch, ...]
 
     @property
     def size_bytes(self) -> int:
@@ -90,7 +90,7 @@ class Bill:
         return _total(self.parts)
 
     def blocks(self) -> Iterator[bytes]:
-        """Give its bytes in blocks of `BLOCK_BYTES`, the last one shorter."""
+        """Yield its bytes in blocks of `BLOCK_BYTES`; the last one is shorter."""
         gathered = bytearray()
         for piece in chain.from_iterable(part.pieces() for part in self.parts):
             gathered += piece
@@ -101,7 +101,7 @@ class Bill:
             yield bytes(gathered[start : start + BLOCK_BYTES])
 
     def sha256(self) -> str:
-        """Its digest in lower-case hex; blocks, for a second or so a gigabyte."""
+        """Its digest in lower-case hex; blocks for about a second per gigabyte."""
         digest = hashlib.sha256()
         for block in self.blocks():
             digest.update(block)
@@ -112,7 +112,7 @@ class Bill:
 class _Member:
     """A file inside the zip: its packed bytes, and the size and CRC of what they unpack to."""
 
-    packed: tuple[Part, ...]
+    packed: tuple[Stretch, ...]
     size: int
     crc: int
 
@@ -126,13 +126,13 @@ def make_bill(
     packing: Packing = Packing.DEFLATED,
     sound: bool = True,
 ) -> Bill:
-    """Make a bill to measure.
+    """Make a bill of an exact size.
 
     Args:
         app_id: The account that it belongs to.
         bill_file_name: Its name, `yyyyMMdd_{responseId}.zip`.
         size_bytes: Its exact size, from `MIN_BILL_BYTES`.
-        seed: Another seed, other bytes.
+        seed: Another seed gives other bytes.
         packing: How its files are packed.
         sound: False gives its `_call.csv` a wrong CRC.
 
@@ -160,7 +160,7 @@ def make_bill(
     return Bill(_archive(names, (record, call), packing, zip64=zip64))
 
 
-def _calls(random: Random, date: str) -> Iterator[Call]:
+def _calls(random: Random, date: str) -> Iterator[RecordedCall]:
     day = datetime.strptime(date, "%Y%m%d").replace(tzinfo=UTC)
     while True:
         yield make_call(random, day)
@@ -173,14 +173,14 @@ def _block(app_id: str, date: str, seed: int, packing: Packing) -> _Member:
     rows = b"".join(call_row(app_id, call) for call in calls)
     packed = rows
     if packing is Packing.DEFLATED:
-        # A full flush ends on a whole byte and forgets what was before it: the result can be repeated.
+        # A full flush ends on a whole byte and resets the window: only then can the bytes be repeated.
         deflate = zlib.compressobj(wbits=-zlib.MAX_WBITS)
         packed = deflate.compress(rows) + deflate.flush(zlib.Z_FULL_FLUSH)
-    return _Member((Part(packed),), len(rows), zlib.crc32(rows))
+    return _Member((Stretch(packed),), len(rows), zlib.crc32(rows))
 
 
-def _fill(app_id: str, calls: Iterator[Call], room: int, block_bytes: int) -> tuple[bytes, int]:
-    """Fill so many bytes: the rows of a bill's own, and how many blocks follow them."""
+def _fill(app_id: str, calls: Iterator[RecordedCall], room: int, block_bytes: int) -> tuple[bytes, int]:
+    """Fill `room` bytes: gives the bill's own rows, and how many blocks follow them."""
     rows = [call_row(app_id, call) for call in islice(calls, _RECORDED_CALLS)]
     times, free = divmod(room - sum(map(len, rows)), block_bytes)
     call = next(calls)
@@ -193,11 +193,11 @@ def _fill(app_id: str, calls: Iterator[Call], room: int, block_bytes: int) -> tu
 
 
 def _framed(own: bytes, packing: Packing, block: _Member | None = None, times: int = 0) -> _Member:
-    """Pack rows of a bill's own, which stay as they are, and the blocks behind them."""
-    packed = Part(own), *(Part(part.data, times) for part in (block.packed if block else ()))
+    """Pack a bill's own rows, which are stored, and the repeated block behind them."""
+    packed = Stretch(own), *(Stretch(part.data, times) for part in (block.packed if block else ()))
     if packing is Packing.DEFLATED:
         head = _STORED_BLOCK.pack(0, len(own), len(own) ^ 0xFFFF)
-        packed = Part(head), *packed, Part(_LAST_BLOCK)
+        packed = Stretch(head), *packed, Stretch(_LAST_BLOCK)
     if block is None:
         return _Member(packed, len(own), zlib.crc32(own))
     size = block.size * times
@@ -207,19 +207,19 @@ def _framed(own: bytes, packing: Packing, block: _Member | None = None, times: i
 
 def _archive(
     names: Sequence[str], members: Sequence[_Member], packing: Packing, *, zip64: bool
-) -> tuple[Part, ...]:
-    parts: list[Part] = []
+) -> tuple[Stretch, ...]:
+    parts: list[Stretch] = []
     directory = b""
     for name, member in zip(names, members, strict=True):
         header = _Header(name.encode(), member, packing, zip64)
         directory += header.in_directory(offset=_total(parts))
-        parts += [Part(header.local()), *member.packed]
+        parts += [Stretch(header.local()), *member.packed]
     end = _end(len(members), len(directory), _total(parts), zip64=zip64)
-    return *parts, Part(directory + end)
+    return *parts, Stretch(directory + end)
 
 
 class _Header(NamedTuple):
-    """What stands before a member, and once more in the directory."""
+    """The header of a member; the directory repeats it."""
 
     name: bytes
     member: _Member
@@ -264,5 +264,5 @@ def _end(count: int, directory_bytes: int, offset: int, *, zip64: bool) -> bytes
     return record + _ZIP64_END_LOCATOR.pack(b"PK\x06\x07", 0, offset + directory_bytes, 1) + end
 
 
-def _total(parts: Iterable[Part]) -> int:
+def _total(parts: Iterable[Stretch]) -> int:
     return sum(part.size for part in parts)

@@ -1,4 +1,4 @@
-"""The simulator's certificate: an authority of its own and what it vouches for, made on the spot."""
+"""The simulator's certificate, signed by an authority made for it alone."""
 
 import ipaddress
 import os
@@ -19,10 +19,10 @@ _SPARE = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class CertificateFiles:
-    """Where the certificate lies, as PEM.
+    """The certificate's files, in PEM.
 
     Attributes:
-        ca: The authority's certificate: what clients trust.
+        ca: The authority's certificate, which clients trust.
         server: The server's key and certificate; readable by its owner alone.
     """
 
@@ -37,10 +37,10 @@ class CertificateFiles:
 
 
 def ensure_certificate(directory: Path, names: Sequence[str]) -> CertificateFiles:
-    """Give the certificate kept in a directory, made anew if it is missing, expired or for other names.
+    """Give the certificate in a directory; makes a new one if it is missing, expired or for other names.
 
     Args:
-        directory: Where it is kept; made if need be.
+        directory: Where it is kept; made if it is missing.
         names: The host names and IP addresses that it is for.
 
     Raises:
@@ -50,7 +50,9 @@ def ensure_certificate(directory: Path, names: Sequence[str]) -> CertificateFile
     if not _is_good(files, names):
         directory.mkdir(parents=True, exist_ok=True)
         ca, server = _make(names)
-        _write_private(files.server, server)
+        # The mode is given at creation: the key is never readable by others, not even for a moment.
+        with os.fdopen(os.open(files.server, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(server)
         files.ca.write_bytes(ca)
     return files
 
@@ -88,7 +90,7 @@ def _make(names: Sequence[str]) -> tuple[bytes, bytes]:
         )
         .sign(ca_key, hashes.SHA256())
     )
-    # The authority's key is forgotten here: nobody can ever sign anything else with it.
+    # The authority's key is not kept: what a client trusts can never sign another certificate.
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
@@ -131,16 +133,10 @@ def _name(common_name: str) -> x509.Name:
 
 
 def _general_names(names: Sequence[str]) -> list[x509.GeneralName]:
-    return [_general_name(name) for name in names]
-
-
-def _general_name(name: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(name))
-    except ValueError:
-        return x509.DNSName(name)
-
-
-def _write_private(file: Path, content: bytes) -> None:
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as opened:
-        opened.write(content)
+    general: list[x509.GeneralName] = []
+    for name in names:
+        try:
+            general.append(x509.IPAddress(ipaddress.ip_address(name)))
+        except ValueError:
+            general.append(x509.DNSName(name))
+    return general

@@ -1,4 +1,4 @@
-"""CRC-32 of data that is never put together: of two parts joined, and of one repeated.
+"""CRC-32 of data that is never in memory as a whole: of two parts joined, and of one repeated.
 
 The method is zlib's own `crc32_combine` (crc32.c): appending n bytes multiplies a CRC by x^(8n) modulo the
 CRC's polynomial over GF(2). Numbers are bit-reflected: x^0 is the highest bit.
@@ -12,12 +12,12 @@ _X8 = 1 << 23
 
 
 def joined(first: int, second: int, second_bytes: int) -> int:
-    """Give the CRC of two parts from their CRCs and the second one's length."""
+    """The CRC of two parts, from their CRCs and the second one's length."""
     return _product(_shift(second_bytes), first) ^ second
 
 
 def repeated(crc: int, size: int, times: int) -> int:
-    """Give the CRC of `size` bytes with that CRC, repeated."""
+    """The CRC of `size` bytes whose CRC is `crc`, repeated `times`."""
     step = _shift(size)
     total, shift = 0, _ONE
     for bit in f"{times:b}":
@@ -29,7 +29,7 @@ def repeated(crc: int, size: int, times: int) -> int:
 
 @lru_cache(maxsize=256)
 def _shift(size: int) -> int:
-    """x^(8 * size): what appending so many bytes multiplies by."""
+    """x^(8 * size): the factor for appending `size` bytes."""
     power, square = _ONE, _X8
     while size:
         if size & 1:

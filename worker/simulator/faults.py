@@ -1,4 +1,4 @@
-"""What can be wrong with an answer, as data: how each is sent is the affair of `answers`."""
+"""The faults that the simulator injects, as data; `answers` sends them."""
 
 import asyncio
 import inspect
@@ -39,7 +39,7 @@ class Fault:
 
     @property
     def name(self) -> str:
-        """What it is called on the command line and in records."""
+        """Its name on the command line and in records."""
         return self.kind
 
 
@@ -57,8 +57,8 @@ class ResultCode(Fault):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Status(Fault):
-    """That HTTP status, with a Retry-After in seconds, or as the date that is so many seconds away.
+class StatusCode(Fault):
+    """That HTTP status, with a Retry-After in seconds, or as a date, given in seconds from now.
 
     Attributes:
         text: The body, as plain text.
@@ -78,10 +78,10 @@ class Status(Fault):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _InBody(Fault):
-    """Something that happens in mid-body.
+    """Something that happens in the middle of the body.
 
     Attributes:
-        at: The part of the body that is sent before, from 0 to 1; at least one byte is.
+        at: Where in the body, from 0 to 1. At least one byte is sent before.
     """
 
     at: Annotated[float, Field(ge=0, le=1)] = 0.5
@@ -96,14 +96,14 @@ class Reset(Fault):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResetBody(_InBody):
-    """The connection is reset in mid-body."""
+    """The connection is reset in the middle of the body."""
 
     kind = "reset-body"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShortBody(_InBody):
-    """The connection is closed in good order before all announced bytes came."""
+    """The connection is closed properly before all announced bytes were sent."""
 
     kind = "short"
 
@@ -131,7 +131,7 @@ class ChunkedCut(_InBody):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drip(Fault):
-    """A good file, so slowly; rate is in bytes per second."""
+    """A good file, sent slowly; rate is in bytes per second."""
 
     kind = "drip"
     rate: Annotated[float, Field(gt=0)] = 1024
@@ -146,7 +146,7 @@ class Silence(Fault):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stall(_InBody):
-    """Silence in mid-body, and the connection stays open."""
+    """Silence in the middle of the body, and the connection stays open."""
 
     kind = "stall"
 
@@ -160,21 +160,21 @@ class BadCrc(Fault):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotZip(Fault):
-    """Under the zip's content type something that is none."""
+    """Text under the content type of a zip."""
 
     kind = "not-zip"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Empty(Fault):
-    """Under the zip's content type no byte at all."""
+    """No byte at all under the content type of a zip."""
 
     kind = "empty"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JsonAsZip(Fault):
-    """JSON with a resultCode under the zip's content type."""
+    """JSON with a resultCode under the content type of a zip."""
 
     kind = "json"
     code: str = "0300011"
@@ -206,7 +206,7 @@ class Waf(Fault):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HugeError(Fault):
-    """An error body without end in sight; size is in bytes."""
+    """A very long error body; size is in bytes."""
 
     kind = "huge-error"
     status: HttpStatus = 500
@@ -215,7 +215,7 @@ class HugeError(Fault):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HugeHeaders(Fault):
-    """A header of so many bytes."""
+    """A very long header; size is in bytes."""
 
     kind = "huge-headers"
     size: Size = 1024 * 1024
@@ -230,7 +230,7 @@ class SlowHeaders(Fault):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HugeChunkHeader(Fault):
-    """Chunked, with a chunk extension of so many bytes."""
+    """Chunked, with a very long chunk extension; size is in bytes."""
 
     kind = "huge-chunk-header"
     size: Size = 1024 * 1024
@@ -260,12 +260,12 @@ class Garbage(Fault):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold(_InBody):
-    """Waits in mid-body until it is released; for tests in the same process.
+    """Waits in the middle of the body until it is released; for tests in the same process.
 
     Attributes:
         before_headers: Waits before the answer's first byte instead.
-        reached: Is set once the answer has come so far.
-        release: Set it to let the answer go on.
+        reached: Set when the answer has come to this point.
+        release: Set it to continue the answer.
     """
 
     kind = "hold"
@@ -278,7 +278,7 @@ KINDS: Mapping[str, type[Fault]] = {
     kind.kind: kind
     for kind in (
         ResultCode,
-        Status,
+        StatusCode,
         Waf,
         Redirect,
         Reset,
@@ -304,22 +304,22 @@ KINDS: Mapping[str, type[Fault]] = {
         Garbage,
     )
 }
-"""What the command line knows."""
+"""The kinds that the command line accepts."""
 
 
 @dataclass(frozen=True, slots=True)
 class FaultRate:
-    """A fault and the part of all answers, from 0 to 1, that have it."""
+    """A fault and its share of all answers, from 0 to 1."""
 
     fault: Fault
     rate: float
 
 
 class Explained(NamedTuple):
-    """A kind of fault as users need to know it.
+    """A kind of fault as the manual shows it.
 
     Attributes:
-        name: What it is called on the command line.
+        name: Its name on the command line.
         options: Its options with their defaults; the empty default is none.
         meaning: What happens, as one line.
     """
@@ -332,7 +332,7 @@ class Explained(NamedTuple):
 def explain() -> Iterator[Explained]:
     """Explain every kind."""
     for name, kind in KINDS.items():
-        given = "code" if kind is ResultCode else "status" if kind is Status else ""
+        given = "code" if kind is ResultCode else "status" if kind is StatusCode else ""
         options = {
             option.name.replace("_", "-"): "" if option.default is None else str(option.default)
             for option in fields(kind)
@@ -342,14 +342,14 @@ def explain() -> Iterator[Explained]:
 
 
 class FaultSpecError(ValueError):
-    """A fault is described wrongly; the text says how, as one line."""
+    """A fault's description is wrong; the text says what, in one line."""
 
 
 def parse_fault(spec: str) -> FaultRate:
     """Read `KIND[,OPTION=VALUE...]:RATE`, such as `0300008:0.1` or `http-503,retry-after=5:0.05`.
 
     Raises:
-        FaultSpecError: That is not what it says.
+        FaultSpecError: The text is not of this form.
     """
     description, colon, rate = spec.rpartition(":")
     if not colon:
@@ -372,9 +372,9 @@ def _kind(name: str, spec: str) -> tuple[type[Fault], dict[str, str]]:
     if re.fullmatch(r"[0-9]{1,32}", name):
         return ResultCode, {"code": name}
     if re.fullmatch(r"http-[0-9]{3}", name):
-        return Status, {"status": name.removeprefix("http-")}
+        return StatusCode, {"status": name.removeprefix("http-")}
     kind = KINDS.get(name)
-    if kind is None or kind in (ResultCode, Status):
+    if kind is None or kind in (ResultCode, StatusCode):
         known = ", ".join(KINDS).replace("RESULTCODE", "a result code (0300008)")
         raise FaultSpecError(f"{spec}: {name or 'nothing'} is no kind of fault; there are {known}")
     return kind, {}

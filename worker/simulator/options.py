@@ -12,23 +12,14 @@ from worker.simulator.faults import Fault, FaultRate
 from worker.simulator.requests import AnsweredRequest
 
 
-def now() -> datetime:
-    """The time."""
-    return datetime.now(UTC)
-
-
-def ignore(_: AnsweredRequest) -> None:
-    """Do nothing."""
-
-
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Numbers from `low` to `high`, drawn so that small and large ones have like chances (log-uniform).
+    """Numbers from `low` to `high`, drawn log-uniformly: each order of magnitude is equally likely.
 
     Attributes:
         low: The smallest; above 0 if there is a larger one.
         high: The largest; None for no other than `low`.
-        weight: How often this range is drawn from, next to others.
+        weight: How often this range is drawn, relative to others.
     """
 
     low: float
@@ -61,12 +52,12 @@ class SimulatorOptions:
         missing: Shell patterns of file names that do not exist: 0300011.
         seed: Makes other files, sizes and faults.
         latency: Seconds before an answer.
-        bandwidth: Bytes per second of each answer; None for as many as go.
-        downloads_per_app: Downloads of one account at once; beyond, it gets 0300008. None for any number.
-        faults: What goes wrong how often; which request it hits depends on nothing but the seed, the file
-            and how often it was asked for.
-        history: How many of the last requests are remembered; None for all.
-        on_answer: Is told of each answer as it begins.
+        bandwidth: Bytes per second of each answer; None for no limit.
+        downloads_per_app: Concurrent downloads of one account; others get 0300008. None for no limit.
+        faults: What goes wrong, and how often. The seed, the file and the number of its requests alone
+            decide which request it hits.
+        history: How many of the last requests are kept; None for all.
+        on_answer: Called with each answer before it is sent.
     """
 
     keys: Path
@@ -76,7 +67,7 @@ class SimulatorOptions:
     names: tuple[str, ...] = ("localhost", "127.0.0.1", "::1")
     state: Path | None = None
     max_skew: float = 900.0
-    clock: Callable[[], datetime] = now
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     host_header: str | None = None
     sizes: tuple[Range, ...] = (Range(64 * 1024),)
     packing: Packing = Packing.DEFLATED
@@ -87,7 +78,7 @@ class SimulatorOptions:
     downloads_per_app: int | None = None
     faults: tuple[FaultRate, ...] = ()
     history: int | None = None
-    on_answer: Callable[[AnsweredRequest], None] = ignore
+    on_answer: Callable[[AnsweredRequest], None] = lambda _: None
 
     def __post_init__(self) -> None:
         if any(size.low < MIN_BILL_BYTES for size in self.sizes):
@@ -96,7 +87,7 @@ class SimulatorOptions:
             raise ValueError("the rates of all faults together must not exceed 1")
 
     def bill(self, app_id: str, bill_file_name: str, *, sound: bool = True) -> Bill:
-        """The file as it is served; not `sound` with a wrong CRC."""
+        """The file as it is served; with a wrong CRC unless `sound`."""
         return make_bill(
             app_id,
             bill_file_name,
@@ -107,11 +98,11 @@ class SimulatorOptions:
         )
 
     def digest(self, app_id: str, bill_file_name: str) -> str:
-        """The SHA-256 of a file in lower-case hex; blocks, for a second or so a gigabyte."""
+        """The SHA-256 of a file in lower-case hex; blocks for about a second per gigabyte."""
         return self.bill(app_id, bill_file_name).sha256()
 
     def fault_of(self, app_id: str, bill_file_name: str, count: int) -> Fault | None:
-        """What the rates have in store for that request for a file, counted from 1."""
+        """The fault of the `count`-th request for a file, from 1; None for a good answer."""
         if not self.faults:
             return None
         drawn = Random(f"fault/{self.seed}/{app_id}/{bill_file_name}/{count}").random()

@@ -1,7 +1,7 @@
-"""Plausible rows of a bill's two CSV files; pure.
+"""Plausible rows of a bill's two CSV files.
 
-Columns after the vendor's page cec_07_0831, "Definitions of CDR and Recording Index Files": no line of
-headings, one row a line. All rows of an account have the same width, so that bills can be made to measure.
+Columns after the vendor's page cec_07_0831, "Definitions of CDR and Recording Index Files": one row a line,
+without headings. All rows of an account have the same width: the size of a bill can be computed.
 """
 
 from datetime import datetime, timedelta
@@ -12,8 +12,8 @@ _CALL_TYPES = (0, 1, 6, 7)
 _VDN = 170
 
 
-class Call(NamedTuple):
-    """A call as both files tell of it."""
+class RecordedCall(NamedTuple):
+    """A call, with what both files say of it."""
 
     call_id: str
     agent_id: int
@@ -27,12 +27,12 @@ class Call(NamedTuple):
     ended: datetime
 
 
-def make_call(random: Random, day: datetime) -> Call:
-    """Invent a call of that day."""
+def make_call(random: Random, day: datetime) -> RecordedCall:
+    """Invent a call of a day."""
     waiting = day + timedelta(seconds=random.randrange(80_000))
     ringing = waiting + timedelta(seconds=random.randrange(120))
     talking = ringing + timedelta(seconds=random.randrange(30))
-    return Call(
+    return RecordedCall(
         call_id=f"{int(waiting.timestamp()):010d}-{random.randrange(10**7):07d}",
         agent_id=random.randrange(100, 1000),
         caller=random.randrange(13 * 10**9, 14 * 10**9),
@@ -46,8 +46,8 @@ def make_call(random: Random, day: datetime) -> Call:
     )
 
 
-def call_row(app_id: str, call: Call, padding: int = 0) -> bytes:
-    """Write a call's row of `_call.csv`; `padding` widens its last column by so many characters."""
+def call_row(app_id: str, call: RecordedCall, padding: int = 0) -> bytes:
+    """Write a call's row of `_call.csv`; `padding` is the width of its last column."""
     waiting, ringing, talking, ended = map(_written, (call.waiting, call.ringing, call.talking, call.ended))
     times = f"{waiting},{ringing},{ringing},{talking},{talking},{ended}"
     device = f"2,{call.agent_id},{call.call_type},531,-1,{_VDN},1,{call.skill:05d}"
@@ -57,7 +57,7 @@ def call_row(app_id: str, call: Call, padding: int = 0) -> bytes:
     ).encode()
 
 
-def record_row(app_id: str, call: Call) -> bytes:
+def record_row(app_id: str, call: RecordedCall) -> bytes:
     """Write a call's row of `_record.csv`."""
     file = f"/1/0/record/{_VDN}/{call.talking:%Y%m%d}/{call.agent_id}/{call.call_id}"
     return (

@@ -1,4 +1,4 @@
-"""What was asked of the simulator."""
+"""The requests that the simulator received."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -6,14 +6,14 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceivedRequest:
-    """A request for a file that was in order, and that an answer is planned for.
+    """A valid request for a file, before it is answered.
 
     Attributes:
         app_id: The account.
         bill_file_name: The file.
         signed_at: The time it was signed at.
         received_at: The time it came, by the simulator's clock.
-        count: Which request for this file it is, from 1.
+        count: The number of this request among those for the file, from 1.
     """
 
     app_id: str
@@ -25,10 +25,10 @@ class ReceivedRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnsweredRequest:
-    """A request and what was decided to answer, noted before the answer is sent.
+    """A request and its answer, recorded before the answer is sent.
 
     Attributes:
-        app_id: The account; of a refused request the one it claims, or None.
+        app_id: The account; of a refused request the one that it names, or None.
         bill_file_name: The file; None when the request was refused.
         signed_at: The time it was signed at; None when the request was refused.
         received_at: The time it came, by the simulator's clock.

@@ -1,4 +1,4 @@
-"""The simulator itself: an HTTPS server that admits requests, plans their answers and remembers them."""
+"""The simulator itself: an HTTPS server that admits requests, plans their answers and records them."""
 
 import asyncio
 from collections import Counter, OrderedDict, deque
@@ -15,7 +15,7 @@ from aiohttp import web
 
 from worker.ccfs.keys import KeyDirectory
 from worker.simulator.admission import RawRequest, RefusedError, admit, claimed_account
-from worker.simulator.answers import Answer, WholeFile, Wire, send
+from worker.simulator.answers import Answer, Reply, WholeFile, send
 from worker.simulator.bills import Bill
 from worker.simulator.certificate import CertificateFiles, ensure_certificate
 from worker.simulator.faults import Fault, ResultCode
@@ -23,18 +23,18 @@ from worker.simulator.options import SimulatorOptions
 from worker.simulator.requests import AnsweredRequest, ReceivedRequest
 
 _REMEMBERED_FILES = 100_000
-"""Files whose requests are counted at most; the one not asked for the longest is forgotten first."""
+"""The most files whose requests are counted; the least recently requested one is forgotten first."""
 
 Plan = Callable[[ReceivedRequest], Fault | None]
 """Decides what is wrong with a request's answer; None for nothing."""
 
 
 class Simulator:
-    """A CC-FS of one's own. Made by `open_simulator`.
+    """A simulated CC-FS, made by `open_simulator`.
 
     Attributes:
         ca_file: PEM file of the authority to trust; None over plain HTTP.
-        plan: Decides on each answer; set another one to script what each request gets.
+        plan: Decides on each answer; set your own to script them.
     """
 
     def __init__(self, options: SimulatorOptions, certificate: CertificateFiles | None) -> None:
@@ -52,26 +52,26 @@ class Simulator:
 
     @property
     def url(self) -> str:
-        """Where it is: `https://127.0.0.1:8443`."""
+        """Its URL, such as `https://127.0.0.1:8443`."""
         scheme = "http" if self._options.plain else "https"
         host = f"[{self._options.host}]" if ":" in self._options.host else self._options.host
         return f"{scheme}://{host}:{self._port}"
 
     @property
     def requests(self) -> list[AnsweredRequest]:
-        """What was asked and answered so far, in the order of the answers' beginning."""
+        """The requests so far, in the order in which their answers began."""
         return list(self._history)
 
     def bill(self, app_id: str, bill_file_name: str, *, sound: bool = True) -> Bill:
-        """The file as it is served; not `sound` with a wrong CRC."""
+        """The file as it is served; with a wrong CRC unless `sound`."""
         return self._options.bill(app_id, bill_file_name, sound=sound)
 
     def digest(self, app_id: str, bill_file_name: str) -> str:
-        """The SHA-256 of a file in lower-case hex; blocks, for a second or so a gigabyte."""
+        """The SHA-256 of a file in lower-case hex; blocks for about a second per gigabyte."""
         return self._options.digest(app_id, bill_file_name)
 
     async def start(self) -> None:
-        """Listen; a no-op while it does.
+        """Listen; does nothing while it already does.
 
         Raises:
             OSError: The address is taken or not ours.
@@ -94,7 +94,7 @@ class Simulator:
         """Cut all connections and refuse new ones, until the next `start`."""
         if self._runner is not None:
             runner, self._runner = self._runner, None
-            # Else each would be given a minute to end by itself.
+            # aiohttp would otherwise give each connection a minute to end by itself.
             for connection in runner.server.connections if runner.server else ():
                 if connection.transport is not None:
                     connection.transport.abort()
@@ -119,7 +119,7 @@ class Simulator:
                     reason=str(refused),
                 )
             )
-            return await send(refused.answer, Wire(request=request, now=received_at))
+            return await send(refused.answer, Reply(request=request, now=received_at))
         return await self._serve(request, asked)
 
     async def _serve(self, request: web.BaseRequest, asked: ReceivedRequest) -> web.StreamResponse:
@@ -133,7 +133,7 @@ class Simulator:
                 answer=answer.name,
             )
         )
-        wire = Wire(
+        reply = Reply(
             request=request,
             now=asked.received_at,
             make_bill=partial(self.bill, asked.app_id, asked.bill_file_name),
@@ -142,9 +142,9 @@ class Simulator:
         with self._downloading(asked.app_id):
             await asyncio.sleep(self._options.latency.draw(self._random))
             try:
-                return await send(answer, wire)
+                return await send(answer, reply)
             except ConnectionError:
-                # Whoever asked has left: aiohttp would log that as a defect of ours, with a traceback.
+                # The client has left. aiohttp would log that as an error of this handler, with a traceback.
                 return web.Response()
 
     def _admit(self, raw: RawRequest, received_at: datetime) -> ReceivedRequest:
