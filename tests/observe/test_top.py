@@ -15,7 +15,7 @@ from rich.console import Console, RenderableType
 
 from tests.commands import CCFS_WORKER, command
 from tests.observe.statuses import BUSY, job
-from worker.cli.screen import Answer, frame
+from worker.cli.screen import StatusAnswer, frame
 from worker.observe import web
 from worker.observe.status import State, Status
 
@@ -154,7 +154,7 @@ def printed(what: RenderableType) -> str:
 @pytest.mark.parametrize(("height", "shown"), [(None, 40), (30, 19)])
 def test_jobs_that_find_no_place_are_counted(height: int | None, shown: int) -> None:
     busy = BUSY.model_copy(update={"jobs": [job(number) for number in range(40)]})
-    text = printed(frame([Answer("http://w", busy, "")], height))
+    text = printed(frame([StatusAnswer("http://w", busy, "")], height))
     assert text.count(".zip") == shown
     assert ("more" in text) is (shown < 40)
     assert height is None or len(text.splitlines()) <= height
@@ -162,4 +162,4 @@ def test_jobs_that_find_no_place_are_counted(height: int | None, shown: int) -> 
 
 def test_control_characters_from_outside_do_not_reach_the_terminal() -> None:
     hostile = BUSY.model_copy(update={"host": "\x1b[2Jhost", "jobs": [job(1, app_id="\x1b[31mapp")]})
-    assert "\x1b" not in printed(frame([Answer("http://w", hostile, "")]))
+    assert "\x1b" not in printed(frame([StatusAnswer("http://w", hostile, "")]))

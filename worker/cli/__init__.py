@@ -9,7 +9,7 @@ from typing import NoReturn, cast
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from worker.cli.exits import BROKER, FAILED, SETTINGS
+from worker.cli.exit_codes import BROKER, FAILED, SETTINGS
 from worker.cli.manual import help_of
 from worker.errors import BrokerError, JobError
 from worker.observe import logs

@@ -4,10 +4,9 @@ from typing import Annotated
 
 import typer
 
-from worker.cli import inventory, output
-from worker.cli.exits import SETTINGS
-from worker.cli.inventory import Effective
-from worker.cli.output import Output, OutputOption
+from worker.cli import inventory, terminal
+from worker.cli.exit_codes import SETTINGS
+from worker.cli.terminal import Output, OutputOption
 
 
 def config(
@@ -32,25 +31,23 @@ def config(
     entries = inventory.effective()
     if output_format is Output.JSON:
         for entry in entries:
-            output.json_line(_fields(entry))
+            terminal.json_line(
+                {
+                    "variable": entry.setting.variable,
+                    "value": entry.value,
+                    "source": entry.source,
+                    "default": entry.setting.default,
+                    "problem": entry.problem or None,
+                    "description": entry.setting.description,
+                }
+            )
     else:
-        output.table(("VARIABLE", "VALUE", "SOURCE"), map(_row, entries))
+        rows = (
+            (entry.setting.variable, "-" if entry.value is None else entry.value, entry.source)
+            for entry in entries
+        )
+        terminal.table(("VARIABLE", "VALUE", "SOURCE"), rows)
     if wrong := [f"{entry.setting.variable}: {entry.problem}" for entry in entries if entry.problem]:
         for line in wrong:
-            output.note(line)
+            terminal.note(line)
         raise typer.Exit(SETTINGS)
-
-
-def _row(entry: Effective) -> tuple[str, ...]:
-    return entry.setting.variable, "-" if entry.value is None else entry.value, entry.source
-
-
-def _fields(entry: Effective) -> dict[str, object]:
-    return {
-        "variable": entry.setting.variable,
-        "value": entry.value,
-        "source": entry.source,
-        "default": entry.setting.default,
-        "problem": entry.problem or None,
-        "description": entry.setting.description,
-    }

@@ -13,19 +13,23 @@ import typer
 
 from worker import wiring
 from worker.broker.dead_letters import DeadLetter, NotWholeError, Parked, open_dead_letters
-from worker.cli import output
-from worker.cli.exits import FAILED
-from worker.cli.letters import describe, fields, row
+from worker.cli import terminal
+from worker.cli.exit_codes import FAILED
+from worker.cli.letter_views import describe, fields, row
 from worker.cli.manual import help_of
-from worker.cli.output import Output, OutputOption
+from worker.cli.terminal import Output, OutputOption
 from worker.settings import BrokerSettings, load_part
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _SPAN = re.compile(r"(\d+)([smhd])")
 
 
-def _span(text: str) -> float:
-    """Read `90s`, `15m`, `2h`, `3d`, in seconds."""
+def parse_age(text: str) -> float:
+    """Read `90s`, `15m`, `2h`, `3d`; gives seconds.
+
+    Raises:
+        typer.BadParameter: It is none of these.
+    """
     found = _SPAN.fullmatch(text.strip())
     if not found:
         raise typer.BadParameter(f"{text}: must be a number and a unit, such as 90s, 15m, 2h or 3d")
@@ -45,7 +49,9 @@ AppOption = Annotated[
 ]
 OlderThanOption = Annotated[
     float | None,
-    typer.Option("--older-than", metavar="AGE", parser=_span, help="Only those parked longer ago: 2h, 3d."),
+    typer.Option(
+        "--older-than", metavar="AGE", parser=parse_age, help="Only those parked longer ago: 2h, 3d."
+    ),
 ]
 AllOption = Annotated[bool, typer.Option("--all", help="All of them, where nothing else says which.")]
 LimitOption = Annotated[int, typer.Option(help="Look at so many at most, about the oldest first.", min=1)]
@@ -74,10 +80,6 @@ class _Selection:
                 self.parked_before is None or (letter.since is not None and letter.since < self.parked_before)
             )
         )
-
-    @property
-    def is_all(self) -> bool:
-        return self == _Selection()
 
 
 @dataclass(slots=True)
@@ -113,17 +115,20 @@ def list_(
         ccfs-worker dead list
         ccfs-worker dead list --reason INVALID_JOB --older-than 2h
     """
-    seen = asyncio.run(_walk(_selection(None, reason, app, older_than), limit))
+    selection = _selection(None, reason, app, older_than, everything=None)
+    seen = asyncio.run(_walk(selection, limit))
     if output_format is Output.JSON:
         for letter in seen.chosen:
-            output.json_line(fields(letter))
+            terminal.json_line(fields(letter))
     else:
         now = wiring.now()
         head = ("JOB", "REASON", "ACCOUNT", "FILE", "AGE", "DETAIL")
-        output.table(head, (row(letter, now) for letter in seen.chosen))
+        terminal.table(head, (row(letter, now) for letter in seen.chosen))
     reasons = Counter(letter.reason or "no reason" for letter in seen.chosen)
     summary = ", ".join(f"{number} {reason}" for reason, number in reasons.most_common())
-    output.note(f"{len(seen.chosen)} of {seen.in_all} parked messages" + (f": {summary}" if summary else ""))
+    terminal.note(
+        f"{len(seen.chosen)} of {seen.in_all} parked messages" + (f": {summary}" if summary else "")
+    )
 
 
 def show(
@@ -143,7 +148,7 @@ def show(
     seen = asyncio.run(_walk(_Selection(job_ids=frozenset([job_id])), limit))
     for letter in seen.chosen:
         if output_format is Output.JSON:
-            output.json_line(fields(letter, whole=True))
+            terminal.json_line(fields(letter, whole=True))
         else:
             typer.echo(describe(letter, wiring.now()))
     _found_or_exit(seen, [job_id])
@@ -172,7 +177,7 @@ def replay(
         ccfs-worker dead replay --reason DELIVERY_LIMIT --dry-run
         ccfs-worker dead replay --all
     """
-    selection = _told(_selection(job_ids, reason, app, older_than), everything=everything)
+    selection = _selection(job_ids, reason, app, older_than, everything=everything)
     seen = asyncio.run(_walk(selection, limit, Parked.check_whole if dry_run else Parked.replay))
     _show_all("would be replayed" if dry_run else "replayed", seen, job_ids, output_format)
     if seen.refused:
@@ -197,11 +202,11 @@ def discard(
         ccfs-worker dead discard --reason INVALID_JOB --older-than 30d
         ccfs-worker dead discard --all --yes --output json > discarded.jsonl
     """
-    selection = _told(_selection(job_ids, reason, app, older_than), everything=everything)
+    selection = _selection(job_ids, reason, app, older_than, everything=everything)
     seen = asyncio.run(_walk(selection, limit))
     if not dry_run and seen.chosen:
         # Nothing is held meanwhile: the answer may take long.
-        if not yes and not output.confirm(f"Drop {len(seen.chosen)} messages for good?"):
+        if not yes and not terminal.confirm(f"Drop {len(seen.chosen)} messages for good?"):
             raise typer.Exit(FAILED)
         # What was parked in between has not been agreed to.
         seen = asyncio.run(_walk(frozenset(seen.chosen), limit, Parked.discard))
@@ -209,18 +214,21 @@ def discard(
 
 
 def _selection(
-    job_ids: list[str] | None, reasons: list[str] | None, apps: list[str] | None, older_than: float | None
+    job_ids: list[str] | None,
+    reasons: list[str] | None,
+    apps: list[str] | None,
+    older_than: float | None,
+    *,
+    everything: bool | None,
 ) -> _Selection:
-    return _Selection(
+    """Make a selection; `everything`, unless None, says whether it may and must select all."""
+    selection = _Selection(
         job_ids=frozenset(job_ids or ()),
         reasons=frozenset(reasons or ()),
         apps=frozenset(apps or ()),
         parked_before=None if older_than is None else wiring.now() - timedelta(seconds=older_than),
     )
-
-
-def _told(selection: _Selection, *, everything: bool) -> _Selection:
-    if selection.is_all != everything:
+    if everything is not None and everything != (selection == _Selection()):
         raise typer.BadParameter("say which: JOB_IDs, --reason, --app or --older-than, or else --all")
     return selection
 
@@ -238,43 +246,40 @@ async def _walk(
         aclosing(letters.take(limit)) as taken,
     ):
         seen.in_all = letters.count
-        with output.progress(names.dead, min(limit, letters.count)) as bar:
+        with terminal.progress(names.dead, min(limit, letters.count)) as bar:
             async for parked in taken:
                 bar.advance(bar.task_ids[0])
                 seen.looked_at += 1
-                if parked.letter in wanted:
-                    await _act(parked, act, seen)
+                if parked.letter not in wanted:
+                    continue
+                try:
+                    if act is not None:
+                        await act(parked)
+                except NotWholeError as exc:
+                    seen.refused += 1
+                    terminal.note(f"{parked.letter.job.job_id} stays parked: {exc}")
+                else:
+                    seen.chosen.append(parked.letter)
     seen.chosen.sort(key=lambda letter: letter.since or _UNKNOWN)
     if seen.looked_at < seen.in_all:
-        output.note(f"looked at {seen.looked_at} of {seen.in_all}; --limit looks at more")
+        terminal.note(f"looked at {seen.looked_at} of {seen.in_all}; --limit looks at more")
     return seen
-
-
-async def _act(parked: Parked, act: Callable[[Parked], Awaitable[None]] | None, seen: _Seen) -> None:
-    try:
-        if act is not None:
-            await act(parked)
-    except NotWholeError as exc:
-        seen.refused += 1
-        output.note(f"{parked.letter.job.job_id} stays parked: {exc}")
-    else:
-        seen.chosen.append(parked.letter)
 
 
 def _show_all(what: str, seen: _Seen, job_ids: list[str] | None, output_format: Output) -> None:
     for letter in seen.chosen:
         if output_format is Output.JSON:
-            output.json_line({**fields(letter, whole=True), "action": what})
+            terminal.json_line({**fields(letter, whole=True), "action": what})
         else:
-            output.verdict(ok=True, text=f"{letter.job.job_id} ({letter.reason or 'no reason'}) {what}")
-    output.note(f"{len(seen.chosen)} messages {what}")
+            terminal.verdict(ok=True, text=f"{letter.job.job_id} ({letter.reason or 'no reason'}) {what}")
+    terminal.note(f"{len(seen.chosen)} messages {what}")
     _found_or_exit(seen, job_ids or [])
 
 
 def _found_or_exit(seen: _Seen, job_ids: list[str]) -> None:
     missing = set(job_ids) - {letter.job.job_id for letter in seen.chosen}
     for job_id in sorted(missing):
-        output.note(f"{job_id}: no such message is parked")
+        terminal.note(f"{job_id}: no such message is parked")
     if missing:
         raise typer.Exit(FAILED)
 

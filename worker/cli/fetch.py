@@ -13,9 +13,9 @@ from rich.progress import Progress as Bar
 from schemas import DownloadJob
 from worker import wiring
 from worker.ccfs import CcfsClient, FileStream
-from worker.cli import output
+from worker.cli import terminal
 from worker.cli.arguments import AppIdArgument, FileArgument, one_job
-from worker.cli.output import Output, OutputOption
+from worker.cli.terminal import Output, OutputOption
 from worker.core.attempt import Downloader
 from worker.core.outcome import StoredFile
 from worker.core.progress import Progress
@@ -60,7 +60,7 @@ def fetch(
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         stored = runner.run(_fetch(settings, job))
     if output_format is Output.JSON:
-        output.json_line(
+        terminal.json_line(
             {
                 "path": stored.path,
                 "sizeBytes": stored.size_bytes,
@@ -77,7 +77,7 @@ def fetch(
 async def _fetch(settings: FetchSettings, job: DownloadJob) -> StoredFile:
     tls = wiring.ccfs_tls(settings.ccfs)
     columns = DownloadColumn(binary_units=True), TransferSpeedColumn()
-    bar = output.progress(job.bill_file_name, None, *columns)
+    bar = terminal.progress(job.bill_file_name, None, *columns)
     with Threads(_THREADS) as executor, bar:
         async with wiring.ccfs_client(settings.ccfs, tls) as client:
             downloader = Downloader(

@@ -67,6 +67,13 @@ class Setting:
     default: str | None
     required: bool
 
+    @property
+    def default_cell(self) -> str:
+        """The default in a Markdown table."""
+        if self.required:
+            return "required"
+        return f"`{self.default}`" if self.default is not None else ""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effective:
@@ -99,22 +106,14 @@ def effective() -> list[Effective]:
 
 def markdown() -> str:
     """The reference of the settings as a page of the documents."""
-    sections = (_section(about, settings) for about, settings in groupby(reference(), lambda it: it.about))
+    sections = []
+    for about, settings in groupby(reference(), lambda setting: setting.about):
+        rows = "\n".join(
+            f"| `{setting.variable}` | {setting.values} | {setting.default_cell} | {setting.description} |"
+            for setting in settings
+        )
+        sections.append(f"## {about.rstrip('.')}\n\n{_HEAD}\n{rows}\n")
     return _REFERENCE.format(secrets_dir=SECRETS_DIR, sections="\n".join(sections))
-
-
-def _section(about: str, settings: Iterable[Setting]) -> str:
-    rows = "\n".join(
-        f"| `{setting.variable}` | {setting.values} | {_default(setting)} | {setting.description} |"
-        for setting in settings
-    )
-    return f"## {about.rstrip('.')}\n\n{_HEAD}\n{rows}\n"
-
-
-def _default(setting: Setting) -> str:
-    if setting.required:
-        return "required"
-    return f"`{setting.default}`" if setting.default is not None else ""
 
 
 def _problems() -> Iterator[tuple[str, str]]:

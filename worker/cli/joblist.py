@@ -7,7 +7,7 @@ import csv
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, starmap
 
 from schemas import DownloadJob
 from worker.core.job import Envelope, read_job
@@ -40,16 +40,12 @@ def read_list(lines: Iterable[str]) -> Iterator[Row]:
     filled = (pair for pair in numbered if pair[1])
     for number, line in filled:
         whole = chain([(number, line)], filled)
-        yield from _read_json(whole) if line.startswith("{") else _read_csv(whole)
+        yield from starmap(_row, whole) if line.startswith("{") else _read_csv(whole)
 
 
 def read_pair(line: int, app_id: str, bill_file_name: str) -> Row:
     """Check one job that is given by its two fields."""
     return _row(line, json.dumps(dict(zip(COLUMNS, (app_id, bill_file_name), strict=True))))
-
-
-def _read_json(lines: Iterable[tuple[int, str]]) -> Iterator[Row]:
-    return (_row(number, line) for number, line in lines)
 
 
 def _read_csv(lines: Iterable[tuple[int, str]]) -> Iterator[Row]:

@@ -11,13 +11,13 @@ import typer
 from schemas import DownloadFailed, ErrorCode, Outcome
 from worker import wiring
 from worker.broker.follow import follow
-from worker.cli import output
-from worker.cli.outcomes import read_outcomes, show
-from worker.cli.output import Output, OutputOption
+from worker.cli import terminal
+from worker.cli.outcome_lines import read_outcomes, show
+from worker.cli.terminal import Output, OutputOption
 from worker.settings import Amqp, BrokerSettings, load_part
 
 
-class Status(StrEnum):
+class Ending(StrEnum):
     """How a job can end."""
 
     COMPLETED = "completed"
@@ -29,7 +29,7 @@ def results(
     app: Annotated[
         list[str] | None, typer.Option("--app", metavar="APP_ID", help="Only of this account. Repeatable.")
     ] = None,
-    status: Annotated[Status | None, typer.Option(help="Only what ended so.", show_default=False)] = None,
+    status: Annotated[Ending | None, typer.Option(help="Only what ended so.", show_default=False)] = None,
     code: Annotated[
         list[ErrorCode] | None,
         typer.Option("--code", help="Only failures with this error code. Repeatable.", show_choices=False),
@@ -61,13 +61,13 @@ class _Wanted:
     """Which outcomes to show."""
 
     apps: frozenset[str]
-    status: Status | None
+    status: Ending | None
     codes: frozenset[ErrorCode]
 
     def keys(self) -> list[str]:
         """Binding keys: the broker sends what is wanted by account and status, and no more."""
         # Only failures have a code.
-        statuses = [Status.FAILED] if self.codes else [self.status] if self.status else list(Status)
+        statuses = [Ending.FAILED] if self.codes else [self.status] if self.status else list(Ending)
         return [f"{status}.{app}" for status in statuses for app in self.apps or ("#",)]
 
     def __contains__(self, outcome: Outcome) -> bool:
@@ -85,7 +85,7 @@ async def _follow(
         follow(opened, names, wanted.keys(), timeout=amqp.publish_timeout) as bodies,
         aclosing(read_outcomes(bodies)) as outcomes,
     ):
-        output.note(f"following {names.results}; Ctrl-C ends it")
+        terminal.note(f"following {names.results}; Ctrl-C ends it")
         async with asyncio.timeout(timeout):
             async for outcome in outcomes:
                 if outcome not in wanted:

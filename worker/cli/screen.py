@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from worker.cli.output import age
+from worker.cli.terminal import age
 from worker.errors import one_line
 from worker.observe.status import JobStatus, State, Status
 
@@ -26,7 +26,7 @@ _BAR_WIDTH = 20
 _FEWEST_JOBS = 3
 
 
-class Answer(NamedTuple):
+class StatusAnswer(NamedTuple):
     """What a worker said when asked for its status; None and the problem when it said nothing of use."""
 
     url: str
@@ -34,22 +34,24 @@ class Answer(NamedTuple):
     problem: str
 
 
-def frame(answers: Sequence[Answer], height: int | None = None) -> RenderableType:
-    """Everything at once.
+def frame(answers: Sequence[StatusAnswer], height: int | None = None) -> RenderableType:
+    """The whole screen.
 
     Args:
         answers: What the workers said.
-        height: Lines that there are; jobs that find no place there are only counted.
+        height: Lines of the terminal; jobs beyond them are only counted.
     """
     told = [answer.status for answer in answers if answer.status is not None]
     problems = list(_problems(answers))
-    between = _side_by_side(_queues(told), _codes(told))
-    used = 6 + len(answers) + len(problems) + max(len(_ready(told)), len(_attempts_failed(told)))
+    queues, codes = _queues(told), _codes(told)
+    between = Table.grid(padding=(0, 4))
+    between.add_row(*(table for table in (queues, codes) if table.row_count))
+    used = 6 + len(answers) + len(problems) + max(queues.row_count, codes.row_count)
     most = None if height is None else max(_FEWEST_JOBS, height - used)
     return Group(_workers(answers), *problems, "", between, "", *_jobs(told, most))
 
 
-def _workers(answers: Sequence[Answer]) -> Table:
+def _workers(answers: Sequence[StatusAnswer]) -> Table:
     table = _table("WORKER", "STATE", numbers=_FIGURES)
     for url, status, _ in answers:
         if status is None:
@@ -87,43 +89,34 @@ def _figures(status: Status) -> Iterator[str]:
     yield age(status.uptime_seconds)
 
 
-def _problems(answers: Sequence[Answer]) -> Iterator[Text]:
+def _problems(answers: Sequence[StatusAnswer]) -> Iterator[Text]:
     """What is wrong, a line each."""
     for url, status, problem in answers:
-        wrong = [f"{url} {problem}"] if status is None else _failed_checks(status)
+        if status is None:
+            wrong = [f"{url} {problem}"]
+        else:
+            failed = ((name, check.detail) for name, check in status.checks.items() if not check.ok)
+            wrong = [f"{status.host} {name}: {detail}" for name, detail in failed]
         yield from (Text(one_line(f"✗ {line}"), style="red") for line in wrong)
 
 
-def _failed_checks(status: Status) -> Iterator[str]:
-    for name, check in status.checks.items():
-        if not check.ok:
-            yield f"{status.host} {name}: {check.detail}"
-
-
-def _ready(told: Sequence[Status]) -> Mapping[str, int]:
-    """By queue, what waits there; of several workers with one broker, the latest knows best."""
+def _queues(told: Sequence[Status]) -> Table:
+    """By queue, the messages ready in it; of several workers with one broker, the latest look wins."""
+    table = _table("QUEUE", numbers=["MESSAGES"])
     known = [status.queues for status in told if status.queues.age_seconds is not None]
     ready: dict[str, int] = {}
     for queues in sorted(known, key=lambda queues: -(queues.age_seconds or 0)):
         ready |= queues.ready
-    return ready
-
-
-def _queues(told: Sequence[Status]) -> Table:
-    table = _table("QUEUE", numbers=["MESSAGES"])
-    for name, count in _ready(told).items():
+    for name, count in ready.items():
         table.add_row(Text(one_line(name)), f"{count:,}")
     return table
 
 
-def _attempts_failed(told: Sequence[Status]) -> Counter[str]:
-    return _summed(status.totals.attempts_failed for status in told)
-
-
 def _codes(told: Sequence[Status]) -> Table:
+    """By error code, the attempts and the jobs that failed."""
     table = _table("CODE", numbers=["ATTEMPTS", "JOBS FAILED"])
     failed = _summed(status.totals.outcomes_failed for status in told)
-    for code, count in _attempts_failed(told).most_common():
+    for code, count in _summed(status.totals.attempts_failed for status in told).most_common():
         table.add_row(Text(one_line(code)), f"{count:,}", f"{failed[code]:,}")
     return table
 
@@ -168,12 +161,6 @@ def _table(*head: str, numbers: Iterable[str]) -> Table:
     for name in numbers:
         table.add_column(name, justify="right", no_wrap=True)
     return table
-
-
-def _side_by_side(*tables: Table) -> Table:
-    grid = Table.grid(padding=(0, 4))
-    grid.add_row(*(table for table in tables if table.row_count))
-    return grid
 
 
 def _bytes(count: float) -> str:

@@ -1,6 +1,5 @@
 """`ccfs-worker sign`: the signature of a request laid open, for support cases."""
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -9,9 +8,9 @@ import typer
 from worker import wiring
 from worker.ccfs import host_and_port, signing, signing_request
 from worker.ccfs.keys import KeyDirectory
-from worker.cli import output
+from worker.cli import terminal
 from worker.cli.arguments import AppIdArgument, FileArgument, one_job
-from worker.cli.output import Output, OutputOption
+from worker.cli.terminal import Output, OutputOption
 from worker.settings import SettingsError, SigningSettings, load_part
 from worker.urls import MASK
 
@@ -60,52 +59,27 @@ def sign(
         secret_key=key,
         timestamp=signing.format_timestamp(at.replace(tzinfo=UTC) if at else wiring.now()),
     )
-    signed = _Signed(
-        url=settings.ccfs.base_url + request.path,
-        request=request,
-        authorization=authorization if show_signature else _masked(authorization),
-        key=f"{MASK} ({len(key)} characters)",
-    )
+    if not show_signature:
+        prefix, _, signature = authorization.rpartition("/")
+        authorization = f"{prefix}/{signature[:_SHOWN]}…{signature[-_SHOWN:]}"
+    url = settings.ccfs.base_url + request.path
+    headers = {**request.headers, "Authorization": authorization}
+    masked_key = f"{MASK} ({len(key)} characters)"
     if output_format is Output.JSON:
-        output.json_line(_fields(signed))
-    else:
-        _print(signed)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Signed:
-    """A request as it is shown: what is secret is masked already."""
-
-    url: str
-    request: signing.Request
-    authorization: str
-    key: str
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {**self.request.headers, "Authorization": self.authorization}
-
-
-def _masked(authorization: str) -> str:
-    prefix, _, signature = authorization.rpartition("/")
-    return f"{prefix}/{signature[:_SHOWN]}…{signature[-_SHOWN:]}"
-
-
-def _fields(signed: _Signed) -> dict[str, object]:
-    return {
-        "method": signed.request.method,
-        "url": signed.url,
-        "headers": signed.headers,
-        "body": signed.request.body.decode(),
-        "canonicalRequest": signing.canonical_request(signed.request),
-        "key": signed.key,
-    }
-
-
-def _print(signed: _Signed) -> None:
-    typer.echo(f"{signed.request.method} {signed.url}")
-    for name, value in signed.headers.items():
+        terminal.json_line(
+            {
+                "method": request.method,
+                "url": url,
+                "headers": headers,
+                "body": request.body.decode(),
+                "canonicalRequest": signing.canonical_request(request),
+                "key": masked_key,
+            }
+        )
+        return
+    typer.echo(f"{request.method} {url}")
+    for name, value in headers.items():
         typer.echo(f"{name}: {value}")
-    typer.echo(f"\n{signed.request.body.decode()}\n")
-    typer.echo(f"Canonical request:\n{signing.canonical_request(signed.request)}\n")
-    typer.echo(f"Key: {signed.key}")
+    typer.echo(f"\n{request.body.decode()}\n")
+    typer.echo(f"Canonical request:\n{signing.canonical_request(request)}\n")
+    typer.echo(f"Key: {masked_key}")

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from worker.cli.exits import SETTINGS
+from worker.cli.exit_codes import SETTINGS
 from worker.observe import logs
 from worker.runtime import loop_factory
 from worker.simulator import (
@@ -117,7 +117,11 @@ def simulate(
 ) -> None:
     """Run a CC-FS to try things with: it checks signatures, serves made-up bills, and fails when told to."""
     if list_faults:
-        _explain_faults()
+        table = Table("kind", "option=default", "what happens", box=None)
+        for kind in faults.explain():
+            defaults = " ".join(f"{name}={default}" for name, default in kind.options.items())
+            table.add_row(kind.name, defaults, kind.meaning)
+        Console().print(table)
         return
     try:
         home = state or Path(typer.get_app_dir("ccfs-simulator"))
@@ -154,14 +158,6 @@ def simulate(
 def _give_up(reason: Exception) -> NoReturn:
     typer.echo(reason, err=True)
     raise typer.Exit(SETTINGS)
-
-
-def _explain_faults() -> None:
-    table = Table("kind", "option=default", "what happens", box=None)
-    for kind in faults.explain():
-        options = " ".join(f"{name}={default}" for name, default in kind.options.items())
-        table.add_row(kind.name, options, kind.meaning)
-    Console().print(table)
 
 
 def _log(request: AnsweredRequest) -> None:

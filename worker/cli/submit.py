@@ -17,11 +17,11 @@ from worker.broker import Names
 from worker.broker.connection import Connection
 from worker.broker.follow import follow
 from worker.broker.submission import Submission, check_jobs_queue, submit_all
-from worker.cli import output
-from worker.cli.exits import FAILED, SETTINGS, TIMEOUT
-from worker.cli.joblist import Row, read_list, read_pair
-from worker.cli.outcomes import read_outcomes, show
-from worker.cli.output import Output, OutputOption
+from worker.cli import terminal
+from worker.cli.exit_codes import FAILED, SETTINGS, TIMEOUT
+from worker.cli.joblist import read_list, read_pair
+from worker.cli.outcome_lines import read_outcomes, show
+from worker.cli.terminal import Output, OutputOption
 from worker.errors import one_line
 from worker.settings import Amqp, BrokerSettings, load_part
 
@@ -73,7 +73,7 @@ def submit(
     if dry_run:
         for submission in submissions:
             _show(submission, output_format)
-        output.note(f"{len(submissions)} jobs would be published")
+        terminal.note(f"{len(submissions)} jobs would be published")
         return
     amqp = load_part(BrokerSettings).amqp
     batch = _Batch(amqp, submissions, output_format, patience=timeout if wait else None)
@@ -82,23 +82,20 @@ def submit(
 
 
 def _jobs(app_id: str | None, files: list[str], source: Path | None) -> list[DownloadJob]:
-    rows = list(_rows(app_id, files, source))
-    wrong = [row for row in rows if row.defect]
-    for row in wrong:
-        place = f"{source}:{row.line}" if source else files[row.line - 1]
-        output.note(one_line(f"{place}: {row.defect}"))
-    if wrong:
-        output.note(f"nothing was published: {len(wrong)} of {len(rows)} jobs are wrong")
-        raise typer.Exit(SETTINGS)
-    return [row.job for row in rows if row.job is not None]
-
-
-def _rows(app_id: str | None, files: list[str], source: Path | None) -> Iterator[Row]:
     if (source is None) == (app_id is None) or (app_id is None) == bool(files):
         raise typer.BadParameter("give either an APP_ID and its FILEs, or a list with --from")
     if app_id is not None:
-        return (read_pair(number, app_id, name) for number, name in enumerate(files, 1))
-    return read_list(_lines(source))
+        rows = [read_pair(number, app_id, name) for number, name in enumerate(files, 1)]
+    else:
+        rows = list(read_list(_lines(source)))
+    wrong = [row for row in rows if row.defect]
+    for row in wrong:
+        place = f"{source}:{row.line}" if source else files[row.line - 1]
+        terminal.note(one_line(f"{place}: {row.defect}"))
+    if wrong:
+        terminal.note(f"nothing was published: {len(wrong)} of {len(rows)} jobs are wrong")
+        raise typer.Exit(SETTINGS)
+    return [row.job for row in rows if row.job is not None]
 
 
 def _lines(source: Path | None) -> Iterator[str]:
@@ -115,9 +112,9 @@ def _lines(source: Path | None) -> Iterator[str]:
 def _show(submission: Submission, output_format: Output) -> None:
     job = submission.job
     if output_format is Output.JSON:
-        output.json_line({"jobId": submission.job_id, **job.model_dump(by_alias=True)})
+        terminal.json_line({"jobId": submission.job_id, **job.model_dump(by_alias=True)})
     else:
-        output.line(f"{submission.job_id}  {job.app_id}  {job.bill_file_name}")
+        terminal.line(f"{submission.job_id}  {job.app_id}  {job.bill_file_name}")
 
 
 @dataclass
@@ -135,29 +132,24 @@ class _Batch:
     confirmed: int = 0
 
     async def run(self) -> int:
-        """Publish, and wait if told so; gives the exit code."""
+        """Publish, and wait for the outcomes if asked to; gives the exit code."""
         names = wiring.names(self.amqp)
         async with wiring.broker_connection(self.amqp, "submit") as opened:
             await check_jobs_queue(opened, names, timeout=self.amqp.publish_timeout)
             if self.patience is None:
                 await self._publish(opened, names)
                 return 0
-            # Before the first job is published, for its outcome may come at once.
-            async with follow(opened, names, self._keys(), timeout=self.amqp.publish_timeout) as bodies:
+            apps = {submission.job.app_id for submission in self.submissions}
+            keys = [f"{status}.{app_id}" for app_id in apps for status in ("completed", "failed")]
+            # Before the first job is published: its outcome may come immediately.
+            async with follow(opened, names, keys, timeout=self.amqp.publish_timeout) as bodies:
                 await self._publish(opened, names)
                 return await self._wait(bodies, self.patience)
-
-    def _keys(self) -> list[str]:
-        return [
-            f"{status}.{app_id}"
-            for app_id in {submission.job.app_id for submission in self.submissions}
-            for status in ("completed", "failed")
-        ]
 
     async def _publish(self, opened: Connection, names: Names) -> None:
         total = len(self.submissions)
         try:
-            with output.progress("publishing", total) as bar:
+            with terminal.progress("publishing", total) as bar:
 
                 def on_confirmed(submission: Submission) -> None:
                     self.confirmed += 1
@@ -168,12 +160,12 @@ class _Batch:
                 timeout = self.amqp.publish_timeout
                 await submit_all(opened, names, self.submissions, timeout=timeout, on_confirmed=on_confirmed)
         finally:
-            output.note(f"{self.confirmed} of {total} jobs published to {names.jobs}")
+            terminal.note(f"{self.confirmed} of {total} jobs published to {names.jobs}")
 
     async def _wait(self, bodies: AsyncIterator[bytes], patience: float) -> int:
         waiting = {submission.job_id for submission in self.submissions}
         failed = 0
-        with output.progress("waiting", len(waiting)) as bar, suppress(TimeoutError):
+        with terminal.progress("waiting", len(waiting)) as bar, suppress(TimeoutError):
             async with asyncio.timeout(patience), aclosing(read_outcomes(bodies)) as outcomes:
                 while waiting:
                     outcome = await anext(outcomes)
@@ -184,5 +176,5 @@ class _Batch:
                     show(outcome, self.output_format)
                     bar.advance(bar.task_ids[0])
         done = len(self.submissions) - len(waiting)
-        output.note(f"{done - failed} completed, {failed} failed, {len(waiting)} without an outcome yet")
+        terminal.note(f"{done - failed} completed, {failed} failed, {len(waiting)} without an outcome yet")
         return TIMEOUT if waiting else FAILED if failed else 0

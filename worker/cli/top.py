@@ -11,10 +11,10 @@ import typer
 from pydantic import ValidationError
 from rich.live import Live
 
-from worker.cli import output
-from worker.cli.exits import FAILED
-from worker.cli.output import Output, OutputOption
-from worker.cli.screen import Answer, frame
+from worker.cli import terminal
+from worker.cli.exit_codes import FAILED
+from worker.cli.screen import StatusAnswer, frame
+from worker.cli.terminal import Output, OutputOption
 from worker.observe.status import Status
 
 _TIMEOUT = aiohttp.ClientTimeout(total=5)
@@ -55,59 +55,52 @@ def top(
             if any(answer.status is None for answer in answers):
                 raise typer.Exit(FAILED)
         else:
-            asyncio.run(_look_again_and_again(urls, interval, output_format))
+            asyncio.run(_watch(urls, interval, output_format))
 
 
-async def _look_once(urls: Sequence[str]) -> list[Answer]:
+async def _look_once(urls: Sequence[str]) -> list[StatusAnswer]:
     async with aiohttp.ClientSession(timeout=_TIMEOUT) as http:
-        return await _look(http, urls)
+        return await asyncio.gather(*(_ask(http, url) for url in urls))
 
 
-async def _look_again_and_again(urls: Sequence[str], interval: float, output_format: Output) -> None:
-    terminal = output.console()
-    is_live = output_format is Output.TEXT and terminal.is_terminal
+async def _watch(urls: Sequence[str], interval: float, output_format: Output) -> None:
+    screen = terminal.console()
+    is_live = output_format is Output.TEXT and screen.is_terminal
     async with aiohttp.ClientSession(timeout=_TIMEOUT) as http:
-        with Live(console=terminal, screen=True, auto_refresh=False) if is_live else nullcontext() as live:
+        with Live(console=screen, screen=True, auto_refresh=False) if is_live else nullcontext() as live:
             while True:
-                answers = await _look(http, urls)
+                answers = await asyncio.gather(*(_ask(http, url) for url in urls))
                 if live is None:
                     _write(answers, output_format)
                 else:
-                    live.update(frame(answers, terminal.height), refresh=True)
+                    live.update(frame(answers, screen.height), refresh=True)
                 await asyncio.sleep(interval)
 
 
-async def _look(http: aiohttp.ClientSession, urls: Sequence[str]) -> list[Answer]:
-    return await asyncio.gather(*(_ask(http, url) for url in urls))
-
-
-async def _ask(http: aiohttp.ClientSession, url: str) -> Answer:
+async def _ask(http: aiohttp.ClientSession, url: str) -> StatusAnswer:
     try:
         async with http.get(f"{url.rstrip('/')}/status") as response:
-            if response.status != _OK:
-                return Answer(url, None, _refusal(response.status))
-            return Answer(url, Status.model_validate_json(await response.read()), "")
+            if response.status == _OK:
+                return StatusAnswer(url, Status.model_validate_json(await response.read()), "")
+            problem = f"answers HTTP {response.status}: is that a worker?"
+            if response.status == _MISDIRECTED:
+                problem = "wants to be asked by its address, or by a name in its WORKER_HTTP__ALLOWED_HOSTS"
     except TimeoutError:
-        return Answer(url, None, f"does not answer within {_TIMEOUT.total:g} s")
+        problem = f"does not answer within {_TIMEOUT.total:g} s"
     except ValidationError:
-        return Answer(url, None, "answers, but not as a worker of this version")
+        problem = "answers, but not as a worker of this version"
     except aiohttp.ClientConnectorError as exc:
         why = os.strerror(exc.os_error.errno) if exc.os_error.errno else exc.os_error.strerror
-        return Answer(url, None, f"cannot be reached: {why}")
+        problem = f"cannot be reached: {why}"
     except (aiohttp.ClientError, ValueError) as exc:
-        return Answer(url, None, f"cannot be asked: {exc}")
+        problem = f"cannot be asked: {exc}"
+    return StatusAnswer(url, None, problem)
 
 
-def _refusal(status: int) -> str:
-    if status == _MISDIRECTED:
-        return "wants to be asked by its address, or by a name in its WORKER_HTTP__ALLOWED_HOSTS"
-    return f"answers HTTP {status}: is that a worker?"
-
-
-def _write(answers: Sequence[Answer], output_format: Output) -> None:
+def _write(answers: Sequence[StatusAnswer], output_format: Output) -> None:
     if output_format is Output.TEXT:
-        output.console().print(frame(answers))
+        terminal.console().print(frame(answers))
         return
     for answer in answers:
         status = None if answer.status is None else answer.status.model_dump(mode="json")
-        output.json_line({"url": answer.url, "status": status, "problem": answer.problem})
+        terminal.json_line({"url": answer.url, "status": status, "problem": answer.problem})

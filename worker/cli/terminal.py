@@ -100,17 +100,17 @@ def progress(description: str, total: int | None, *columns: ProgressColumn) -> P
         total: How far it goes; None while that is not known.
         columns: What it shows beside itself and the time left; by default the count.
     """
-    terminal = console() if console().is_terminal else console(err=True)
+    shown_on = console() if console().is_terminal else console(err=True)
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         *(columns or [MofNCompleteColumn()]),
         TimeRemainingColumn(),
-        console=terminal,
+        console=shown_on,
         transient=True,
         redirect_stdout=False,
         redirect_stderr=False,
-        disable=not terminal.is_terminal,
+        disable=not shown_on.is_terminal,
     )
     bar.add_task(description, total=total)
     return bar

@@ -2,17 +2,16 @@
 
 import base64
 import json
-from collections.abc import Iterator
 from datetime import datetime
 from textwrap import indent
 
 from worker.broker.dead_letters import DeadLetter
-from worker.cli import output
+from worker.cli import terminal
 from worker.errors import one_line
 
 _SHOWN_BODY, _SHOWN_NAME = 4096, 60
 _TOLD = ("x-dead-", "x-delivery-count", "x-acquired-count")
-"""Headers that the facts tell already, or that only count how often somebody looked."""
+"""Headers that repeat the facts, or that only count how often the message was looked at."""
 
 
 def row(letter: DeadLetter, now: datetime) -> tuple[str, ...]:
@@ -39,15 +38,20 @@ def fields(letter: DeadLetter, *, whole: bool = False) -> dict[str, object]:
         "detail": letter.detail or None,
         "since": letter.since,
     }
-    if whole:
-        shown |= {"correlationId": job.correlation_id, "headers": letter.headers, **_body(letter)}
-    return shown
+    if not whole:
+        return shown
+    shown |= {"correlationId": job.correlation_id, "headers": letter.headers}
+    try:
+        shown["body"] = letter.body.decode()
+    except UnicodeDecodeError:
+        shown |= {"body": None, "bodyBase64": base64.b64encode(letter.body).decode()}
+    return shown | ({"bodyBytes": letter.cut.size} if letter.cut else {})
 
 
 def describe(letter: DeadLetter, now: datetime) -> str:
     """A parked message as a page for a person."""
     job = letter.job
-    since = f"{output.moment(letter.since)} ({_age(letter, now)} ago)" if letter.since else "-"
+    since = f"{terminal.moment(letter.since)} ({_age(letter, now)} ago)" if letter.since else "-"
     facts = {
         "job": job.job_id,
         "account": job.app_id or "-",
@@ -67,24 +71,13 @@ def describe(letter: DeadLetter, now: datetime) -> str:
         facts["headers"] = letter.defect
     width = max(map(len, facts))
     lines = (f"{name:<{width}}  {one_line(value)}" for name, value in facts.items())
-    return "\n".join([*lines, indent("\n".join(_body_lines(letter.body)), "  ")])
+    try:
+        # JSON escapes whatever could make a terminal do more than print.
+        body = json.dumps(json.loads(letter.body[:_SHOWN_BODY]), indent=2)
+    except ValueError:
+        body = one_line(letter.body.decode(errors="backslashreplace"), _SHOWN_BODY)
+    return "\n".join([*lines, indent(body, "  ")])
 
 
 def _age(letter: DeadLetter, now: datetime) -> str:
-    return output.age((now - letter.since).total_seconds()) if letter.since else ""
-
-
-def _body(letter: DeadLetter) -> dict[str, object]:
-    whole = {"bodyBytes": letter.cut.size} if letter.cut else {}
-    try:
-        return {"body": letter.body.decode(), **whole}
-    except UnicodeDecodeError:
-        return {"body": None, "bodyBase64": base64.b64encode(letter.body).decode(), **whole}
-
-
-def _body_lines(body: bytes) -> Iterator[str]:
-    try:
-        # Escapes whatever could make a terminal do more than print.
-        yield from json.dumps(json.loads(body[:_SHOWN_BODY]), indent=2).splitlines()
-    except ValueError:
-        yield one_line(body.decode(errors="backslashreplace"), _SHOWN_BODY)
+    return terminal.age((now - letter.since).total_seconds()) if letter.since else ""
