@@ -108,6 +108,14 @@ def test_links_between_documents_lead_somewhere() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
+def test_the_files_that_the_page_names_exist(page: Path) -> None:
+    rooms = "worker|schemas|devkit|bench|tests|helm|docs"
+    named = re.findall(rf"`((?:{rooms})/[\w./-]*\w)(?:::\w+)?/?`", (ROOT / page).read_text())
+
+    assert [file for file in named if not (ROOT / file).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_the_tests_that_the_page_names_exist(page: Path) -> None:
     missing = [f"{file}::{name}" for file, name in named_tests(page) if not is_test(file, name)]
 
