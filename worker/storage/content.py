@@ -60,15 +60,11 @@ def read_content(chunks: Sequence[bytes]) -> Content:
 
 def write_all(descriptor: int, chunks: Sequence[Bytes]) -> None:
     """Write chunks to a file, all of them."""
-    rest = chunks
+    rest = list(chunks)
     while rest:
-        rest = _after(os.writev(descriptor, rest[:_MOST_CHUNKS]), rest)
-
-
-def _after(written: int, chunks: Sequence[Bytes]) -> Sequence[Bytes]:
-    """What is left of chunks: a write may take less than it is given, as on a volume that is all but full."""
-    for number, chunk in enumerate(chunks):
-        if written < len(chunk):
-            return [memoryview(chunk)[written:], *chunks[number + 1 :]]
-        written -= len(chunk)
-    return ()
+        # A write may take less than it is given, as on a volume that is all but full.
+        written = os.writev(descriptor, rest[:_MOST_CHUNKS])
+        while rest and written >= len(rest[0]):
+            written -= len(rest.pop(0))
+        if written:
+            rest[0] = memoryview(rest[0])[written:]

@@ -256,11 +256,13 @@ class Storage:
 
     async def _open(self, writing: _Writing) -> None:
         # Unbuffered: what is written comes in blocks already.
-        opening = aiofiles.open(writing.part, "xb", 0, opener=self._opener, executor=self._executor)
-        writing.file = await opening
-
-    def _opener(self, path: str, flags: int) -> int:
-        return self._tree.create(PurePosixPath(path), flags)
+        writing.file = await aiofiles.open(
+            writing.part,
+            "xb",
+            0,
+            opener=lambda path, flags: self._tree.create(PurePosixPath(path), flags),
+            executor=self._executor,
+        )
 
     async def _drain(
         self, incoming: Incoming, progress: Progress, strand: Strand, descriptor: int
@@ -322,7 +324,7 @@ def _sync(descriptor: int) -> tuple[float, Identity]:
     """Make a file's bytes durable; gives the seconds that it took, and its identity."""
     began = time.monotonic()
     os.fsync(descriptor)
-    return time.monotonic() - began, identity_of(descriptor)
+    return time.monotonic() - began, identity_of(os.fstat(descriptor))
 
 
 def _take_in(descriptor: int, content: Content, block: Sequence[Bytes]) -> None:

@@ -120,7 +120,7 @@ def _exclusive(directory: Path) -> Finding:
 
 
 def _atomic_rename(directory: Path) -> Finding:
-    """Rename over a file again and again while another thread opens and reads it."""
+    """Rename over a file repeatedly while another thread opens and reads it."""
     name = "storage atomic rename"
     target = directory / "target"
     target.write_bytes(b"a" * _WHOLE)

@@ -62,18 +62,15 @@ class Sweep:
         began, watched = time.time(), self._watched
         self._watched = set()
         for account, _ in self._tree.subdirectories(_ROOT):
-            days = self._days(account)
+            days: list[tuple[PurePosixPath, float]] = []
+            with self._noting(account):
+                days = self._tree.subdirectories(account)
             yield
             for day, changed in days:
                 if changed >= self._unchanged_before or {account, day} & watched:
                     self._look_into(day)
                     yield
         self._unchanged_before = began - _SLACK
-
-    def _days(self, account: PurePosixPath) -> list[tuple[PurePosixPath, float]]:
-        with self._noting(account):
-            return self._tree.subdirectories(account)
-        return []
 
     def _look_into(self, day: PurePosixPath) -> None:
         with self._noting(day):

@@ -210,14 +210,11 @@ class Threads(Executor):
         # In this order: the loop takes the mark away before it takes results, so none is left lying.
         if not self._is_loop_told:
             self._is_loop_told = True
-            self._tell(future.get_loop())
-
-    def _tell(self, loop: asyncio.AbstractEventLoop) -> None:
-        try:
-            loop.call_soon_threadsafe(self._deliver)
-        except RuntimeError:
-            # It is closed: nobody waits any more.
-            self._is_loop_told = False
+            try:
+                future.get_loop().call_soon_threadsafe(self._deliver)
+            except RuntimeError:
+                # It is closed: nobody waits any more.
+                self._is_loop_told = False
 
     def _deliver(self) -> None:
         self._is_loop_told = False

@@ -39,12 +39,8 @@ Identity = tuple[int, int]
 """What tells a file from any other on the machine: its device and inode."""
 
 
-def identity_of(descriptor: int) -> Identity:
-    """The identity of an open file."""
-    return _identity(os.fstat(descriptor))
-
-
-def _identity(found: os.stat_result) -> Identity:
+def identity_of(found: os.stat_result) -> Identity:
+    """The identity of a file by what stat(2) says of it."""
     return found.st_dev, found.st_ino
 
 
@@ -159,7 +155,7 @@ class Tree:
             JobError: STORAGE_ERROR when what lies there is not the file of that identity.
         """
         with self._directory(path.parent) as directory:
-            if _identity(os.stat(path.name, dir_fd=directory, follow_symlinks=False)) != identity:
+            if identity_of(os.stat(path.name, dir_fd=directory, follow_symlinks=False)) != identity:
                 raise JobError(ErrorCode.STORAGE_ERROR, f"storage: {path} was swapped for another file")
             _rename(path.name, name, directory, identity)
             os.fsync(directory)
@@ -198,7 +194,7 @@ class Tree:
             return [
                 (path / entry.name, entry.stat(follow_symlinks=False).st_mtime)
                 for entry in entries
-                if _may_be_ours(entry)
+                if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
             ]
 
     def sweep(self, path: PurePosixPath, written_before: float) -> tuple[int, int]:
@@ -211,8 +207,19 @@ class Tree:
             JobError: STORAGE_ERROR when the root cannot be read.
             OSError: The directory cannot be read, or a file in it not be removed.
         """
-        with self._directory(path) as directory:
-            return _sweep(path, directory, written_before)
+        removed = young = 0
+        with self._directory(path) as directory, os.scandir(directory) as entries:
+            for entry in entries:
+                if not is_part(path / entry.name) or not entry.is_file(follow_symlinks=False):
+                    continue
+                # Another worker's sweep may be quicker.
+                with suppress(FileNotFoundError):
+                    if entry.stat(follow_symlinks=False).st_mtime >= written_before:
+                        young += 1
+                        continue
+                    os.unlink(entry.name, dir_fd=directory)
+                    removed += 1
+        return removed, young
 
     def _free_bytes(self, directory: int) -> int:
         volume = os.fstatvfs(directory)
@@ -245,7 +252,7 @@ class Tree:
             os.close(directory)
 
     def _reach(self, path: PurePosixPath) -> int | None:
-        """Open a directory at once; None when it takes the walk to get there or to tell what is wrong."""
+        """Open a directory in one call; None when it takes the walk to get there or to say what is wrong."""
         try:
             directory = open_unlinked(f"{self._root}/{path}", _DIRECTORY)
         except OSError:
@@ -294,18 +301,15 @@ class Tree:
                 raise
             _make_directory(name, parent)
             made = self._enter(name, parent, make=False)
-            self._set_mode(made)
+            if self._rules.directory_mode is not None:
+                # One that another user's worker made just now has its mode from there.
+                with suppress(PermissionError):
+                    os.fchmod(made, self._rules.directory_mode)
             return made
         except OSError as exc:
             if exc.errno not in _NO_DIRECTORY:
                 raise
             raise JobError(ErrorCode.STORAGE_ERROR, f"storage: {name} is a link or no directory") from exc
-
-    def _set_mode(self, directory: int) -> None:
-        if self._rules.directory_mode is not None:
-            # One that another user's worker made just now has its mode from there.
-            with suppress(PermissionError):
-                os.fchmod(directory, self._rules.directory_mode)
 
 
 def _make_directory(name: str, parent: int) -> None:
@@ -339,13 +343,13 @@ def _write_durably(
         write_all(descriptor, chunks)
         began = time.monotonic()
         os.fsync(descriptor)
-        return time.monotonic() - began, identity_of(descriptor)
+        return time.monotonic() - began, identity_of(os.fstat(descriptor))
     finally:
         os.close(descriptor)
 
 
 def _refuse_unwanted(stop: threading.Event) -> None:
-    """Make no file of a write that hung until its job was given up: another worker may have done it since."""
+    """Make no file of a write that hung until its job was given up: another worker may have made it since."""
     if stop.is_set():
         raise StoppedError
 
@@ -360,14 +364,11 @@ def _rename(part: str, name: str, directory: int, identity: Identity) -> None:
     try:
         os.replace(part, name, src_dir_fd=directory, dst_dir_fd=directory)
     except OSError:
-        if not _is_at(name, directory, identity):
+        found = None
+        with suppress(OSError):
+            found = identity_of(os.stat(name, dir_fd=directory, follow_symlinks=False))
+        if found != identity:
             raise
-
-
-def _is_at(name: str, directory: int, identity: Identity) -> bool:
-    with suppress(OSError):
-        return _identity(os.stat(name, dir_fd=directory, follow_symlinks=False)) == identity
-    return False
 
 
 def _open_to_read(name: str, directory: int) -> BinaryIO:
@@ -379,7 +380,7 @@ def _read_sound(file: BinaryIO, path: PurePosixPath, stop: threading.Event) -> S
         raise CorruptArchiveError("is no regular file")
     check_archive(file, stop)
     sha256 = _sha256(file, stop)
-    # Whoever wrote it may have died before this: the outcome vouches for a durable file.
+    # The worker that wrote it may have died before its fsync; the outcome promises a durable file.
     os.fsync(file.fileno())
     return StoredFile(path=str(path), size_bytes=file.tell(), sha256=sha256, reused=True)
 
@@ -392,23 +393,3 @@ def _sha256(file: BinaryIO, stop: threading.Event) -> str:
             raise StoppedError
         digest.update(block)
     return digest.hexdigest()
-
-
-def _may_be_ours(entry: os.DirEntry[str]) -> bool:
-    return entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
-
-
-def _sweep(path: PurePosixPath, directory: int, written_before: float) -> tuple[int, int]:
-    removed = young = 0
-    with os.scandir(directory) as entries:
-        for entry in entries:
-            if not is_part(path / entry.name) or not entry.is_file(follow_symlinks=False):
-                continue
-            # Another worker's sweep may be quicker.
-            with suppress(FileNotFoundError):
-                if entry.stat(follow_symlinks=False).st_mtime >= written_before:
-                    young += 1
-                    continue
-                os.unlink(entry.name, dir_fd=directory)
-                removed += 1
-    return removed, young

@@ -97,7 +97,10 @@ class ZipWalk:
             last = yield from self._directory_entry(entry)
             signature = yield from self._exactly(4)
         _insist(signature == _END and last[-_LOCATOR_BYTES:][:4] != _ZIP64_LOCATOR)
-        yield from self._end_record(directory, self._position - 4 - directory)
+        size = self._position - 4 - directory
+        record = yield from self._exactly(_END_RECORD.size)
+        count = len(self._entries)
+        _insist(_END_RECORD.unpack(record) == (0, 0, count, count, size, directory, 0))
         self._is_whole = True
         yield from self._some(1)
         raise _UnprovenError
@@ -128,7 +131,7 @@ class ZipWalk:
         return crc, size, size
 
     def _inflate(self, size: int | None) -> Generator[None, None, tuple[int, int, int]]:
-        """Go through deflated bytes, so many or up to their own end; gives what `_pass` does."""
+        """Go through deflated bytes, `size` of them or up to their own end; gives what `_pass` does."""
         inflater = zlib.decompressobj(-zlib.MAX_WBITS)
         crc, unpacked, start = 0, 0, self._position
         while not inflater.eof:
@@ -137,17 +140,16 @@ class ZipWalk:
             part = yield from self._some(left)
             for block in _unpacked(inflater, part):
                 crc, unpacked = _crc32(block, crc), unpacked + len(block)
-                # Within the block: a mebibyte of a bomb is a gigabyte unpacked.
-                self._count(len(block))
-            self._give_back(inflater.unused_data)
+                # Bounded by what came so far, within the block: a mebibyte of a bomb is a gigabyte unpacked.
+                # The check of the file knows its whole size.
+                self._unpacked += len(block)
+                _insist(self._unpacked <= self._most_unpacked(self._position))
+            if unused := inflater.unused_data:
+                self._rest = memoryview(unused + bytes(self._rest))
+                self._position -= len(unused)
         packed = self._position - start
         _insist(size is None or packed == size)
         return crc, packed, unpacked
-
-    def _count(self, unpacked: int) -> None:
-        """Bound what is unpacked by what came so far; the check of the file knows its whole size."""
-        self._unpacked += unpacked
-        _insist(self._unpacked <= self._most_unpacked(self._position))
 
     def _directory_entry(self, entry: _Entry) -> Generator[None, None, bytes]:
         """Compare a header of the directory with the entry that it names; gives its bytes."""
@@ -160,11 +162,6 @@ class ZipWalk:
         _insist(_Entry(method, crc, packed, unpacked, fields[-1], name) == entry)
         return header + name
 
-    def _end_record(self, directory: int, size: int) -> _Steps:
-        record = yield from self._exactly(_END_RECORD.size)
-        count = len(self._entries)
-        _insist(_END_RECORD.unpack(record) == (0, 0, count, count, size, directory, 0))
-
     def _name(self, length: int) -> Generator[None, None, bytes]:
         _insist(length <= _MAX_NAME)
         name = yield from self._exactly(length)
@@ -173,7 +170,7 @@ class ZipWalk:
         return name
 
     def _exactly(self, size: int) -> Generator[None, None, bytes]:
-        """Take so many bytes, however many blocks they lie in."""
+        """Take `size` bytes, however many blocks they lie in."""
         taken = b""
         while len(taken) < size:
             taken += yield from self._some(size - len(taken))
@@ -186,11 +183,6 @@ class ZipWalk:
         part, self._rest = self._rest[:most], self._rest[most:]
         self._position += len(part)
         return part
-
-    def _give_back(self, unused: bytes) -> None:
-        if unused:
-            self._rest = memoryview(unused + bytes(self._rest))
-            self._position -= len(unused)
 
 
 def _unpacked(inflater: "zlib._Decompress", part: memoryview) -> Iterator[bytes]:
