@@ -10,7 +10,7 @@ import pytest
 from aio_pika.abc import AbstractChannel
 
 from devkit.run.broker import Broker
-from worker.broker import AmqpDelivery, BrokerOptions, Names, Session, Topology, open_session
+from worker.broker import AmqpDelivery, BrokerOptions, Names, PublisherInTurn, Session, Topology, open_session
 from worker.broker.topology import declare
 
 
@@ -79,14 +79,19 @@ Connect = Callable[[], AbstractAsyncContextManager[Connected]]
 
 
 @pytest.fixture
-def connect(options: BrokerOptions) -> Connect:
+async def connect(options: BrokerOptions) -> Connect:
     """Opens a session that consumes."""
+
+    in_turn = PublisherInTurn()
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[Connected]:
         inbox = Inbox()
         async with open_session(
-            options, on_job=inbox.jobs.put_nowait, on_dropped=inbox.dropped.put_nowait
+            options,
+            on_job=inbox.jobs.put_nowait,
+            on_dropped=inbox.dropped.put_nowait,
+            in_turn=in_turn,
         ) as session:
             await session.consume()
             yield Connected(session, inbox)

@@ -273,6 +273,39 @@ async def test_a_job_of_a_deleted_queue_has_its_outcome(
     assert not connected.session.is_lost
 
 
+async def test_the_next_session_publishes_what_an_orphan_became(
+    connect: Connect, outside: AbstractChannel, names: Names
+) -> None:
+    """The job queue is deleted under a job in hand, and then the session is lost."""
+    async with connect() as first:
+        await put(outside, names.jobs, BODY, message_id="old")
+        orphan, job = await delivered(first)
+        async with completing(first.session):
+            await outside.queue_delete(names.jobs)
+        assert orphan.orphaned
+    assert orphan.alive
+    publishing = asyncio.create_task(orphan.publish(outcome_of(job), job))
+
+    async with connect(), asyncio.timeout(60):
+        await publishing
+        await orphan.ack()
+
+    assert names.results_queue
+    assert read_outcome((await take(outside, names.results_queue)).body).job_id == "old"
+
+
+async def test_a_job_of_a_queue_that_is_there_is_no_orphan(
+    connect: Connect, outside: AbstractChannel, names: Names
+) -> None:
+    async with connect() as first:
+        await put(outside, names.jobs, BODY)
+        delivery, job = await delivered(first)
+
+    assert (delivery.alive, delivery.orphaned) == (False, False)
+    with pytest.raises(SessionLostError):
+        await delivery.publish(outcome_of(job), job)
+
+
 async def test_a_queue_deleted_again_and_again_is_declared_each_time(
     connected: Connected, outside: AbstractChannel, names: Names
 ) -> None:
@@ -298,7 +331,7 @@ async def test_consuming_waits_for_a_queue_that_is_gone(
     async with completing(connected.session):
         await connected.session.consume()
 
-    assert held.alive
+    assert (held.alive, held.orphaned) == (True, True)
 
 
 async def test_what_no_queue_takes_is_declared_again(
@@ -365,8 +398,8 @@ async def cancel_behind_its_back(connected: Connected) -> None:
     """The broker forgets the session's consumer, and the session is not told."""
     consumer = connected.session._parts.jobs  # noqa: SLF001 - nobody outside has the tag
     assert consumer.tag
-    assert consumer._lane  # noqa: SLF001
-    await consumer._lane.channel.basic_cancel(consumer.tag)  # noqa: SLF001
+    assert consumer._origin  # noqa: SLF001
+    await consumer._origin.lane.channel.basic_cancel(consumer.tag)  # noqa: SLF001
 
 
 async def test_a_healthy_session_passes_its_check(

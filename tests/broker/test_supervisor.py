@@ -176,3 +176,35 @@ async def test_a_drain_keeps_its_grace_when_stopping_is_not_answered(
     assert names.results_queue
     assert read_outcome((await take(outside, names.results_queue)).body).job_id == "m1"
     assert (await outside.declare_queue(names.jobs, passive=True)).declaration_result.message_count == 0
+
+
+async def test_a_job_outlives_its_queue_and_then_its_session(
+    options: BrokerOptions, outside: AbstractChannel, names: Names
+) -> None:
+    """No queue gives it out again, so that the next session has to publish its outcome."""
+    fetching, go_on = asyncio.Event(), asyncio.Event()
+
+    async def fetch(_: DownloadJob, __: Progress) -> StoredFile:
+        fetching.set()
+        await go_on.wait()
+        return FILE
+
+    draining = asyncio.Event()
+    address = urlsplit(options.url)
+    async with open_proxy(address.hostname or "", address.port or 0) as line, asyncio.timeout(120):
+        near = f"amqp://guest:guest@127.0.0.1:{line.port}{address.path}"
+        supervisor = supervisor_of(replace(options, url=near), draining, fetch)
+        running = asyncio.create_task(supervisor.run())
+        await until(lambda: not supervisor.pause())
+        await put(outside, names.jobs, BODY, message_id="m1")
+        await fetching.wait()
+        await outside.queue_delete(names.jobs)
+        await until(lambda: supervisor.pause() != "")
+        await until(lambda: not supervisor.pause())
+        line.cut()
+        await until(lambda: supervisor.pause() != "")
+        go_on.set()
+        assert names.results_queue
+        assert read_outcome((await take(outside, names.results_queue)).body).job_id == "m1"
+        draining.set()
+        await running

@@ -36,6 +36,7 @@ class Message:
     death: str = ""
     has_forged_death: bool = False
     alive: bool = True
+    orphaned: bool = False
     steps: list[str] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
     refusals: list[Exception] = field(default_factory=list)
@@ -213,6 +214,19 @@ async def test_a_forged_x_death_is_left_behind_before_anything_else(bench: Bench
     assert await bench.seen.wait_for(1) == [(Ending.DEFERRED, "")]
     assert message.steps == ["retry 10 2", "ack"]
     assert bench.fetch.calls == []
+
+
+async def test_an_orphan_that_the_drain_meets_is_in_the_log(bench: Bench) -> None:
+    bench.fetch.held = True
+    message = Message(orphaned=True)
+    bench.deliveries.receive(message)
+    await bench.fetch.begun.wait()
+
+    with capture_logs() as lines:
+        await bench.deliveries.drain(grace=0)
+
+    assert [line["event"] for line in lines] == ["job.outcome_unpublished"]
+    assert bench.seen.endings == [(Ending.LOST, "")]
 
 
 async def test_a_failed_attempt_waits_in_the_broker(bench: Bench) -> None:

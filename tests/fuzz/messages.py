@@ -20,6 +20,7 @@ from tests.fuzz import grammar
 from tests.fuzz.grammar import FRAME_MAX, Drawn
 from tests.raw_amqp import table
 from worker.broker import AmqpDelivery, Names, frames, messages, tables
+from worker.broker.delivery import Origin
 from worker.broker.properties import (
     DELIVERY_MODE,
     EXPIRATION,
@@ -29,7 +30,7 @@ from worker.broker.properties import (
     Properties,
     written,
 )
-from worker.broker.publisher import Publisher, publisher
+from worker.broker.publisher import Publisher, PublisherInTurn, publisher
 from worker.broker.wire import Lane, Take, Wire
 from worker.core.job import Job, read_job
 from worker.core.outcome import Execution, failed
@@ -189,7 +190,8 @@ class _Broker:
         self._receive(data, max(step, len(data) // _MOST_READS))
         (delivered,) = self._delivered
         self._delivered.clear()
-        return AmqpDelivery(delivered, self._consuming, self.publisher, Names())
+        origin = Origin(self._consuming)
+        return AmqpDelivery(delivered, origin, self.publisher, PublisherInTurn(), Names())
 
     async def takes(self, publishing: Coroutine[None, None, None]) -> frames.Message:
         """What is published, which the broker confirms."""

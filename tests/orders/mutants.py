@@ -13,7 +13,7 @@ from worker.core.job import Job
 from worker.core.outcome import StoredFile
 from worker.core.pace import Pace
 from worker.core.ports import Delivery
-from worker.errors import NotConfirmedError
+from worker.errors import NotConfirmedError, SessionLostError
 
 
 class JoinsWhatIsDone(Downloads):
@@ -85,6 +85,15 @@ class RepeatsWhatIsLate(Deliveries):
                 raise NotConfirmedError("late") from None
 
         await super()._publish(delivery, in_time)
+
+
+class ForgetsOrphans(Deliveries):
+    """Publishes nothing for a job whose queue was deleted."""
+
+    async def _publish(self, delivery: Delivery, send: Callable[[], Awaitable[None]]) -> None:
+        if delivery.orphaned:
+            raise SessionLostError("no queue has it")
+        await super()._publish(delivery, send)
 
 
 class CancelsWhatHasNotBegun(Deliveries):

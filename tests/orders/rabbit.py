@@ -52,6 +52,9 @@ class Rabbit:
         self._ready: deque[Message] = deque()
         self._dropped: deque[Message] = deque()
         self._in_tiers: set[Message] = set()
+        self.orphans: dict[Letter, Message] = {}
+        """In the worker's hands after their queue was deleted and their session lost."""
+        self._connected = asyncio.Event()
         self._lines: list[Line] = []
         self.parked: set[str] = set()
         self.thrown_away: set[str] = set()
@@ -65,7 +68,8 @@ class Rabbit:
     @property
     def held(self) -> set[str]:
         """The jobs whose message is with somebody."""
-        return {message.job_id for line in self._lines for message in line.unsettled.values()}
+        unsettled = [message for line in self._lines for message in line.unsettled.values()]
+        return {message.job_id for message in (*unsettled, *self.orphans.values())}
 
     def send(self, message: Message) -> None:
         """Put a message at the end of the job queue."""
@@ -87,7 +91,16 @@ class Rabbit:
         self.rules.tell("session opened")
         line = Line(self, on_job, on_dropped)
         self._lines.append(line)
+        self.newest = line
+        self._connected.set()
+        self._connected = asyncio.Event()
         return line
+
+    async def line_after(self, line: "Line") -> "Line":
+        """Give the session after one that is lost, once there is one."""
+        while self.newest is line:
+            await self._connected.wait()
+        return self.newest
 
     def cut(self) -> None:
         """Break the session that there is."""
@@ -100,16 +113,26 @@ class Rabbit:
         self.thrown_away.update(message.job_id for message in self._ready)
         self._ready.clear()
         for line in self._lines:
-            for message in line.unsettled.values():
+            for letter, message in line.unsettled.items():
                 message.has_queue = False
+                # On a broken line the worker hears nothing of it.
+                letter.orphaned = letter.orphaned or line.is_whole
 
     def take_back(self, line: "Line") -> None:
         """A session is over for the broker: its messages go back to the front of the queue."""
-        for message in reversed(line.unsettled.values()):
-            self._return(message)
+        for letter, message in reversed(line.unsettled.items()):
+            if letter.orphaned and not letter.has_missed:
+                self.orphans[letter] = message
+            else:
+                self._return(message)
         line.unsettled.clear()
         self._lines.remove(line)
         self.pump()
+
+    def lose_orphan(self, letter: "Letter") -> None:
+        """An orphan is in nobody's hands any more."""
+        if (message := self.orphans.pop(letter, None)) is not None:
+            self.thrown_away.add(message.job_id)
 
     def give_back(self, message: Message) -> None:
         """A message came back by itself."""
@@ -200,7 +223,10 @@ class Line:
         self.unsettled[letter] = message
 
         def arrive() -> None:
-            if not self.is_known_lost:
+            if self.is_known_lost:
+                letter.has_missed = True
+                self.rabbit.lose_orphan(letter)
+            else:
                 self.rabbit.rules.tell(f"deliver {message}")
                 letter.came_in_step = self.rabbit.rules.step
                 receive(letter)
@@ -209,7 +235,7 @@ class Line:
 
     def settle(self, letter: "Letter") -> Message | None:
         """Settle a message; None when the broker does not hear of it any more."""
-        return self.unsettled.pop(letter) if self.is_whole else None
+        return self.unsettled.pop(letter, None) if self.is_whole or letter.orphaned else None
 
     async def publish(self, what: str, land: Callable[[], None]) -> None:
         """Have a message confirmed; `land` puts it where it goes.
@@ -261,6 +287,9 @@ class Letter:
         self._is_settled = False
         self._awaits_word = False
         self.came_in_step = 0
+        self.orphaned = False
+        self.has_missed = False
+        """Whether it never came, since the session was over first."""
         self.redelivered = message.deliveries > 1
         self.envelope = Envelope(
             body=message.body, message_id=message.job_id, headers={ATTEMPT_HEADER: message.attempt}
@@ -269,7 +298,7 @@ class Letter:
     @property
     def alive(self) -> bool:
         """Whether the worker may settle it, as far as it knows."""
-        return not self._line.is_known_lost
+        return self.orphaned or not self._line.is_known_lost
 
     async def publish(self, outcome: Outcome, job: Job) -> None:
         """Publish an event."""
@@ -299,11 +328,13 @@ class Letter:
         """Settle: done with."""
         self._rules.require(self._is_confirmed, "nothing is acked before its confirm")
         self._settle("ack")
+        self._line.rabbit.orphans.pop(self, None)
 
     async def give_back(self) -> None:
         """Settle: back to the queue."""
         if (message := self._settle("nack")) is not None:
             self._line.rabbit.give_back(message)
+        self._line.rabbit.lose_orphan(self)
 
     async def reject(self) -> None:
         """Settle: back to the queue after a defect."""
@@ -314,15 +345,23 @@ class Letter:
         self._rules.require(not self._is_settled, "nothing is published for a message that is settled")
         self._rules.require(not self._awaits_word, "time alone repeats no publish")
         self._awaits_word = True
-        try:
-            await self._line.publish(what, land)
-        except NotConfirmedError:
-            self._awaits_word = False
-            raise
-        self._awaits_word = False
+        line = self._line
+        while True:
+            try:
+                await line.publish(what, land)
+            except NotConfirmedError:
+                self._awaits_word = False
+                raise
+            except SessionLostError:
+                if not self.orphaned:
+                    raise
+                line = await line.rabbit.line_after(line)
+            else:
+                self._awaits_word = False
+                return
 
     def _settle(self, how: str) -> Message | None:
-        if self._line.is_known_lost:
+        if not self.alive:
             raise SessionLostError(_GONE)
         self._rules.tell(f"{how} {self._message}")
         self._rules.require(not self._is_settled, "a message is settled once")

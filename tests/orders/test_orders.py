@@ -57,6 +57,7 @@ def test_every_order_of_events_keeps_the_promise(first: int) -> None:
         (Parts(downloads=mutants.FollowsOneDelivery), BrokenRuleError, "has its outcome, and"),
         (Parts(deliveries=mutants.AcksFirst), BrokenRuleError, "acked before its confirm"),
         (Parts(deliveries=mutants.RepeatsWhatIsLate), BrokenRuleError, "time alone repeats"),
+        (Parts(deliveries=mutants.ForgetsOrphans), BrokenRuleError, "has its outcome, and"),
         (Parts(deliveries=mutants.CancelsWhatHasNotBegun), BrokenRuleError, "every delivery ends once"),
         (Parts(pace=mutants.KeepsPlaces), BrokenRuleError, "left in a table"),
         (Parts(gate=mutants.NeverCloses), BrokenRuleError, "while the gate is closed"),

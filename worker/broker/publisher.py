@@ -150,6 +150,26 @@ class Publisher:
         await self.to_exchange("", message, name)
 
 
+class PublisherInTurn:
+    """The publisher of the newest session, for what has to be published although its own session is over."""
+
+    def __init__(self) -> None:
+        self._publisher: Publisher | None = None
+        self._replaced = asyncio.Event()
+
+    def replace(self, publisher: Publisher) -> None:
+        """A session is open: what waits goes on with its publisher."""
+        self._publisher = publisher
+        self._replaced.set()
+        self._replaced = asyncio.Event()
+
+    async def after(self, spent: Publisher) -> Publisher:
+        """Give the publisher of a session later than that of `spent`, once there is one."""
+        while self._publisher is None or self._publisher is spent:
+            await self._replaced.wait()
+        return self._publisher
+
+
 async def publisher(
     connection: Connection,
     channel: AbstractChannel,

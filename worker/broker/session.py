@@ -30,11 +30,10 @@ from worker.broker.connection import (
     unbroken,
     underlay,
 )
-from worker.broker.delivery import AmqpDelivery
+from worker.broker.delivery import AmqpDelivery, Origin
 from worker.broker.lengths import queue_lengths
-from worker.broker.publisher import Publisher, publisher
+from worker.broker.publisher import Publisher, PublisherInTurn, publisher
 from worker.broker.topology import Names, Topology, declare, look
-from worker.broker.wire import Lane
 from worker.core.retry import backoff
 from worker.errors import BrokerError
 
@@ -151,7 +150,7 @@ class _Consumer:
         queue: str,
         *,
         prefetch: int,
-        receive: Callable[[frames.Delivered, Lane], None],
+        receive: Callable[[frames.Delivered, Origin], None],
         loss: _Loss,
         whole: _Completeness,
         is_passing: bool = False,
@@ -167,44 +166,49 @@ class _Consumer:
         self._receive = receive
         self._loss = loss
         self._whole = whole
-        self._lane: Lane | None = None
+        self._origin: Origin | None = None
         self._cancelled_tag: str | None = None
 
     async def start(self) -> None:
         """Get messages, if they are wanted and do not come already; without a queue, nothing happens."""
         if not self.is_wanted or self.tag is not None:
             return None
-        lane = self._lane or await self._open()
+        origin = self._origin or await self._open()
+        channel = origin.lane.channel
         try:
-            answer = await lane.channel.basic_consume(self.queue, _leave_to_the_lane, arguments=_CONSUMING)
+            answer = await channel.basic_consume(self.queue, _leave_to_the_lane, arguments=_CONSUMING)
         except ChannelNotFoundEntity:
             return self.lose(None)
-        if lane is not self._lane:
-            self._loss.watch(lane.channel.closing)
+        if origin is not self._origin:
+            self._loss.watch(channel.closing)
         # The broker may have cancelled it before we came to read its answer.
-        if answer.consumer_tag != self._cancelled_tag:
-            self.tag, self._lane = answer.consumer_tag, lane
+        if answer.consumer_tag == self._cancelled_tag:
+            origin.is_deleted = True
+        else:
+            self.tag, self._origin = answer.consumer_tag, origin
         return None
 
     @property
     def is_paused(self) -> bool:
         """Whether it was stopped on a channel that may hold messages."""
-        return self._lane is not None and self.tag is None
+        return self._origin is not None and self.tag is None
 
     async def stop(self) -> None:
         """Get no more messages; those in hand stay ours."""
-        if self.tag is not None and self._lane is not None:
+        if self.tag is not None and self._origin is not None:
             tag, self.tag = self.tag, None
-            await self._lane.channel.basic_cancel(tag)
+            await self._origin.lane.channel.basic_cancel(tag)
 
     def lose(self, tag: str | None) -> None:
         """The broker has cancelled the consumer, or has no such queue any more."""
-        self.tag, self._lane, self._cancelled_tag = None, None, tag
+        if self._origin is not None:
+            self._origin.is_deleted = True
+        self.tag, self._origin, self._cancelled_tag = None, None, tag
         self.is_over = self.is_passing
         if not self.is_over:
             self._whole.lacks.set()
 
-    async def _open(self) -> Lane:
+    async def _open(self) -> Origin:
         channel = self._connection.channel(publisher_confirms=False)
         await channel.initialize(timeout=ANSWER_TIMEOUT)
         await channel.set_qos(prefetch_count=self._prefetch, timeout=ANSWER_TIMEOUT)
@@ -212,10 +216,11 @@ class _Consumer:
 
         def on_message(method: bytes, message: frames.Message) -> None:
             self.delivered += 1
-            self._receive(frames.read_delivery(method, message), lane)
+            self._receive(frames.read_delivery(method, message), origin)
 
         lane = await self._connection.lane(channel, frames.Assembly(frames.DELIVER, on_message).take)
-        return lane
+        origin = Origin(lane)
+        return origin
 
     def _on_cancel(self, cancel: Basic.Cancel) -> None:
         # What is in hand stays unsettled on its channel. Its outcomes are published, and the broker ignores
@@ -300,8 +305,13 @@ class Session:
         for consumer in self._parts.consumers:
             consumer.is_wanted = True
         # To consume from a queue that is not there would close the channel, and lose what is in hand.
-        if not self._parts.jobs.is_paused or await self._look(self._parts.jobs.queue):
-            await self._do(*(consumer.start for consumer in self._parts.consumers))
+        jobs = self._parts.jobs
+        if jobs.is_paused and not await self._look(jobs.queue):
+            # Unless the queue was declared again meanwhile, which has started the consumer.
+            if jobs.is_paused:
+                jobs.lose(None)
+            return
+        await self._do(*(consumer.start for consumer in self._parts.consumers))
 
     async def pause(self) -> None:
         """Take no more jobs; what was delivered stays ours. Raises BrokerError."""
@@ -427,7 +437,11 @@ def _answer(task: "asyncio.Task[_T]") -> _T:
 
 @asynccontextmanager
 async def open_session(
-    options: BrokerOptions, *, on_job: Receive, on_dropped: Receive
+    options: BrokerOptions,
+    *,
+    on_job: Receive,
+    on_dropped: Receive,
+    in_turn: PublisherInTurn | None = None,
 ) -> AsyncIterator[Session]:
     """Open a session: connections, topology, channels; `Session.consume` then starts the deliveries.
 
@@ -435,6 +449,7 @@ async def open_session(
         options: What to connect to.
         on_job: Is called with each job message; must return at once.
         on_dropped: The same for messages that the broker gave up on.
+        in_turn: Hands what is left of a session whose queue was deleted to the next one.
 
     Raises:
         BrokerError: The session could not be opened; the text says what to do.
@@ -446,7 +461,9 @@ async def open_session(
         publishing = await stack.enter_async_context(_connection(options, "publisher"))
         loss.watch(publishing.closing)
         try:
-            session = await _set_up(options, consuming, publishing, loss, on_job, on_dropped)
+            session = await _set_up(
+                options, consuming, publishing, loss, on_job, on_dropped, in_turn or PublisherInTurn()
+            )
         except (TimeoutError, *CONNECTION_EXCEPTIONS) as exc:
             raise BrokerError(f"the session with RabbitMQ could not be set up: {exc!r}") from exc
         completing = asyncio.create_task(session.keep_complete())
@@ -474,6 +491,7 @@ async def _set_up(
     loss: _Loss,
     on_job: Receive,
     on_dropped: Receive,
+    in_turn: PublisherInTurn,
 ) -> Session:
     names = options.topology.names
     whole = _Completeness()
@@ -482,13 +500,14 @@ async def _set_up(
     await channel.initialize(timeout=options.answer_timeout)
     loss.watch((await underlay(channel)).closing)
     outgoing = await publisher(publishing, channel, on_return=whole.returned)
+    in_turn.replace(outgoing)
 
     def consumer(queue: str, prefetch: int, receive: Receive, *, is_passing: bool = False) -> _Consumer:
         return _Consumer(
             consuming,
             queue,
             prefetch=prefetch,
-            receive=partial(_deliver, receive, outgoing, names),
+            receive=partial(_deliver, receive, outgoing, in_turn, names),
             loss=loss,
             whole=whole,
             is_passing=is_passing,
@@ -509,6 +528,11 @@ async def _set_up(
 
 
 def _deliver(
-    receive: Receive, publisher: Publisher, names: Names, message: frames.Delivered, lane: Lane
+    receive: Receive,
+    publisher: Publisher,
+    in_turn: PublisherInTurn,
+    names: Names,
+    message: frames.Delivered,
+    origin: Origin,
 ) -> None:
-    receive(AmqpDelivery(message, lane, publisher, names))
+    receive(AmqpDelivery(message, origin, publisher, in_turn, names))

@@ -350,6 +350,8 @@ async def _give_back(delivery: Delivery) -> _End:
         await delivery.give_back()
     except SessionLostError:
         return _End(Ending.LOST)
+    if delivery.orphaned:
+        return _lose_orphan()
     log.info("job.given_back")
     return _End(Ending.GIVEN_BACK)
 
@@ -361,4 +363,10 @@ async def _reject(delivery: Delivery) -> _End:
         await delivery.reject()
     except SessionLostError:
         return _End(Ending.LOST)
-    return _End(Ending.GIVEN_BACK)
+    return _lose_orphan() if delivery.orphaned else _End(Ending.GIVEN_BACK)
+
+
+def _lose_orphan() -> _End:
+    # The only trace of the job: no queue has its message any more.
+    log.error("job.outcome_unpublished", reason="its queue was deleted, and no session took its outcome")
+    return _End(Ending.LOST)

@@ -18,8 +18,9 @@ from worker.errors import JobError
 class Delivery(Protocol):
     """A message that the broker gave us and still counts as ours until it is settled.
 
-    Everything goes through the session that the message came from: once that is over, the broker
-    gives the message out again, and each of these raises SessionLostError.
+    Everything goes through the session that the message came from. Once that is over, the broker delivers the
+    message again, and each of these raises SessionLostError. An orphan is not delivered again: what is
+    published for it waits for the next session.
     """
 
     @property
@@ -35,6 +36,11 @@ class Delivery(Protocol):
     @property
     def alive(self) -> bool:
         """False once the session is over and settling is the broker's affair."""
+        ...
+
+    @property
+    def orphaned(self) -> bool:
+        """True when its queue was deleted: the broker does not deliver the message again."""
         ...
 
     async def publish(self, outcome: Outcome, job: Job) -> None:
