@@ -1,4 +1,4 @@
-"""The ways of failing that the rooms of the worker tell each other about."""
+"""The errors that pass from one room of the worker to another."""
 
 import re
 
@@ -20,8 +20,8 @@ class JobError(Exception):
 
     Attributes:
         code: The contract's name for the failure; it decides whether the job is tried again.
-        message: One line for a human. It goes into events, logs and message headers, so whoever
-            raises the error puts no key and nothing else secret into it.
+        message: One line for a human. It goes into events, logs and message headers, so it must
+            hold no key and no other secret.
         result_code: CC-FS's own `resultCode`, when it gave one.
         http_status: The HTTP status of CC-FS's answer, when there was one.
         retry_after: Seconds that the peer asked us to stay away (RFC 9110, section 10.2.3).
@@ -48,7 +48,7 @@ class JobError(Exception):
 
     @property
     def told(self) -> dict[str, object]:
-        """What the log says of it: CC-FS's own words only where there were some."""
+        """Its fields in a log line; those of CC-FS's answer only when there was one."""
         answer = {"result_code": self.result_code, "http_status": self.http_status}
         said = {name: value for name, value in answer.items() if value is not None}
         return {"code": self.code, "reason": self.message, **said}

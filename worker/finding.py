@@ -1,4 +1,4 @@
-"""What a look at one thing found: for `ccfs-worker check`, whose every line is one of these."""
+"""Findings: the lines of `ccfs-worker check`."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ class Finding:
     """A verdict on one thing.
 
     Attributes:
-        name: What was looked at, as the operator knows it.
+        name: What was checked, as the operator knows it.
         ok: Whether the worker can work with it.
         detail: What was seen, as one line.
         remedy: What to do when it is not ok, as one line; empty when `detail` says it.

@@ -204,7 +204,7 @@ class Ccfs(_Group):
     ca_file: Path | None = None
     """PEM file of the authorities to trust; the system's when unset."""
     danger_accept_any_certificate: bool = False
-    """True turns off TLS verification: whoever stands in between can read and change everything."""
+    """True turns off TLS verification: a man in the middle can then read and change everything."""
     connect_timeout: Seconds = 10.0
     """Seconds for name lookup, TCP and TLS together."""
     idle_timeout: Seconds = 60.0
@@ -367,10 +367,10 @@ class Settings(Sourced):
     http: Http = Field(default_factory=Http)
     log: Log = Field(default_factory=Log)
     concurrency: Annotated[int, Field(ge=1, le=2000)] = 16
-    """Downloads at once; also the prefetch of the job consumer. Each takes up to 4 file descriptors, and the
-    worker itself 192, of those that the hard limit allows (`ulimit -Hn`)."""
+    """Concurrent downloads; also the prefetch of the job consumer. Each takes up to 4 file descriptors, and
+    the worker itself 192, of those that the hard limit allows (`ulimit -Hn`)."""
     concurrency_per_app: Annotated[int, Field(ge=1)] | None = None
-    """Downloads of one account at once; as many as `concurrency` when unset."""
+    """Concurrent downloads of one account; as many as `concurrency` when unset."""
     job_timeout: Seconds = _JOB_TIMEOUT
     """Seconds that one attempt at a job may take in all. With the minute for which it may wait for its place
     before, that must lie below `amqp.consumer_timeout`."""

@@ -11,7 +11,7 @@ _SHOWABLE = re.compile(r"([^/?#@]*://[^/?#@:]*)(:[^/?#@]*)?(@[^@]*)")
 
 
 def has_stray_at(url: str) -> bool:
-    """Whether an `@` stands in a URL where none may, so that nobody can say where its login ends.
+    """Whether a URL has an `@` in the wrong place, which makes the end of its login ambiguous.
 
     The authority ends at the first `/`, `?` or `#` (RFC 3986, section 3.2): one of these in a password makes
     what follows it a path, which is shown.

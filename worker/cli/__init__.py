@@ -1,4 +1,4 @@
-"""The command line: one module a command, put together here."""
+"""The command line. Each command is a module; this one loads them."""
 
 import sys
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ _Command = TyperCommand | TyperGroup
 
 
 class _Commands(TyperGroup):
-    """Imports a command once it is asked for: all of them would take a second, also from each completion."""
+    """Imports a command when it is called: importing all takes a second, even for each shell completion."""
 
     def list_commands(self, ctx: object) -> list[str]:  # noqa: ARG002 - typer calls it so
         return list(COMMANDS)
@@ -67,8 +67,8 @@ def _load(name: str) -> _Command:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; the console script and `python -m worker` come in here."""
-    # What happens is told by our errors already; `run` and `simulate` set up a log themselves.
+    """Run the command line. Entry point of the console script and of `python -m worker`."""
+    # Our errors already say what happens; `run` and `simulate` set up a log themselves.
     logs.silence()
     try:
         cli(list(sys.argv[1:] if arguments is None else arguments), prog_name="ccfs-worker")

@@ -1,4 +1,4 @@
-"""`ccfs-worker check`: tries out all that a worker would depend on here, and changes none of it."""
+"""`ccfs-worker check`: tries out all that a worker depends on, and changes none of it."""
 
 import asyncio
 import os
@@ -175,7 +175,7 @@ async def _storage() -> list[Finding]:
     def probe() -> None:
         found.extend(wrong("storage", problem, "") for problem in wiring.storage_problems(storage))
         if not found:
-            # One by one, so that what was found is there even when the next step hangs.
+            # One by one: the findings so far are kept when the next step hangs.
             found.extend(probe_storage(storage.root, min_free_bytes=storage.min_free_bytes))
 
     patience = min(PATIENCE / 2, storage.hang_after)
@@ -264,7 +264,7 @@ def _clock(answer: Answer, here: datetime) -> Finding:
 async def _in_daemon_thread(call: Callable[[], _T]) -> _T:
     """Run a blocking call on a thread that does not keep the process alive when it hangs."""
     future: Future[_T] = Future()
-    # From now on it cannot be cancelled, and takes a result that nobody waits for any more.
+    # A running future cannot be cancelled: the thread may set a result after the caller has given up.
     future.set_running_or_notify_cancel()
 
     def run() -> None:

@@ -53,9 +53,9 @@ OlderThanOption = Annotated[
         "--older-than", metavar="AGE", parser=parse_age, help="Only those parked longer ago: 2h, 3d."
     ),
 ]
-AllOption = Annotated[bool, typer.Option("--all", help="All of them, where nothing else says which.")]
-LimitOption = Annotated[int, typer.Option(help="Look at so many at most, about the oldest first.", min=1)]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say which it would be.")]
+AllOption = Annotated[bool, typer.Option("--all", help="Select all of them.")]
+LimitOption = Annotated[int, typer.Option(help="Look at this many at most, roughly the oldest first.", min=1)]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only show which messages it would be.")]
 
 _LIMIT = 10_000
 _UNKNOWN = datetime.fromtimestamp(0, UTC)
@@ -205,10 +205,10 @@ def discard(
     selection = _selection(job_ids, reason, app, older_than, everything=everything)
     seen = asyncio.run(_walk(selection, limit))
     if not dry_run and seen.chosen:
-        # Nothing is held meanwhile: the answer may take long.
+        # The walk is over: no message is held unacked while the person thinks.
         if not yes and not terminal.confirm(f"Drop {len(seen.chosen)} messages for good?"):
             raise typer.Exit(FAILED)
-        # What was parked in between has not been agreed to.
+        # Messages that were parked meanwhile were not part of the question.
         seen = asyncio.run(_walk(frozenset(seen.chosen), limit, Parked.discard))
     _show_all("would be discarded" if dry_run else "discarded", seen, job_ids, output_format)
 

@@ -29,21 +29,25 @@ def results(
     app: Annotated[
         list[str] | None, typer.Option("--app", metavar="APP_ID", help="Only of this account. Repeatable.")
     ] = None,
-    status: Annotated[Ending | None, typer.Option(help="Only what ended so.", show_default=False)] = None,
+    status: Annotated[
+        Ending | None, typer.Option(help="Only outcomes with this status.", show_default=False)
+    ] = None,
     code: Annotated[
         list[ErrorCode] | None,
         typer.Option("--code", help="Only failures with this error code. Repeatable.", show_choices=False),
     ] = None,
-    count: Annotated[int | None, typer.Option(help="End after so many.", min=1, show_default=False)] = None,
+    count: Annotated[
+        int | None, typer.Option(help="End after this many outcomes.", min=1, show_default=False)
+    ] = None,
     timeout: Annotated[
-        float | None, typer.Option(help="End after so many seconds.", min=0.001, show_default=False)
+        float | None, typer.Option(help="End after this many seconds.", min=0.001, show_default=False)
     ] = None,
     output_format: OutputOption = Output.TEXT,
 ) -> None:
     """Follow outcomes live.
 
-    From now on until Ctrl-C. They are copies: whoever consumes the results loses none. What was published
-    before is not shown.
+    Shows outcomes from now on until Ctrl-C; earlier ones are not shown. They are copies: other consumers of
+    the results lose none.
 
     Examples:
         ccfs-worker results --app app1

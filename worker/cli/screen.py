@@ -41,14 +41,14 @@ def frame(answers: Sequence[StatusAnswer], height: int | None = None) -> Rendera
         answers: What the workers said.
         height: Lines of the terminal; jobs beyond them are only counted.
     """
-    told = [answer.status for answer in answers if answer.status is not None]
+    statuses = [answer.status for answer in answers if answer.status is not None]
     problems = list(_problems(answers))
-    queues, codes = _queues(told), _codes(told)
+    queues, codes = _queues(statuses), _codes(statuses)
     between = Table.grid(padding=(0, 4))
     between.add_row(*(table for table in (queues, codes) if table.row_count))
     used = 6 + len(answers) + len(problems) + max(queues.row_count, codes.row_count)
     most = None if height is None else max(_FEWEST_JOBS, height - used)
-    return Group(_workers(answers), *problems, "", between, "", *_jobs(told, most))
+    return Group(_workers(answers), *problems, "", between, "", *_jobs(statuses, most))
 
 
 def _workers(answers: Sequence[StatusAnswer]) -> Table:
@@ -100,10 +100,10 @@ def _problems(answers: Sequence[StatusAnswer]) -> Iterator[Text]:
         yield from (Text(one_line(f"✗ {line}"), style="red") for line in wrong)
 
 
-def _queues(told: Sequence[Status]) -> Table:
+def _queues(statuses: Sequence[Status]) -> Table:
     """By queue, the messages ready in it; of several workers with one broker, the latest look wins."""
     table = _table("QUEUE", numbers=["MESSAGES"])
-    known = [status.queues for status in told if status.queues.age_seconds is not None]
+    known = [status.queues for status in statuses if status.queues.age_seconds is not None]
     ready: dict[str, int] = {}
     for queues in sorted(known, key=lambda queues: -(queues.age_seconds or 0)):
         ready |= queues.ready
@@ -112,11 +112,11 @@ def _queues(told: Sequence[Status]) -> Table:
     return table
 
 
-def _codes(told: Sequence[Status]) -> Table:
+def _codes(statuses: Sequence[Status]) -> Table:
     """By error code, the attempts and the jobs that failed."""
     table = _table("CODE", numbers=["ATTEMPTS", "JOBS FAILED"])
-    failed = _summed(status.totals.outcomes_failed for status in told)
-    for code, count in _summed(status.totals.attempts_failed for status in told).most_common():
+    failed = _summed(status.totals.outcomes_failed for status in statuses)
+    for code, count in _summed(status.totals.attempts_failed for status in statuses).most_common():
         table.add_row(Text(one_line(code)), f"{count:,}", f"{failed[code]:,}")
     return table
 
@@ -128,8 +128,8 @@ def _summed(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
     return total
 
 
-def _jobs(told: Sequence[Status], most: int | None) -> Iterator[RenderableType]:
-    held = [(status.host, job) for status in told for job in status.jobs]
+def _jobs(statuses: Sequence[Status], most: int | None) -> Iterator[RenderableType]:
+    held = [(status.host, job) for status in statuses for job in status.jobs]
     if not held:
         yield Text("Nothing in flight.", style="dim")
         return

@@ -33,14 +33,17 @@ def sign(
     ] = None,
     show_signature: Annotated[
         bool,
-        typer.Option("--show-signature", help="The whole signature. Whoever sees it can use it for a while."),
+        typer.Option(
+            "--show-signature",
+            help="Show the whole signature. It can be used for a while by anybody who sees it.",
+        ),
     ] = False,
     output_format: OutputOption = Output.TEXT,
 ) -> None:
     """Show the signed request for a file, for support cases.
 
-    What the worker would send to CC-FS, and what of it is signed; nothing is sent. The key is never shown,
-    and the signature only in part unless told otherwise. After a 401, compare the canonical request line by
+    Prints what the worker would send to CC-FS, and what of it is signed. Sends nothing. The key is never
+    shown, and the signature only in part by default. After a 401, compare the canonical request line by
     line with what CC-FS's side computes.
 
     Examples:

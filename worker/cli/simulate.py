@@ -104,7 +104,7 @@ def simulate(
     per_app: Annotated[
         int | None,
         typer.Option(
-            help="Downloads of one account at once, beyond which it gets 0300008.", min=1, show_default=False
+            help="Concurrent downloads of one account; more get 0300008.", min=1, show_default=False
         ),
     ] = None,
     skew: Annotated[
@@ -115,7 +115,7 @@ def simulate(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No line for each request.")] = False,
 ) -> None:
-    """Run a CC-FS to try things with: it checks signatures, serves made-up bills, and fails when told to."""
+    """Run a CC-FS to try things with: it checks signatures, serves made-up bills, and fails as configured."""
     if list_faults:
         table = Table("kind", "option=default", "what happens", box=None)
         for kind in faults.explain():
@@ -142,7 +142,7 @@ def simulate(
             bandwidth=_parsed("--bandwidth", parse_size, bandwidth)[0] if bandwidth else None,
             downloads_per_app=per_app,
             faults=_parsed("--fault", parse_fault, *(fault or ())),
-            # Nobody asks for it here, and it would grow for as long as the simulator runs.
+            # The history is for tests; here it would grow for as long as the simulator runs.
             history=0,
             on_answer=_log,
         )
@@ -172,14 +172,14 @@ def _log(request: AnsweredRequest) -> None:
 
 async def _serve(options: SimulatorOptions, state: Path, *, level: str) -> None:
     loop = asyncio.get_running_loop()
-    told = asyncio.Event()
+    signalled = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, told.set)
+        loop.add_signal_handler(number, signalled.set)
     with _os_errors(f"--host, --port, --state: cannot serve {options.host}:{options.port} out of {state}"):
         async with open_simulator(options) as simulator:
             logs.configure(level=level, json=False)
             with _announced(simulator, options.keys, state / ENV_FILE):
-                await told.wait()
+                await signalled.wait()
 
 
 @contextmanager
@@ -190,7 +190,7 @@ def _announced(simulator: Simulator, keys: Path, env_file: Path) -> Iterator[Non
         settings["WORKER_CCFS__CA_FILE"] = str(simulator.ca_file.absolute())
     lines = "".join(f"{name}={shlex.quote(value)}\n" for name, value in settings.items())
     env_file.parent.mkdir(parents=True, exist_ok=True)
-    # Whoever waits for the file shall not find half of it.
+    # Renamed into place: a script that waits for the file must not read half of it.
     unfinished = env_file.with_suffix(".part")
     unfinished.write_text(lines)
     unfinished.replace(env_file)
