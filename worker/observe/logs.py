@@ -179,4 +179,4 @@ class _Foreign(logging.Handler):
 
 
 def _tell_dropped(count: int) -> None:
-    log.warning("log.dropped", count=count, reason="whoever reads the log did not keep up")
+    log.warning("log.dropped", count=count, reason="the reader of the log did not keep up")

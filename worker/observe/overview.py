@@ -45,7 +45,7 @@ _SAMPLES = 13
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Which worker this is."""
+    """What is fixed for the life of a worker."""
 
     version: str
     host: str

@@ -1,6 +1,6 @@
-"""What a worker says of itself at `GET /status`: its page and `ccfs-worker top` show nothing else.
+"""The body of `GET /status`, which the worker's page and `ccfs-worker top` show.
 
-Names are in camelCase, as in the messages. Fields may be added; whoever reads ignores what it does not know.
+Names are in camelCase, as in the messages. Fields may be added: a reader ignores those that it does not know.
 """
 
 from datetime import datetime
@@ -23,7 +23,7 @@ class _Part(BaseModel):
 
 
 class State(StrEnum):
-    """In one word, what the worker is about."""
+    """The state of the worker, in one word."""
 
     WORKING = auto()
     """It takes jobs."""
@@ -32,18 +32,18 @@ class State(StrEnum):
     DISCONNECTED = auto()
     """It has no session with RabbitMQ; the check `broker` says why."""
     DRAINING = auto()
-    """It was told to end, and finishes what it has in hand."""
+    """It is shutting down, and finishes the jobs in hand."""
 
 
 class Step(StrEnum):
     """Where a job in hand stands."""
 
     WAITING = auto()
-    """For a place to download."""
+    """It waits for a place to download."""
     DOWNLOADING = auto()
-    """Its file is being looked for, comes in, or is made durable."""
+    """Its file is requested, received or made durable."""
     PUBLISHING = auto()
-    """Its outcome, or its copy for another attempt, is on its way to RabbitMQ."""
+    """Its outcome, or its copy for another attempt, is being published."""
 
 
 class CheckStatus(_Part):
@@ -59,15 +59,15 @@ class IntakeStatus(_Part):
 
     open: bool
     pauses: dict[str, str]
-    """By reason, why not, in words."""
+    """By reason, why intake is paused, in words."""
     in_flight: int
     """Jobs in hand."""
     downloads: int
     """Downloads under way or waiting for their place."""
     concurrency: int
-    """Downloads at once as configured."""
+    """Concurrent downloads as configured."""
     concurrency_limit: int
-    """Downloads at once now; lower while CC-FS asks to slow down."""
+    """Concurrent downloads now; lower while CC-FS asks to slow down."""
 
 
 class SessionStatus(_Part):
@@ -79,16 +79,16 @@ class SessionStatus(_Part):
 
 
 class QueuesStatus(_Part):
-    """What waits in RabbitMQ, asked when this status was; there a cluster's workers see the same."""
+    """What waits in RabbitMQ; all workers on one broker see the same."""
 
     ready: dict[str, int]
     """By queue, messages that wait to be delivered."""
     age_seconds: float | None
-    """How old these numbers are; null when none could be had yet."""
+    """The age of these numbers; null before RabbitMQ has answered."""
 
 
 class RatesStatus(_Part):
-    """Over the last minute, per second."""
+    """Per second, over the last minute."""
 
     completed: float = 0.0
     failed: float = 0.0
@@ -109,14 +109,14 @@ class TotalsStatus(_Part):
 
 
 class StorageStatus(_Part):
-    """The volume."""
+    """The storage volume."""
 
     free_bytes: int | None
-    """Null when it cannot be looked at."""
+    """Null when unknown."""
     reserved_bytes: int
-    """What is to stay free; below, intake pauses."""
+    """Bytes that stay free; intake pauses below."""
     silent_seconds: float = 0.0
-    """For how long the call that has waited longest for the volume has waited; 0 without any."""
+    """How long the longest unanswered call to the volume has waited; 0 without one."""
 
 
 class JobStatus(_Part):
@@ -132,15 +132,15 @@ class JobStatus(_Part):
     """How long it has been in hand."""
     step: Step
     received_bytes: int
-    """What has come of its file."""
+    """Bytes of its file received so far."""
     announced_bytes: int | None
     """Null before CC-FS has answered, or when it did not say."""
     problem: str
-    """Why it cannot go on; empty when it does."""
+    """Why it cannot continue; empty when it can."""
 
 
 class Status(_Part):
-    """A worker as it is now."""
+    """A worker's state at `now`."""
 
     version: str
     host: str
@@ -156,8 +156,8 @@ class Status(_Part):
     totals: TotalsStatus
     storage: StorageStatus
     jobs: list[JobStatus]
-    """What is in hand, oldest first."""
+    """Jobs in hand, oldest first."""
 
     def to_json(self) -> bytes:
-        """As `GET /status` gives it."""
+        """The body of `GET /status`."""
         return self.__pydantic_serializer__.to_json(self, by_alias=True)
