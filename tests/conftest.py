@@ -18,7 +18,7 @@ from tests.installation import APP, DELIVERY_LIMIT, Site, collecting
 from worker.broker import Names, Topology
 from worker.ccfs import CcfsClient, open_client
 from worker.simulator import Range, SimulatorOptions, open_simulator
-from worker.storage import Storage, Threads
+from worker.storage import SharedStorage, Threads
 
 # A shell makes what it runs in the background deaf to SIGINT, and children inherit that; tests press Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -91,9 +91,9 @@ def executor() -> Iterator[Threads]:
 
 
 @pytest.fixture
-def storage(root: Path, executor: Threads) -> Storage:
+def storage(root: Path, executor: Threads) -> SharedStorage:
     """A storage in this process, on the test's storage root."""
-    return Storage(root, executor, max_file_bytes=64 * 1024**2, min_free_bytes=0)
+    return SharedStorage(root, executor, max_file_bytes=64 * 1024**2, min_free_bytes=0)
 
 
 @pytest.fixture(scope="session")

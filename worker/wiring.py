@@ -30,8 +30,7 @@ from worker.observe.metrics import Metrics
 from worker.observe.overview import Identity, Overview
 from worker.observe.tracing import open_tracer
 from worker.settings import Amqp, Ccfs, Credentials, Http, Retry, Settings, SettingsError, Storage
-from worker.storage import CASE_FOLDED, Rules, Threads, has_mount, is_case_folded
-from worker.storage import Storage as SharedStorage
+from worker.storage import CASE_FOLDED, RootRules, SharedStorage, Threads, has_mount, is_case_folded
 from worker.supervisor import Supervisor
 from worker.tls import client_context
 from worker.watches.descriptors import DescriptorWatch, limit_problems
@@ -368,7 +367,7 @@ def shared_storage(
         max_file_bytes=storage.max_file_bytes,
         min_free_bytes=storage.min_free_bytes,
         block_bytes=block_bytes(concurrency),
-        rules=Rules(
+        rules=RootRules(
             file_mode=None if storage.file_mode is None else int(storage.file_mode, 8),
             directory_mode=None if storage.dir_mode is None else int(storage.dir_mode, 8),
             require_mount=storage.require_mount,

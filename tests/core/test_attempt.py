@@ -16,7 +16,7 @@ from worker.ccfs.keys import KeyDirectory, Keyring
 from worker.core.attempt import Downloader
 from worker.core.outcome import StoredFile
 from worker.errors import JobError
-from worker.storage import Storage
+from worker.storage import SharedStorage
 
 FILE = make_zip(b"the call records")
 
@@ -32,7 +32,7 @@ def keys(tmp_path: Path) -> Path:
 
 @asynccontextmanager
 async def downloading(
-    script: Script, client_for: OpenClient, storage: Storage, keys: Path, job_timeout: float = 60
+    script: Script, client_for: OpenClient, storage: SharedStorage, keys: Path, job_timeout: float = 60
 ) -> AsyncIterator[tuple[Downloader, Server]]:
     async with serving(script) as server, client_for(server.base_url) as client:
         yield (
@@ -50,7 +50,7 @@ def signature(request: Request) -> str:
 
 
 async def test_a_job_ends_in_its_file(
-    client_for: OpenClient, storage: Storage, root: Path, keys: Path
+    client_for: OpenClient, storage: SharedStorage, root: Path, keys: Path
 ) -> None:
     async with downloading(answering(response(FILE)), client_for, storage, keys) as (downloader, _):
         stored = await downloader.fetch(JOB)
@@ -61,7 +61,7 @@ async def test_a_job_ends_in_its_file(
 
 
 async def test_a_good_file_is_reused_without_a_request(
-    client_for: OpenClient, storage: Storage, keys: Path
+    client_for: OpenClient, storage: SharedStorage, keys: Path
 ) -> None:
     """Not even a key is needed."""
     async with downloading(answering(response(FILE)), client_for, storage, keys) as (downloader, server):
@@ -74,7 +74,7 @@ async def test_a_good_file_is_reused_without_a_request(
 
 
 async def test_after_a_401_the_key_is_read_again_and_tried_once_more(
-    client_for: OpenClient, storage: Storage, root: Path, keys: Path
+    client_for: OpenClient, storage: SharedStorage, root: Path, keys: Path
 ) -> None:
     """It may have been rotated after it was read."""
 
@@ -93,7 +93,9 @@ async def test_after_a_401_the_key_is_read_again_and_tried_once_more(
     assert (root / PATH).read_bytes() == FILE
 
 
-async def test_a_second_401_ends_the_attempt(client_for: OpenClient, storage: Storage, keys: Path) -> None:
+async def test_a_second_401_ends_the_attempt(
+    client_for: OpenClient, storage: SharedStorage, keys: Path
+) -> None:
     script = answering(response(status=401), keep=True)
     async with downloading(script, client_for, storage, keys) as (downloader, server):
         with pytest.raises(JobError) as caught:
@@ -104,7 +106,7 @@ async def test_a_second_401_ends_the_attempt(client_for: OpenClient, storage: St
 
 
 async def test_a_key_taken_away_meanwhile_makes_the_account_unknown(
-    client_for: OpenClient, storage: Storage, keys: Path
+    client_for: OpenClient, storage: SharedStorage, keys: Path
 ) -> None:
     async def take_away(peer: Peer) -> None:
         await peer.request()
@@ -121,7 +123,7 @@ async def test_a_key_taken_away_meanwhile_makes_the_account_unknown(
 
 @pytest.mark.parametrize("status", [400, 403, 404, 429, 500, 503])
 async def test_other_refusals_are_not_asked_again_at_once(
-    client_for: OpenClient, storage: Storage, keys: Path, status: int
+    client_for: OpenClient, storage: SharedStorage, keys: Path, status: int
 ) -> None:
     script = answering(response(status=status), keep=True)
     async with downloading(script, client_for, storage, keys) as (downloader, server):
@@ -132,7 +134,7 @@ async def test_other_refusals_are_not_asked_again_at_once(
 
 
 async def test_an_account_without_a_key_is_not_asked_for(
-    client_for: OpenClient, storage: Storage, keys: Path
+    client_for: OpenClient, storage: SharedStorage, keys: Path
 ) -> None:
     other = DownloadJob(app_id="nobody", bill_file_name="20260131_x.zip")
     async with downloading(answering(response(FILE)), client_for, storage, keys) as (downloader, server):
@@ -144,7 +146,7 @@ async def test_an_account_without_a_key_is_not_asked_for(
 
 
 async def test_the_deadline_covers_the_whole_attempt(
-    client_for: OpenClient, storage: Storage, root: Path, keys: Path
+    client_for: OpenClient, storage: SharedStorage, root: Path, keys: Path
 ) -> None:
     """A file that drips in for ever never meets the idle timeout."""
     hung_up = asyncio.Event()
@@ -171,7 +173,7 @@ async def test_the_deadline_covers_the_whole_attempt(
     ids=["nothing", "half a head", "half a refusal"],
 )
 async def test_a_deadline_says_what_had_been_answered(
-    client_for: OpenClient, storage: Storage, keys: Path, beginning: bytes, status: int | None
+    client_for: OpenClient, storage: SharedStorage, keys: Path, beginning: bytes, status: int | None
 ) -> None:
     async def stall(peer: Peer) -> None:
         await peer.request()
@@ -206,7 +208,7 @@ async def test_a_deadline_before_ccfs_was_asked_is_told_as_that(client_for: Open
     assert (caught.value.code, caught.value.asked) == (ErrorCode.TIMEOUT, False)
 
 
-async def test_cancelling_is_no_timeout(client_for: OpenClient, storage: Storage, keys: Path) -> None:
+async def test_cancelling_is_no_timeout(client_for: OpenClient, storage: SharedStorage, keys: Path) -> None:
     """It is the worker that drains."""
     asked = asyncio.Event()
 
@@ -231,7 +233,7 @@ CORRUPT = {
 
 @pytest.mark.parametrize(("answer", "code"), CORRUPT.values(), ids=CORRUPT.keys())
 async def test_what_was_wrong_with_a_file_that_came_is_told_beside_its_status(
-    client_for: OpenClient, storage: Storage, root: Path, keys: Path, answer: bytes, code: ErrorCode
+    client_for: OpenClient, storage: SharedStorage, root: Path, keys: Path, answer: bytes, code: ErrorCode
 ) -> None:
     async with downloading(answering(answer), client_for, storage, keys) as (downloader, _):
         with pytest.raises(JobError) as caught:
@@ -260,7 +262,7 @@ SAYINGS = {
 
 @pytest.mark.parametrize("answer", SAYINGS.values(), ids=SAYINGS.keys())
 async def test_no_key_and_no_signature_is_in_an_error_or_in_what_led_to_it(
-    client_for: OpenClient, storage: Storage, keys: Path, answer: bytes
+    client_for: OpenClient, storage: SharedStorage, keys: Path, answer: bytes
 ) -> None:
     """aiohttp's errors hold the headers of the request."""
     async with downloading(answering(answer), client_for, storage, keys) as (downloader, server):

@@ -15,7 +15,7 @@ from tests.ccfs.samples import PATH, make_zip, stream
 from tests.storage.sweeping import swept
 from tests.storage.syscalls import descriptor_of, fail
 from worker.errors import JobError
-from worker.storage import Storage, Threads
+from worker.storage import SharedStorage, Threads
 
 MIB = 1024**2
 FILE = make_zip(os.urandom(3 * MIB))
@@ -39,9 +39,9 @@ def thread() -> Iterator[Threads]:
 
 
 @pytest.fixture
-def failing(root: Path, thread: Threads) -> Storage:
+def failing(root: Path, thread: Threads) -> SharedStorage:
     """A storage that works in that thread."""
-    return Storage(root, thread, max_file_bytes=64 * MIB, min_free_bytes=0)
+    return SharedStorage(root, thread, max_file_bytes=64 * MIB, min_free_bytes=0)
 
 
 async def in_two_parts(between: Callable[[], None]) -> AsyncIterator[bytes]:
@@ -61,7 +61,7 @@ def names_in(root: Path) -> list[str]:
     return [path.name for path in root.rglob("*") if not path.is_dir()]
 
 
-async def failure(storage: Storage, chunks: AsyncIterator[bytes]) -> JobError:
+async def failure(storage: SharedStorage, chunks: AsyncIterator[bytes]) -> JobError:
     with pytest.raises(JobError) as caught:
         await storage.store(PATH, chunks, announced_bytes=len(FILE))
     return caught.value
@@ -70,7 +70,7 @@ async def failure(storage: Storage, chunks: AsyncIterator[bytes]) -> JobError:
 @pytest.mark.parametrize(("error", "code"), CODES.items(), ids=map(errno.errorcode.get, CODES))
 @pytest.mark.parametrize("call", ["writev", "fsync", "close"])
 async def test_errors_are_seen_however_late_the_file_system_tells(
-    failing: Storage, root: Path, thread: Threads, call: str, error: int, code: ErrorCode
+    failing: SharedStorage, root: Path, thread: Threads, call: str, error: int, code: ErrorCode
 ) -> None:
     """NFS and quotas may tell only at fsync or close that what was written is not there."""
     broken: list[int] = []
@@ -95,7 +95,7 @@ async def test_errors_are_seen_however_late_the_file_system_tells(
 @pytest.mark.parametrize(("error", "code"), CODES.items(), ids=map(errno.errorcode.get, CODES))
 @pytest.mark.parametrize("call", ["openat", "mkdirat"])
 async def test_errors_at_the_beginning_are_seen(
-    failing: Storage, root: Path, thread: Threads, call: str, error: int, code: ErrorCode
+    failing: SharedStorage, root: Path, thread: Threads, call: str, error: int, code: ErrorCode
 ) -> None:
     fail(thread, call, error)
 
@@ -105,7 +105,7 @@ async def test_errors_at_the_beginning_are_seen(
 
 @pytest.mark.parametrize("error", [errno.ENOSYS, errno.EPERM], ids=["an old kernel", "a sandbox"])
 async def test_a_kernel_that_cannot_rule_out_links_at_once_is_enough(
-    failing: Storage, root: Path, thread: Threads, error: int
+    failing: SharedStorage, root: Path, thread: Threads, error: int
 ) -> None:
     fail(thread, "openat2", error)
 
@@ -116,14 +116,16 @@ async def test_a_kernel_that_cannot_rule_out_links_at_once_is_enough(
     assert await failing.find(PATH) == replace(stored, reused=True)
 
 
-async def test_what_is_missing_takes_one_call_to_see(failing: Storage, thread: Threads) -> None:
+async def test_what_is_missing_takes_one_call_to_see(failing: SharedStorage, thread: Threads) -> None:
     """Almost every job asks for a file that is not there, and each call costs."""
     fail(thread, "openat", errno.EIO)
 
     assert await failing.find(PATH) is None
 
 
-async def test_a_file_whose_rename_fails_is_not_there(failing: Storage, root: Path, thread: Threads) -> None:
+async def test_a_file_whose_rename_fails_is_not_there(
+    failing: SharedStorage, root: Path, thread: Threads
+) -> None:
     caught = await failure(failing, and_then(lambda: fail(thread, "renameat", errno.EIO)))
 
     assert caught.code is ErrorCode.STORAGE_ERROR
@@ -131,7 +133,7 @@ async def test_a_file_whose_rename_fails_is_not_there(failing: Storage, root: Pa
 
 
 async def test_a_name_that_may_not_last_is_no_success(
-    failing: Storage, storage: Storage, thread: Threads
+    failing: SharedStorage, storage: SharedStorage, thread: Threads
 ) -> None:
     """When the directory cannot be flushed the job is tried again, finds its file, and flushes it then."""
 
@@ -148,7 +150,7 @@ async def test_a_name_that_may_not_last_is_no_success(
 
 @pytest.mark.parametrize("call", ["openat", "fsync"])
 async def test_a_file_that_cannot_be_vouched_for_is_not_found(
-    failing: Storage, thread: Threads, call: str
+    failing: SharedStorage, thread: Threads, call: str
 ) -> None:
     """Nor is it missing: to download it again would change nothing."""
     await failing.store(PATH, stream(FILE), announced_bytes=None)
@@ -160,7 +162,7 @@ async def test_a_file_that_cannot_be_vouched_for_is_not_found(
     assert caught.value.code is ErrorCode.STORAGE_ERROR
 
 
-async def test_the_first_failure_is_the_one_that_counts(failing: Storage, thread: Threads) -> None:
+async def test_the_first_failure_is_the_one_that_counts(failing: SharedStorage, thread: Threads) -> None:
     """A cut connection stays one, even if the temporary file cannot be closed or removed afterwards."""
     held: list[int] = []
 
@@ -177,7 +179,7 @@ async def test_the_first_failure_is_the_one_that_counts(failing: Storage, thread
 
 
 async def test_a_cancelled_transfer_stays_cancelled_when_the_disk_fails_too(
-    failing: Storage, thread: Threads
+    failing: SharedStorage, thread: Threads
 ) -> None:
     arrived = asyncio.Event()
 
@@ -195,7 +197,7 @@ async def test_a_cancelled_transfer_stays_cancelled_when_the_disk_fails_too(
         await storing
 
 
-async def test_a_missing_root_is_an_error_everywhere(storage: Storage, root: Path) -> None:
+async def test_a_missing_root_is_an_error_everywhere(storage: SharedStorage, root: Path) -> None:
     """Not an empty storage: nothing is asked of CC-FS that could not be kept."""
     root.rmdir()
 
@@ -212,7 +214,7 @@ async def test_a_missing_root_is_an_error_everywhere(storage: Storage, root: Pat
     assert not root.exists()
 
 
-async def test_a_root_that_goes_and_comes_again_is_used_again(storage: Storage, root: Path) -> None:
+async def test_a_root_that_goes_and_comes_again_is_used_again(storage: SharedStorage, root: Path) -> None:
     away = root.with_name("away")
 
     def go() -> None:
@@ -226,7 +228,7 @@ async def test_a_root_that_goes_and_comes_again_is_used_again(storage: Storage, 
     assert (root / stored.path).read_bytes() == FILE
 
 
-async def test_a_directory_in_the_files_place_is_an_error(storage: Storage, root: Path) -> None:
+async def test_a_directory_in_the_files_place_is_an_error(storage: SharedStorage, root: Path) -> None:
     (root / PATH).mkdir(parents=True)
 
     with pytest.raises(JobError) as found:
@@ -237,7 +239,7 @@ async def test_a_directory_in_the_files_place_is_an_error(storage: Storage, root
     assert names_in(root) == []
 
 
-async def test_a_pipe_in_the_files_place_holds_nobody_up(storage: Storage, root: Path) -> None:
+async def test_a_pipe_in_the_files_place_holds_nobody_up(storage: SharedStorage, root: Path) -> None:
     (root / PATH.parent).mkdir(parents=True)
     os.mkfifo(root / PATH)
 
@@ -273,7 +275,7 @@ def unmount(volume: Path) -> None:
 
 
 async def test_a_disk_that_fills_up_on_the_way_is_full(volume: Path, executor: Threads) -> None:
-    storage = Storage(volume, executor, max_file_bytes=64 * MIB, min_free_bytes=0)
+    storage = SharedStorage(volume, executor, max_file_bytes=64 * MIB, min_free_bytes=0)
 
     caught = await failure(storage, stream(*[os.urandom(MIB) for _ in range(10)]))
 
@@ -283,7 +285,7 @@ async def test_a_disk_that_fills_up_on_the_way_is_full(volume: Path, executor: T
 
 async def test_a_disk_without_room_for_the_announced_size_is_full(volume: Path, executor: Threads) -> None:
     """It is seen before the first byte is written."""
-    storage = Storage(volume, executor, max_file_bytes=64 * MIB, min_free_bytes=6 * MIB)
+    storage = SharedStorage(volume, executor, max_file_bytes=64 * MIB, min_free_bytes=6 * MIB)
 
     caught = await failure(storage, stream(FILE))
 
@@ -292,7 +294,7 @@ async def test_a_disk_without_room_for_the_announced_size_is_full(volume: Path, 
 
 
 async def test_a_full_disk_takes_files_again_once_there_is_room(volume: Path, executor: Threads) -> None:
-    storage = Storage(volume, executor, max_file_bytes=64 * MIB, min_free_bytes=0)
+    storage = SharedStorage(volume, executor, max_file_bytes=64 * MIB, min_free_bytes=0)
     (volume / "ballast").write_bytes(b"\0" * (7 * MIB))
 
     caught = await failure(storage, stream(FILE))
@@ -304,7 +306,7 @@ async def test_a_full_disk_takes_files_again_once_there_is_room(volume: Path, ex
 
 
 async def test_a_read_only_disk_is_an_error(volume: Path, executor: Threads) -> None:
-    storage = Storage(volume, executor, max_file_bytes=64 * MIB, min_free_bytes=0)
+    storage = SharedStorage(volume, executor, max_file_bytes=64 * MIB, min_free_bytes=0)
     mount("-o", "remount,ro", volume)
 
     caught = await failure(storage, stream(FILE))
@@ -317,7 +319,7 @@ async def test_nothing_is_written_below_a_mount_point_whose_volume_is_gone(
     volume: Path, executor: Threads
 ) -> None:
     """Files there would be out of sight as soon as the volume is back."""
-    storage = Storage(volume, executor, max_file_bytes=64 * MIB, min_free_bytes=0)
+    storage = SharedStorage(volume, executor, max_file_bytes=64 * MIB, min_free_bytes=0)
     unmount(volume)
 
     caught = await failure(storage, stream(FILE))
@@ -332,7 +334,7 @@ async def test_nothing_is_written_below_a_mount_point_whose_volume_is_gone(
 
 
 async def test_a_volume_that_goes_in_mid_transfer_makes_no_file(volume: Path, executor: Threads) -> None:
-    storage = Storage(volume, executor, max_file_bytes=64 * MIB, min_free_bytes=0)
+    storage = SharedStorage(volume, executor, max_file_bytes=64 * MIB, min_free_bytes=0)
 
     caught = await failure(storage, in_two_parts(lambda: unmount(volume)))
 
@@ -341,7 +343,7 @@ async def test_a_volume_that_goes_in_mid_transfer_makes_no_file(volume: Path, ex
 
 
 async def test_a_volume_that_comes_again_is_used_again(volume: Path, executor: Threads) -> None:
-    storage = Storage(volume, executor, max_file_bytes=64 * MIB, min_free_bytes=0)
+    storage = SharedStorage(volume, executor, max_file_bytes=64 * MIB, min_free_bytes=0)
     unmount(volume)
     await failure(storage, stream(FILE))
     mount(*SMALL, volume)
@@ -354,7 +356,7 @@ async def test_a_volume_that_comes_again_is_used_again(volume: Path, executor: T
 async def test_a_volume_that_comes_late_is_missed_when_it_goes(volume: Path, executor: Threads) -> None:
     """It was not there at start; from its first use on nothing is written without it."""
     unmount(volume)
-    storage = Storage(volume, executor, max_file_bytes=64 * MIB, min_free_bytes=0)
+    storage = SharedStorage(volume, executor, max_file_bytes=64 * MIB, min_free_bytes=0)
     mount(*SMALL, volume)
     await storage.store(PATH, stream(FILE), announced_bytes=None)
     unmount(volume)

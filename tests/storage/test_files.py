@@ -17,7 +17,7 @@ from tests.memory import track_peak
 from tests.storage.sweeping import swept
 from worker.core.outcome import StoredFile
 from worker.errors import JobError
-from worker.storage import Rules, Storage, Threads
+from worker.storage import RootRules, SharedStorage, Threads
 from worker.storage.tree import Tree
 from worker.storage.zip_file import StoppedError
 
@@ -51,7 +51,7 @@ def expected(content: bytes, *, reused: bool) -> StoredFile:
 
 
 @pytest.mark.parametrize("size", [1, 1000, MIB - 1, MIB, MIB + 1, len(FILE)])
-async def test_a_stream_becomes_a_file(storage: Storage, root: Path, size: int) -> None:
+async def test_a_stream_becomes_a_file(storage: SharedStorage, root: Path, size: int) -> None:
     """However its chunks are cut; digest and size are those of what lies there."""
     chunks = [FILE[at : at + size] for at in range(0, len(FILE), size)] if size > 1 else [FILE[:1], FILE[1:]]
 
@@ -64,7 +64,7 @@ async def test_a_stream_becomes_a_file(storage: Storage, root: Path, size: int) 
 
 
 async def test_while_it_comes_the_file_has_a_hidden_name_beside_its_final_one(
-    storage: Storage, root: Path
+    storage: SharedStorage, root: Path
 ) -> None:
     seen: list[str] = []
 
@@ -81,7 +81,7 @@ async def test_while_it_comes_the_file_has_a_hidden_name_beside_its_final_one(
 
 
 async def test_files_and_directories_have_the_modes_that_the_umask_leaves(
-    storage: Storage, root: Path
+    storage: SharedStorage, root: Path
 ) -> None:
     """Other systems on the shared volume read them."""
     previous = os.umask(0o027)
@@ -96,8 +96,8 @@ async def test_files_and_directories_have_the_modes_that_the_umask_leaves(
 
 @pytest.mark.parametrize("size", [100, 2 * MIB], ids=["small", "large"])
 async def test_modes_that_are_set_hold_whatever_the_umask(root: Path, executor: Threads, size: int) -> None:
-    rules = Rules(file_mode=0o664, directory_mode=0o2775)
-    storage = Storage(root, executor, max_file_bytes=64 * MIB, min_free_bytes=0, rules=rules)
+    rules = RootRules(file_mode=0o664, directory_mode=0o2775)
+    storage = SharedStorage(root, executor, max_file_bytes=64 * MIB, min_free_bytes=0, rules=rules)
     previous = os.umask(0o077)
     try:
         await storage.store(PATH, stream(make_zip(os.urandom(size))), announced_bytes=None)
@@ -111,7 +111,7 @@ async def test_modes_that_are_set_hold_whatever_the_umask(root: Path, executor: 
 async def test_the_root_may_be_a_link(root: Path, executor: Threads, tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(root)
-    storage = Storage(link, executor, max_file_bytes=64 * MIB, min_free_bytes=0)
+    storage = SharedStorage(link, executor, max_file_bytes=64 * MIB, min_free_bytes=0)
 
     await storage.store(PATH, stream(FILE), announced_bytes=None)
 
@@ -119,13 +119,13 @@ async def test_the_root_may_be_a_link(root: Path, executor: Threads, tmp_path: P
     assert await storage.find(PATH) == expected(FILE, reused=True)
 
 
-async def test_a_good_file_is_found_again(storage: Storage) -> None:
+async def test_a_good_file_is_found_again(storage: SharedStorage) -> None:
     await storage.store(PATH, stream(FILE), announced_bytes=None)
 
     assert await storage.find(PATH) == expected(FILE, reused=True)
 
 
-async def test_nothing_is_found_where_nothing_is(storage: Storage, root: Path) -> None:
+async def test_nothing_is_found_where_nothing_is(storage: SharedStorage, root: Path) -> None:
     assert await storage.find(PATH) is None
     (root / PATH.parent).mkdir(parents=True)
     assert await storage.find(PATH) is None
@@ -141,7 +141,7 @@ DAMAGED = {
 
 @pytest.mark.parametrize("damaged", DAMAGED.values(), ids=DAMAGED.keys())
 async def test_a_damaged_file_is_not_found_and_gets_replaced(
-    storage: Storage, root: Path, damaged: bytes
+    storage: SharedStorage, root: Path, damaged: bytes
 ) -> None:
     (root / PATH).parent.mkdir(parents=True)
     (root / PATH).write_bytes(damaged)
@@ -154,7 +154,7 @@ async def test_a_damaged_file_is_not_found_and_gets_replaced(
 
 
 @pytest.mark.parametrize("damaged", DAMAGED.values(), ids=DAMAGED.keys())
-async def test_a_damaged_stream_leaves_nothing(storage: Storage, root: Path, damaged: bytes) -> None:
+async def test_a_damaged_stream_leaves_nothing(storage: SharedStorage, root: Path, damaged: bytes) -> None:
     with pytest.raises(JobError) as caught:
         await storage.store(PATH, stream(damaged), announced_bytes=None)
 
@@ -163,7 +163,7 @@ async def test_a_damaged_stream_leaves_nothing(storage: Storage, root: Path, dam
     assert open_descriptors(root) == []
 
 
-async def test_a_damaged_stream_leaves_a_good_file_alone(storage: Storage, root: Path) -> None:
+async def test_a_damaged_stream_leaves_a_good_file_alone(storage: SharedStorage, root: Path) -> None:
     await storage.store(PATH, stream(FILE), announced_bytes=None)
 
     with pytest.raises(JobError):
@@ -174,7 +174,7 @@ async def test_a_damaged_stream_leaves_a_good_file_alone(storage: Storage, root:
 
 
 async def test_a_file_announced_over_the_limit_is_not_begun(root: Path, executor: Threads) -> None:
-    storage = Storage(root, executor, max_file_bytes=1000, min_free_bytes=0)
+    storage = SharedStorage(root, executor, max_file_bytes=1000, min_free_bytes=0)
 
     with pytest.raises(JobError) as caught:
         await storage.store(PATH, stream(FILE), announced_bytes=1001)
@@ -187,7 +187,7 @@ async def test_a_file_announced_over_the_limit_is_not_begun(root: Path, executor
 async def test_a_file_that_grows_over_the_limit_is_cut_off(
     root: Path, executor: Threads, announced: int | None
 ) -> None:
-    storage = Storage(root, executor, max_file_bytes=2 * MIB, min_free_bytes=0)
+    storage = SharedStorage(root, executor, max_file_bytes=2 * MIB, min_free_bytes=0)
     given = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -205,14 +205,14 @@ async def test_a_file_that_grows_over_the_limit_is_cut_off(
 
 
 async def test_a_file_as_large_as_the_limit_is_stored(root: Path, executor: Threads) -> None:
-    storage = Storage(root, executor, max_file_bytes=len(FILE), min_free_bytes=0)
+    storage = SharedStorage(root, executor, max_file_bytes=len(FILE), min_free_bytes=0)
 
     stored = await storage.store(PATH, stream(FILE), announced_bytes=len(FILE))
 
     assert stored.size_bytes == len(FILE)
 
 
-async def test_what_the_stream_raises_comes_out_and_nothing_stays(storage: Storage, root: Path) -> None:
+async def test_what_the_stream_raises_comes_out_and_nothing_stays(storage: SharedStorage, root: Path) -> None:
     async def cut_off() -> AsyncIterator[bytes]:
         yield FILE[:2_000_000]
         raise JobError(ErrorCode.TRUNCATED, "cut")
@@ -226,7 +226,9 @@ async def test_what_the_stream_raises_comes_out_and_nothing_stays(storage: Stora
 
 
 @pytest.mark.parametrize("chunks_before", range(5))
-async def test_a_cancelled_transfer_leaves_nothing(storage: Storage, root: Path, chunks_before: int) -> None:
+async def test_a_cancelled_transfer_leaves_nothing(
+    storage: SharedStorage, root: Path, chunks_before: int
+) -> None:
     """At the deadline, or when the worker drains: no temporary file, no open descriptor."""
     arrived = asyncio.Event()
 
@@ -246,7 +248,9 @@ async def test_a_cancelled_transfer_leaves_nothing(storage: Storage, root: Path,
     assert open_descriptors(root) == []
 
 
-async def test_cancelled_at_any_moment_there_is_the_whole_file_or_none(storage: Storage, root: Path) -> None:
+async def test_cancelled_at_any_moment_there_is_the_whole_file_or_none(
+    storage: SharedStorage, root: Path
+) -> None:
     """Cancelled once in each round of the loop that a transfer takes, and once more while it tidies up."""
     for rounds in range(60):
         storing = asyncio.create_task(storage.store(PATH, stream(FILE), announced_bytes=None))
@@ -263,7 +267,7 @@ async def test_cancelled_at_any_moment_there_is_the_whole_file_or_none(storage: 
         (root / PATH).unlink(missing_ok=True)
 
 
-async def test_a_deadline_ends_a_transfer_as_a_timeout(storage: Storage, root: Path) -> None:
+async def test_a_deadline_ends_a_transfer_as_a_timeout(storage: SharedStorage, root: Path) -> None:
     async def stall() -> AsyncIterator[bytes]:
         yield FILE[:100]
         await asyncio.Event().wait()
@@ -285,7 +289,7 @@ def test_a_write_whose_job_was_given_up_ends_in_no_file(root: Path) -> None:
     assert everything_in(root) == []
 
 
-async def test_two_at_once_leave_one_right_file(storage: Storage, root: Path) -> None:
+async def test_two_at_once_leave_one_right_file(storage: SharedStorage, root: Path) -> None:
     """As two workers do with the same job."""
     both = await asyncio.gather(
         storage.store(PATH, stream(FILE), announced_bytes=None),
@@ -297,7 +301,7 @@ async def test_two_at_once_leave_one_right_file(storage: Storage, root: Path) ->
 
 
 async def test_a_large_file_takes_little_memory(root: Path, executor: Threads) -> None:
-    storage = Storage(root, executor, max_file_bytes=1024 * MIB, min_free_bytes=0)
+    storage = SharedStorage(root, executor, max_file_bytes=1024 * MIB, min_free_bytes=0)
     block = b"\0" * 65536
     head = make_zip(method=0)
 
@@ -314,7 +318,7 @@ async def test_a_large_file_takes_little_memory(root: Path, executor: Threads) -
     assert growth() < 24 * MIB
 
 
-async def test_free_space_is_that_of_the_volume(storage: Storage, root: Path) -> None:
+async def test_free_space_is_that_of_the_volume(storage: SharedStorage, root: Path) -> None:
     volume = os.statvfs(root)
 
     free = await storage.free_bytes()
@@ -325,7 +329,7 @@ async def test_free_space_is_that_of_the_volume(storage: Storage, root: Path) ->
 async def test_what_is_to_stay_free_stays_free(root: Path, executor: Threads) -> None:
     volume = os.statvfs(root)
     free = volume.f_bavail * volume.f_frsize
-    storage = Storage(root, executor, max_file_bytes=2 * free, min_free_bytes=free // 2)
+    storage = SharedStorage(root, executor, max_file_bytes=2 * free, min_free_bytes=free // 2)
 
     with pytest.raises(JobError) as caught:
         await storage.store(PATH, stream(FILE), announced_bytes=free * 3 // 4)
@@ -345,7 +349,9 @@ def leave(root: Path, path: str, *, age: float) -> Path:
 UNIQUE = "0123456789abcdef" * 2
 
 
-async def test_stale_temporary_files_are_swept_and_younger_ones_are_not(storage: Storage, root: Path) -> None:
+async def test_stale_temporary_files_are_swept_and_younger_ones_are_not(
+    storage: SharedStorage, root: Path
+) -> None:
     stale = [
         leave(root, f"app1/20260131/.20260131_x.zip.{UNIQUE}.part", age=101),
         leave(root, f"app.2/20260201/.20260201_y-1.zip.{UNIQUE}.part", age=1e9),
@@ -376,7 +382,7 @@ NOT_OURS = [
 
 
 @pytest.mark.parametrize("path", NOT_OURS)
-async def test_nothing_else_is_swept_however_old(storage: Storage, root: Path, path: str) -> None:
+async def test_nothing_else_is_swept_however_old(storage: SharedStorage, root: Path, path: str) -> None:
     other = leave(root, path, age=1e9)
 
     assert await swept(storage, 100) == 0
@@ -385,7 +391,7 @@ async def test_nothing_else_is_swept_however_old(storage: Storage, root: Path, p
 
 
 async def test_the_sweep_passes_over_a_directory_named_like_a_temporary_file(
-    storage: Storage, root: Path
+    storage: SharedStorage, root: Path
 ) -> None:
     directory = root / f"app1/20260131/.20260131_x.zip.{UNIQUE}.part"
     directory.mkdir(parents=True)
@@ -394,7 +400,7 @@ async def test_the_sweep_passes_over_a_directory_named_like_a_temporary_file(
     assert await swept(storage, 100) == 0
 
 
-async def test_a_transfer_that_runs_is_not_swept(storage: Storage) -> None:
+async def test_a_transfer_that_runs_is_not_swept(storage: SharedStorage) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         yield FILE[:2_000_000]
         assert await swept(storage, 100) == 0

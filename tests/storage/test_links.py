@@ -17,7 +17,7 @@ from tests.storage.sweeping import swept
 from tests.storage.syscalls import fail
 from worker.core.paths import final_path
 from worker.errors import JobError
-from worker.storage import Storage, Threads
+from worker.storage import SharedStorage, Threads
 from worker.storage.files import BLOCK_BYTES
 
 FILE = make_zip(b"the call records")
@@ -28,12 +28,12 @@ UNIQUE = "0123456789abcdef" * 2
 
 
 @pytest.fixture(params=["openat2", "no openat2"])
-def storage(request: pytest.FixtureRequest, root: Path) -> Iterator[Storage]:
+def storage(request: pytest.FixtureRequest, root: Path) -> Iterator[SharedStorage]:
     """A storage where the kernel proves that there is no link, and one where it is too old for that."""
     with Threads(1) as thread:
         if request.param == "no openat2":
             fail(thread, "openat2", errno.ENOSYS)
-        yield Storage(root, thread, max_file_bytes=64 * 1024**2, min_free_bytes=0)
+        yield SharedStorage(root, thread, max_file_bytes=64 * 1024**2, min_free_bytes=0)
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def contents(path: Path) -> dict[str, tuple[object, ...]]:
     }
 
 
-async def refused(storage: Storage) -> None:
+async def refused(storage: SharedStorage) -> None:
     for attempt in (storage.find(PATH), storage.store(PATH, stream(FILE), announced_bytes=None)):
         with pytest.raises(JobError) as caught:
             await attempt
@@ -64,7 +64,9 @@ async def refused(storage: Storage) -> None:
         assert "link" in caught.value.message
 
 
-async def test_an_account_that_is_a_link_is_refused(storage: Storage, root: Path, outside: Path) -> None:
+async def test_an_account_that_is_a_link_is_refused(
+    storage: SharedStorage, root: Path, outside: Path
+) -> None:
     """Not even an empty directory for the day is made behind it."""
     (root / "app1").symlink_to(outside)
 
@@ -72,21 +74,21 @@ async def test_an_account_that_is_a_link_is_refused(storage: Storage, root: Path
 
 
 async def test_an_account_that_is_a_link_to_nowhere_is_refused(
-    storage: Storage, root: Path, outside: Path
+    storage: SharedStorage, root: Path, outside: Path
 ) -> None:
     (root / "app1").symlink_to(outside / "new")
 
     await refused(storage)
 
 
-async def test_a_day_that_is_a_link_is_refused(storage: Storage, root: Path, outside: Path) -> None:
+async def test_a_day_that_is_a_link_is_refused(storage: SharedStorage, root: Path, outside: Path) -> None:
     (root / "app1").mkdir()
     (root / "app1/20260131").symlink_to(outside / "20260131")
 
     await refused(storage)
 
 
-async def test_a_link_within_the_root_is_refused_too(storage: Storage, root: Path) -> None:
+async def test_a_link_within_the_root_is_refused_too(storage: SharedStorage, root: Path) -> None:
     """One account's files would appear under another's name."""
     (root / "app2").mkdir()
     (root / "app1").symlink_to("app2")
@@ -99,7 +101,7 @@ async def test_a_link_within_the_root_is_refused_too(storage: Storage, root: Pat
 @pytest.mark.parametrize("target", ["../../../outside/secret.zip", "../../../outside/new.zip"])
 @pytest.mark.usefixtures("outside")
 async def test_a_file_that_is_a_link_is_not_found_and_gets_replaced(
-    storage: Storage, root: Path, target: str
+    storage: SharedStorage, root: Path, target: str
 ) -> None:
     """The link itself, not what it leads to: that may be a sound zip."""
     (root / PATH.parent).mkdir(parents=True)
@@ -113,7 +115,7 @@ async def test_a_file_that_is_a_link_is_not_found_and_gets_replaced(
 
 
 async def test_a_temporary_file_swapped_for_a_link_is_not_published(
-    storage: Storage, root: Path, outside: Path
+    storage: SharedStorage, root: Path, outside: Path
 ) -> None:
     async def swapping() -> AsyncIterator[bytes]:
         yield LARGE
@@ -129,7 +131,7 @@ async def test_a_temporary_file_swapped_for_a_link_is_not_published(
 
 
 async def test_a_directory_swapped_for_a_link_in_mid_transfer_is_refused(
-    storage: Storage, root: Path, outside: Path
+    storage: SharedStorage, root: Path, outside: Path
 ) -> None:
     async def swapping() -> AsyncIterator[bytes]:
         yield LARGE
@@ -142,7 +144,7 @@ async def test_a_directory_swapped_for_a_link_in_mid_transfer_is_refused(
     assert caught.value.code is ErrorCode.STORAGE_ERROR
 
 
-async def test_the_sweep_follows_no_link(storage: Storage, root: Path, outside: Path) -> None:
+async def test_the_sweep_follows_no_link(storage: SharedStorage, root: Path, outside: Path) -> None:
     (root / "app1").symlink_to(outside)
     (root / "app2").mkdir()
     (root / "app2/20260131").symlink_to(outside / "20260131")

@@ -11,7 +11,7 @@ import pytest
 
 from tests.storage.sweeping import sweep_once
 from tests.storage.syscalls import fail
-from worker.storage import Storage, Threads
+from worker.storage import SharedStorage, Threads
 
 UNIQUE = "0123456789abcdef" * 2
 ACCOUNTS, DAYS = 5, 10
@@ -67,7 +67,7 @@ def leave(day: Path) -> Path:
 
 
 async def test_a_later_round_opens_no_day_in_which_nothing_happened(
-    storage: Storage, days: list[Path], listed: list[str]
+    storage: SharedStorage, days: list[Path], listed: list[str]
 ) -> None:
     """The root and the accounts, and the one day with a new file."""
     sweep = storage.new_sweep(1000)
@@ -83,7 +83,9 @@ async def test_a_later_round_opens_no_day_in_which_nothing_happened(
     assert not left.exists()
 
 
-async def test_a_file_too_young_for_one_round_goes_in_a_later_one(storage: Storage, days: list[Path]) -> None:
+async def test_a_file_too_young_for_one_round_goes_in_a_later_one(
+    storage: SharedStorage, days: list[Path]
+) -> None:
     """Though nothing has changed in its directory since."""
     left = leave(days[3])
     age(left, 500)
@@ -96,7 +98,7 @@ async def test_a_file_too_young_for_one_round_goes_in_a_later_one(storage: Stora
 
 
 async def test_a_bad_directory_does_not_end_the_sweep(
-    storage: Storage, root: Path, days: list[Path], listed: list[str]
+    storage: SharedStorage, root: Path, days: list[Path], listed: list[str]
 ) -> None:
     """It is told, and gone through again in the next round, though nothing has changed in it."""
     bad = days[4], days[-1]
@@ -106,7 +108,7 @@ async def test_a_bad_directory_does_not_end_the_sweep(
     sweep = storage.new_sweep(1000)
     with Threads(1) as thread:
         fail(thread, "unlinkat", errno.EIO)
-        failing = Storage(root, thread, max_file_bytes=1, min_free_bytes=0)
+        failing = SharedStorage(root, thread, max_file_bytes=1, min_free_bytes=0)
         assert await sweep_once(failing, sweep) == 0
     assert sweep.problems == [
         f"{day.relative_to(root)}: {os.strerror(errno.EIO)}" for day in order(bad, listed)

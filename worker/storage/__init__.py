@@ -5,17 +5,17 @@ checked as a zip and then renamed, which POSIX makes atomic (rename(2)); the dir
 since only that makes the new name durable (fsync(2)).
 """
 
-from worker.storage.files import Storage
+from worker.storage.files import SharedStorage
 from worker.storage.mount import CASE_FOLDED, has_mount, is_case_folded
 from worker.storage.sweep import Sweep
 from worker.storage.threads import Call, Threads
-from worker.storage.tree import Rules
+from worker.storage.tree import RootRules
 
 __all__ = [
     "CASE_FOLDED",
     "Call",
-    "Rules",
-    "Storage",
+    "RootRules",
+    "SharedStorage",
     "Sweep",
     "Threads",
     "has_mount",

@@ -26,7 +26,7 @@ from worker.storage.content import Bytes, Content, read_content, write_all
 from worker.storage.errors import storage_errors
 from worker.storage.sweep import Sweep
 from worker.storage.threads import PATIENCE, Call, Strand, Threads, outlast, run, run_stoppable
-from worker.storage.tree import Identity, Rules, Tree, identity_of
+from worker.storage.tree import Identity, RootRules, Tree, identity_of
 from worker.storage.zip_file import CorruptArchiveError
 
 BLOCK_BYTES = 1024 * 1024
@@ -62,7 +62,7 @@ class _Writing:
         return self.step is not None and not self.step.done()
 
 
-class Storage:
+class SharedStorage:
     """The storage root and the threads that touch it.
 
     On a volume that hangs, a task that is cancelled goes on without its call (`worker.storage.threads`). What
@@ -89,7 +89,7 @@ class Storage:
         max_file_bytes: int,
         min_free_bytes: int,
         block_bytes: int = BLOCK_BYTES,
-        rules: Rules = Rules(),  # noqa: B008 - immutable
+        rules: RootRules = RootRules(),  # noqa: B008 - immutable
     ) -> None:
         self._root = root
         self._tree = Tree(root, rules)

@@ -45,7 +45,7 @@ def identity_of(found: os.stat_result) -> Identity:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class RootRules:
     """What holds for a root.
 
     Attributes:
@@ -60,7 +60,7 @@ class Rules:
     require_mount: bool = False
 
 
-_NO_RULES = Rules()
+_NO_RULES = RootRules()
 
 
 class Tree:
@@ -71,7 +71,7 @@ class Tree:
         rules: What holds for it.
     """
 
-    def __init__(self, root: Path, rules: Rules = _NO_RULES) -> None:
+    def __init__(self, root: Path, rules: RootRules = _NO_RULES) -> None:
         self._root = root
         self._rules = rules
         self._needs_mount = rules.require_mount

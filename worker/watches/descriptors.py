@@ -43,7 +43,7 @@ def raise_limit() -> None:
 
 
 def limit_problems(concurrency: int) -> Iterator[str]:
-    """Say whether there may be too few for so many downloads at once, as a line about the setting."""
+    """Say, as a line about the setting, when the limit is too low for `concurrency` downloads."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = _OF_THE_WORKER + _OF_A_DOWNLOAD * concurrency
     if hard != resource.RLIM_INFINITY and hard < needed:
@@ -61,7 +61,7 @@ def _advice(hard: int) -> str:
 class DescriptorWatch:
     """Pauses intake while the process, or the machine, is out of file descriptors.
 
-    That is no fault of a job, and whatever was to be opened when it happened tells it in other words.
+    That is no fault of a job. Each library reports it as an error of its own kind.
     Implements `worker.core.ports.Watch`.
 
     Args:
@@ -73,7 +73,7 @@ class DescriptorWatch:
         self._is_out = asyncio.Event()
 
     async def run(self) -> None:
-        """Look again and again, once there were none, until there are some."""
+        """Once there are none, look every second until there are some."""
         while True:
             await self._is_out.wait()
             await asyncio.sleep(_CHECK_INTERVAL)
@@ -83,7 +83,7 @@ class DescriptorWatch:
                 log.info("descriptors.free")
 
     async def failed(self, error: JobError) -> bool:
-        """Say whether a download failed since there were none left; closes the gate if so."""
+        """Say whether a download failed because none were left; close the gate if so."""
         # A name lookup says only that the name is not known.
         is_lookup = error.code is ErrorCode.UPSTREAM_UNREACHABLE
         if not (_ran_out(error) or (is_lookup and not _has_room())):

@@ -50,7 +50,7 @@ class KeyWatch:
             log.warning("keys.answer")
 
     async def failed(self, error: JobError) -> bool:
-        """Say whether a download failed since the directory is silent; closes the gate if so."""
+        """Say whether a download failed because the directory is silent; close the gate if so."""
         # The job's deadline may come before the bound of the read.
         is_given_up = error.code is ErrorCode.TIMEOUT and not error.asked and self._reader.left_behind > 0
         if not (isinstance(error, KeysSilentError) or is_given_up):

@@ -24,7 +24,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 class UpstreamWatch:
-    """Counts failures without any answer; after a few in a row it pauses intake and probes, one at a time.
+    """Counts failures without any answer. After a few in a row it pauses intake and sends one probe at a time.
 
     Implements `worker.core.ports.Watch`.
 
@@ -67,7 +67,7 @@ class UpstreamWatch:
             log.info("upstream.answers")
 
     async def failed(self, error: JobError) -> bool:
-        """Say whether a download failed since CC-FS is silent; closes the gate if so."""
+        """Say whether a download failed because CC-FS is silent; close the gate if so."""
         if error.http_status is not None or error.code is ErrorCode.UPSTREAM_ERROR:
             self._failures = 0
             self._obey(error)

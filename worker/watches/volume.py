@@ -11,7 +11,7 @@ import structlog
 from schemas import ErrorCode
 from worker.core.gate import Gate
 from worker.errors import JobError
-from worker.storage import Call, Storage, Sweep
+from worker.storage import Call, SharedStorage, Sweep
 
 STORAGE = "storage"
 """The reason under which intake pauses."""
@@ -21,9 +21,9 @@ _JITTER = 0.25
 """Part of the interval by which it differs: workers that were started together do not sweep together."""
 _REST = 9
 """Times as long as a step of the sweep took, it rests: most of the file server's time is left to the jobs."""
-_MOST_TOLD = 5
+_PROBLEMS_LOGGED = 5
 _PROMPT = 2.0
-"""Seconds that whoever asks for a look waits for it."""
+"""Seconds that a caller waits for a look. A hung volume answers none, and a job waits for the verdict."""
 _CODES = frozenset({ErrorCode.STORAGE_FULL, ErrorCode.STORAGE_ERROR})
 
 log = structlog.stdlib.get_logger(__name__)
@@ -53,7 +53,7 @@ class VolumeWatch:
 
     def __init__(
         self,
-        storage: Storage,
+        storage: SharedStorage,
         gate: Gate,
         *,
         clock: Callable[[], datetime],
@@ -97,14 +97,14 @@ class VolumeWatch:
             await asyncio.sleep(_SWEEP_INTERVAL * random.uniform(1 - _JITTER, 1 + _JITTER))
 
     async def failed(self, error: JobError) -> bool:
-        """Say whether a download failed since the volume cannot be used; closes the gate if so."""
+        """Say whether a download failed because the volume cannot be used; close the gate if so."""
         if error.code is ErrorCode.TIMEOUT:
             # A call that hangs ends as the job's deadline does.
             await self._look()
             return self._silent_since is not None
         if error.code not in _CODES:
             return False
-        # It may be usable again by now, but was not when this download failed.
+        # The volume may be usable again by now although it was not when this download failed.
         was_out = STORAGE in self._gate.reasons
         await self._look()
         if error.code is ErrorCode.STORAGE_FULL:
@@ -166,7 +166,9 @@ class VolumeWatch:
         if sweep.removed:
             log.info("storage.swept", removed=sweep.removed)
         if problems := sweep.problems:
-            log.warning("storage.sweep_failed", count=len(problems), reason="; ".join(problems[:_MOST_TOLD]))
+            log.warning(
+                "storage.sweep_failed", count=len(problems), reason="; ".join(problems[:_PROBLEMS_LOGGED])
+            )
 
 
 def _text(moment: datetime) -> str:

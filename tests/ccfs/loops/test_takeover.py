@@ -17,7 +17,7 @@ from tests.ccfs.raw import Peer, Script, answering, response, serving
 from tests.ccfs.samples import JOB, KEY, PATH, OpenClient, make_zip
 from worker.ccfs import CcfsClient
 from worker.errors import JobError
-from worker.storage import Storage
+from worker.storage import SharedStorage
 
 MIB = 1024**2
 FILE = make_zip(os.urandom(20 * MIB + 12345), method=0)
@@ -118,7 +118,7 @@ async def test_garbage_in_the_tls_is_truncated(client_for: OpenClient, authority
 
 
 async def test_an_end_that_comes_with_the_first_bytes_is_truncated(
-    client_of: OpenTo, storage: Storage
+    client_of: OpenTo, storage: SharedStorage
 ) -> None:
     """As from a proxy whose own server died: the connection may be closing before it is taken over."""
 
@@ -150,7 +150,9 @@ async def test_a_body_without_a_length_is_left_to_aiohttp(client_of: OpenTo, ans
         assert b"".join([chunk async for chunk in file.chunks]) == FILE
 
 
-async def test_the_storage_takes_large_files_over(client_of: OpenTo, storage: Storage, root: Path) -> None:
+async def test_the_storage_takes_large_files_over(
+    client_of: OpenTo, storage: SharedStorage, root: Path
+) -> None:
     async with client_of(answering(response(FILE))) as client, client.open(JOB, KEY) as file:
         stored = await storage.store(
             PATH, file.chunks, announced_bytes=file.announced_bytes, take_over=file.take_over
@@ -163,7 +165,7 @@ async def test_the_storage_takes_large_files_over(client_of: OpenTo, storage: St
 
 
 async def test_a_cancelled_transfer_hangs_up_and_leaves_nothing(
-    client_of: OpenTo, storage: Storage, root: Path
+    client_of: OpenTo, storage: SharedStorage, root: Path
 ) -> None:
     arrived, hung_up = asyncio.Event(), asyncio.Event()
 
