@@ -22,7 +22,7 @@ class KeyWatch:
     """Pauses intake when a key could not be read in time, until the directory answers.
 
     Silence is no fault of a job, and the next job would meet it as well.
-    Implements `worker.core.downloads.Watch`.
+    Implements `worker.core.ports.Watch`.
 
     Args:
         keyring: The keys.

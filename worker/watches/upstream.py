@@ -24,7 +24,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 class UpstreamWatch:
-    """Counts failures without any answer. After a few in a row it pauses intake and sends one probe at a time.
+    """Counts failures without any answer; after a few in a row, pauses intake and sends one probe at a time.
 
     Implements `worker.core.ports.Watch`.
 
