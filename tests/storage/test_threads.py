@@ -1,4 +1,4 @@
-"""Threads give every result back to whoever asked for it, and outlive whatever a call does."""
+"""Threads give every result back to the task that waits for it, and survive whatever a call does."""
 
 import asyncio
 import sys
@@ -20,7 +20,7 @@ def threads() -> Iterator[Threads]:
 
 
 async def test_each_caller_gets_its_own_result(threads: Threads) -> None:
-    """However many ask at once, and in whatever order they are done."""
+    """However many are concurrent, and in whatever order they are done."""
     numbers = await asyncio.gather(*(run(threads, partial(int, number)) for number in range(2000)))
 
     assert numbers == [*range(2000)]

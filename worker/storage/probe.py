@@ -24,7 +24,7 @@ _BLOCK = 1024 * 1024
 _WHOLE = 64 * 1024
 _RENAMES = 200
 _MAX_SKEW = 60.0
-"""Seconds; temporary files are swept by their age, which is told by two clocks."""
+"""Seconds. Temporary files are swept by their age: the file server dates them, this machine has the time."""
 
 
 def probe_storage(root: Path, *, min_free_bytes: int) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Blocking calls on threads of our own, which may outlast those who wait for them.
+"""Blocking calls on threads of our own, which may outlast the tasks that wait for them.
 
 A call of a volume that hangs cannot be ended (a hard NFS mount waits for its server without a bound). A task
 that is cancelled waits a moment for its call, so that as a rule nothing of it is left when the task is over.
@@ -42,11 +42,11 @@ class Stop(threading.Event):
 
 
 class Call(asyncio.Future[_T]):
-    """The end of a call on a thread.
+    """Future of a call on a thread. Cancelling it does not end the call.
 
-    A task that is cancelled while it awaits one hears of it when the call has returned, or `PATIENCE` seconds
-    later. A descriptor that is closed under a running write could already belong to another file: what the
-    call works on must not be touched before `returned`.
+    A task that is cancelled while it awaits one is cancelled when the call has returned, or `PATIENCE`
+    seconds later. A descriptor that is closed under a running write could already belong to another file:
+    what the call works on must not be touched before `returned`.
 
     Attributes:
         stop: Asks the call to end early.

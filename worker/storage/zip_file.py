@@ -8,8 +8,9 @@ import zlib
 from typing import BinaryIO
 
 BLOCK_BYTES = 1024 * 1024
-"""The most that is read or unpacked at once. zipfile keeps a whole central directory in memory, at several
-times its size; in this much of one there is room for ten thousand entries, and a real bill has two."""
+"""The most that is read or unpacked in one step. zipfile keeps a whole central directory in memory, at
+several times its size; in this much of one there is room for ten thousand entries, and a real
+bill has two."""
 
 # Those of java.util.zip, which CC-FS writes with. zipfile unpacks the others without a bound on memory.
 _METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
@@ -39,7 +40,7 @@ class CorruptArchiveError(Exception):
 
 
 class StoppedError(Exception):
-    """The check was told to stop before it was through."""
+    """The check was stopped before its end."""
 
 
 def check_archive(file: BinaryIO, stop: threading.Event) -> None:
