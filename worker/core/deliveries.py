@@ -1,6 +1,6 @@
-"""Takes deliveries in and sees each through: download, outcome published and confirmed, then settled.
+"""Handles each delivery to its end: download the file, publish the outcome, wait for its confirm, then ack.
 
-Every delivery is handled by a task of ours: those that the library would start die with their channel.
+Every delivery is handled by a task of ours: tasks that aiormq starts are cancelled when their channel closes.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 class InHand(NamedTuple):
-    """A job that is with us.
+    """A job whose delivery is in hand.
 
     Attributes:
         job: The job.
@@ -51,13 +51,12 @@ class InHand(NamedTuple):
 
 
 class PublishPatience(NamedTuple):
-    """How long the broker is waited for.
+    """How patient the worker is with the broker's confirms.
 
     Attributes:
-        confirm_within: Seconds after which a message that it has not confirmed is reported; that does not
-            publish it again.
-        backoff: Seconds around which the first wait lies before a message that it refused or returned is
+        confirm_within: Seconds without a confirm after which a message is reported as late. It is not
             published again.
+        backoff: Base, in seconds, of the backoff before a refused or returned message is published again.
     """
 
     confirm_within: float = 15.0
@@ -66,7 +65,7 @@ class PublishPatience(NamedTuple):
 
 @dataclass(slots=True)
 class _Handled:
-    """A delivery in hand: what is known of it so far."""
+    """What is known so far of a delivery in hand."""
 
     job: Job
     since: datetime
@@ -81,16 +80,16 @@ class _End(NamedTuple):
 
 
 class Deliveries:
-    """What is in hand, and the way of each delivery through it.
+    """The deliveries in hand: receives them, handles each in a task of its own, and drains them.
 
     Args:
         downloads: Gives each job its file.
         policy: What follows a failed attempt.
-        observer: Is told of every ending and of what is published.
+        observer: Hears of every ending and of every message published.
         host: The name of this worker in its outcomes.
         clock: Gives the time, UTC and timezone-aware.
-        tracer: Follows each job; None follows none.
-        patience: With the broker.
+        tracer: Traces each job; without one, only `traceparent` is continued.
+        patience: How long to wait for confirms.
     """
 
     def __init__(
@@ -118,12 +117,12 @@ class Deliveries:
 
     @property
     def in_flight(self) -> int:
-        """How many deliveries are with us."""
+        """How many deliveries are in hand."""
         return len(self._handlers)
 
     @property
     def in_hand(self) -> list[InHand]:
-        """What is with us, oldest first."""
+        """The jobs in hand, oldest first."""
         return [
             InHand(handled.job, handled.since, self._unconfirmed.problem_of(delivery))
             for delivery, handled in self._in_hand.items()
@@ -131,29 +130,30 @@ class Deliveries:
 
     @property
     def unconfirmed(self) -> str:
-        """Why messages of ours wait for the broker to take them; empty when none does."""
+        """Why messages wait for the broker's confirm; empty when none is overdue or refused."""
         return self._unconfirmed.problem
 
     def receive(self, delivery: Delivery) -> None:
-        """Take in a message of the job queue; returns at once."""
+        """Start to handle a message of the job queue; returns immediately."""
         self._start(self._attempt, delivery)
 
     def receive_dropped(self, delivery: Delivery) -> None:
-        """Take in a message that the broker gave up on: its outcome is DELIVERY_LIMIT."""
+        """Start to handle a message that the broker gave up on: its outcome is DELIVERY_LIMIT."""
         self._start(self._bury, delivery)
 
     async def drain(self, grace: float) -> None:
         """Let what is in flight finish within `grace` seconds, then give the rest back to the broker.
 
-        Whatever is delivered from now on goes back at once.
+        Deliveries that arrive from now on go back immediately.
         """
         self._draining = True
         if self._handlers:
             await asyncio.wait(self._handlers.values(), timeout=grace)
-        # Only those that have begun: the others give back by themselves when they do, and would never begin.
+        # A task cancelled before its first step never runs, and its delivery would never be given back. Those
+        # that have begun are in `_in_hand`; the others find `_draining` set and give back by themselves.
         for delivery in self._in_hand:
             self._handlers[delivery].cancel()
-        # Once: what comes in from now on goes back by itself, and might never cease to come.
+        # Not in a loop: the broker may go on delivering, and what arrives from now on gives back by itself.
         if self._handlers:
             await asyncio.wait(self._handlers.values())
         await self._downloads.stop()
@@ -171,14 +171,14 @@ class Deliveries:
         since = self._clock()
         waited = _waited(delivery, job, since)
         self._in_hand[delivery] = handled = _Handled(job, since, waited)
-        end = await self._see_through(way, delivery, job)
+        end = await self._settle(way, delivery, job)
         seconds = asyncio.get_running_loop().time() - started
         if end.ending.is_attempt:
             _log_settled(end, handled, seconds, redelivered=delivery.redelivered)
         span.end(end.ending, end.code)
         self._observer.job_ended(end.ending, end.code, seconds, waited)
 
-    async def _see_through(
+    async def _settle(
         self, way: Callable[[Delivery, Job], Awaitable[_End]], delivery: Delivery, job: Job
     ) -> _End:
         try:
@@ -262,10 +262,10 @@ class Deliveries:
         await delivery.ack()
 
     async def _publish(self, delivery: Delivery, send: Callable[[], Awaitable[None]]) -> None:
-        """Publish, again after each refusal, until the broker confirms it or the delivery is lost.
+        """Publish until the broker confirms: again after each refusal, until the delivery is lost.
 
-        Meanwhile the job stays unacknowledged. Time alone repeats nothing: a message that the broker is slow
-        to confirm may lie in its queue already.
+        The job stays unacknowledged meanwhile. A late confirm is no reason to publish again: the message may
+        be in its queue already.
         """
         failures = 0
         while True:
@@ -312,37 +312,34 @@ def _enter(job: Job, span: TraceSpan) -> None:
 
 
 def _log_settled(end: _End, handled: _Handled, seconds: float, *, redelivered: bool) -> None:
-    """Write the one line that tells all of a job whose delivery is settled; what is not known is left out."""
+    """Write the one line that sums up a settled delivery; what is not known is left out."""
     download = handled.download
     progress = Progress() if download is None else download.progress
+    durations = {
+        "queue_seconds": handled.waited,
+        "wait_seconds": progress.wait_seconds,
+        "download_seconds": progress.download_seconds,
+        "answer_seconds": progress.answer_seconds,
+        "sync_seconds": progress.sync_seconds,
+    }
     log.info(
         "job.settled",
         ending=end.ending,
         code=end.code,
-        **_file_told(end.file, progress),
+        **_file_fields(end.file, progress),
         redelivered=redelivered,
         joined=download is not None and download.is_joined,
         seconds=round(seconds, 3),
-        **_rounded(
-            queue_seconds=handled.waited,
-            wait_seconds=progress.wait_seconds,
-            download_seconds=progress.download_seconds,
-            answer_seconds=progress.answer_seconds,
-            sync_seconds=progress.sync_seconds,
-        ),
+        **{name: round(value, 3) for name, value in durations.items() if value is not None},
     )
 
 
-def _file_told(file: StoredFile | None, progress: Progress) -> dict[str, object]:
+def _file_fields(file: StoredFile | None, progress: Progress) -> dict[str, object]:
     if file is not None:
         return {"path": file.path, "size_bytes": file.size_bytes, "reused": file.reused}
     if progress.answer_seconds is not None:
         return {"announced_bytes": progress.announced_bytes, "received_bytes": progress.received_bytes}
     return {}
-
-
-def _rounded(**seconds: float | None) -> dict[str, float]:
-    return {name: round(value, 3) for name, value in seconds.items() if value is not None}
 
 
 async def _give_back(delivery: Delivery) -> _End:
@@ -357,8 +354,8 @@ async def _give_back(delivery: Delivery) -> _End:
 
 
 async def _reject(delivery: Delivery) -> _End:
-    # A defect that strikes each time must end: rejects count toward the delivery limit on every
-    # broker version, nacks do not since RabbitMQ 4.3.
+    # A defect that hits on every redelivery must end. A reject counts toward the delivery limit on every
+    # version of RabbitMQ; a nack does not since 4.3.
     try:
         await delivery.reject()
     except SessionLostError:

@@ -1,4 +1,4 @@
-"""The table of downloads in flight: one for each file, however many messages ask for it.
+"""The table of downloads in flight: one a file, however many messages ask for it.
 
 A download is a task of its own that all deliveries asking for its file wait for: a redelivery after a lost
 connection, or a second message for the same file, joins the running one instead of starting another.
@@ -62,10 +62,10 @@ class Downloads:
 
     Args:
         fetch: Brings one file to storage; raises JobError.
-        pace: Says how many run at once.
-        gate: Nothing is begun while it is closed.
-        watches: Say whether a failure is an outage, each of those that the ones before it say is none.
-        observer: Is told of every file downloaded.
+        pace: Limits how many run concurrently.
+        gate: No download begins while it is closed.
+        watches: Asked in order whether a failure is an outage; the first that says so ends the asking.
+        observer: Hears of every file downloaded.
     """
 
     def __init__(
@@ -88,13 +88,14 @@ class Downloads:
         """Join the download that is running for a file, or start one.
 
         Args:
-            request: What is asked for.
-            is_wanted: Says, when the download's turn has come, whether the caller still waits for it. It
-                begins if one of those who joined it does.
+            request: The file.
+            is_wanted: Whether the caller still waits. Asked when the download's turn comes: it begins if one
+                of those who joined it still waits.
         """
         running = self._running.get(request)
-        # A task that is done stays in the table until its callback has run. Joined then, it would give the
-        # failure of an attempt that was not made for this caller; and to await it yields to no callback.
+        # A finished task stays in the table until its done callback has run. To join it would give this
+        # caller the failure of another's attempt. To await it would not yield, so that the callback could
+        # never run.
         is_joined = running is not None and not running.task.done()
         if running is None or not is_joined:
             running = self._start(request)
@@ -109,7 +110,7 @@ class Downloads:
         return len(self._running)
 
     def progress(self, request: DownloadJob) -> Progress | None:
-        """How far the download of that file has come; None when there is none."""
+        """How far the download of a file has come; None when none is in flight."""
         running = self._running.get(request)
         return None if running is None else running.progress
 
@@ -134,7 +135,7 @@ class Downloads:
         if self._running.get(request) is running:
             del self._running[request]
         if not running.task.cancelled():
-            # Nobody may be left to hear of a failure; asyncio would complain about that at exit.
+            # Read the exception: asyncio complains about one that nobody has read.
             running.task.exception()
 
     async def _run(
@@ -154,10 +155,15 @@ class Downloads:
                 file = await self._attempt(request, progress, began)
             finally:
                 progress.download_seconds = clock() - began
-                self._report(progress)
+                if progress.answer_seconds is not None:
+                    self._observer.answered(progress.answer_seconds)
+                if progress.sync_seconds is not None:
+                    self._observer.synced(progress.sync_seconds)
             self._pace.succeeded(request.app_id, reused=file.reused)
             if not file.reused:
-                self._take_note(file.size_bytes, progress.download_seconds)
+                for watch in self._watches:
+                    watch.succeeded()
+                self._observer.downloaded(file.size_bytes, progress.download_seconds)
             return file
 
     async def _attempt(self, request: DownloadJob, progress: Progress, began: float) -> StoredFile:
@@ -181,14 +187,3 @@ class Downloads:
             if await watch.failed(error):
                 return True
         return False
-
-    def _report(self, progress: Progress) -> None:
-        if progress.answer_seconds is not None:
-            self._observer.answered(progress.answer_seconds)
-        if progress.sync_seconds is not None:
-            self._observer.synced(progress.sync_seconds)
-
-    def _take_note(self, size_bytes: int, seconds: float) -> None:
-        for watch in self._watches:
-            watch.succeeded()
-        self._observer.downloaded(size_bytes, seconds)

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails, from_json
+from pydantic_core import from_json
 
 from schemas import MAX_BODY_BYTES, AppId, BillFileName, DownloadJob
 
@@ -16,7 +16,7 @@ TRACE_HEADERS = ("traceparent", "tracestate")
 
 _MAX_ATTEMPT = 1_000_000
 _MAX_TRACESTATE = 512
-"""Characters of a `tracestate` that W3C Trace Context (section 3.3.1.5) asks everybody to carry on."""
+"""Characters of a `tracestate` that everybody should propagate (W3C Trace Context, section 3.3.1.5)."""
 _APP_ID: TypeAdapter[str] = TypeAdapter(AppId)
 _BILL_FILE_NAME: TypeAdapter[str] = TypeAdapter(BillFileName)
 
@@ -85,7 +85,11 @@ def read_job(envelope: Envelope) -> Job:
     """Read a message; never raises: what cannot be read becomes the job's `defect`."""
     fields, defect = _read_fields(envelope)
     request, defect = (None, defect) if defect else _read_request(fields)
-    app_id, bill_file_name = _names(request, fields)
+    # Each by itself, so that the event of a job that is invalid as a whole still names what is right.
+    app_id = request.app_id if request else _valid(_APP_ID, fields.get("appId"))
+    bill_file_name = (
+        request.bill_file_name if request else _valid(_BILL_FILE_NAME, fields.get("billFileName"))
+    )
     job_id = envelope.message_id or _derived_id(app_id, bill_file_name, envelope)
     if envelope.defect:
         request, defect = None, envelope.defect
@@ -107,7 +111,7 @@ def _read_fields(envelope: Envelope) -> tuple[dict[str, Any], str]:
     if size > MAX_BODY_BYTES:
         return {}, f"the body has {size} bytes; at most {MAX_BODY_BYTES} are allowed"
     try:
-        # NaN and Infinity are no JSON (RFC 8259, section 6), though most parsers of Python take them.
+        # NaN and Infinity are no JSON (RFC 8259, section 6), but most parsers in Python accept them.
         fields = from_json(envelope.body, allow_inf_nan=False)
     except ValueError as exc:
         return {}, f"the body is not UTF-8 JSON: {exc}"
@@ -120,20 +124,8 @@ def _read_request(fields: dict[str, Any]) -> tuple[DownloadJob | None, str]:
     try:
         return DownloadJob.model_validate(fields, by_alias=True, by_name=False), ""
     except ValidationError as exc:
-        return None, "; ".join(
-            _explain(error) for error in exc.errors(include_input=False, include_url=False)
-        )
-
-
-def _names(request: DownloadJob | None, fields: dict[str, Any]) -> tuple[str | None, str | None]:
-    if request is not None:
-        return request.app_id, request.bill_file_name
-    # Each by itself, so that the event of a job that is invalid as a whole still names what is right.
-    return _valid(_APP_ID, fields.get("appId")), _valid(_BILL_FILE_NAME, fields.get("billFileName"))
-
-
-def _explain(error: ErrorDetails) -> str:
-    return f"{'.'.join(map(str, error['loc']))}: {error['msg']}"
+        errors = exc.errors(include_input=False, include_url=False)
+        return None, "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in errors)
 
 
 def _valid(rule: TypeAdapter[str], value: object) -> str | None:
@@ -150,7 +142,7 @@ def _derived_id(app_id: str | None, bill_file_name: str | None, envelope: Envelo
 
 
 def _attempt(header: object) -> int:
-    """The attempt's number; whatever a publisher may have put there that is none counts as the first."""
+    """The attempt's number; a header that is no positive integer counts as the first attempt."""
     if isinstance(header, int) and not isinstance(header, bool) and header >= 1:
         return min(header, _MAX_ATTEMPT)
     return 1
@@ -161,7 +153,7 @@ def _text(header: object) -> str | None:
 
 
 def _tracestate(header: str | None) -> str | None:
-    """What of a `tracestate` goes on: whole members, as many from its beginning as are asked for."""
+    """The whole members from its beginning that fit into the limit."""
     if header is None or len(header) <= _MAX_TRACESTATE:
         return header
     end = header.rfind(",", 0, _MAX_TRACESTATE + 1)

@@ -1,8 +1,8 @@
-"""How many downloads run at once, in all and of one account: fewer when CC-FS says so, more again in time.
+"""Limits concurrent downloads, in all and by account: fewer when CC-FS asks for it, more after successes.
 
-The windows follow TCP's congestion control (RFC 5681): halved when told to slow down, grown by one for each
-success up to half of what was too much, and from there by one for each round of successes. A window starts
-fully open: operators set the concurrency that they expect CC-FS to bear.
+The windows follow TCP's congestion control (RFC 5681). A request to slow down halves them. Each success adds
+one, up to half of what was too much; from there each round of successes adds one. A window starts fully open:
+operators set the concurrency that they expect CC-FS to bear.
 """
 
 import asyncio
@@ -14,18 +14,18 @@ from schemas import ErrorCode
 from worker.errors import HeldBackError, JobError
 
 _WAITING_SHARE = 4
-"""One place in so many may be held by jobs that wait for their account's turn; the others go back to the
-broker, so that what stands behind them in the queue is seen."""
+"""One place in four may be held by a job that waits for its account's turn. More go back to the broker,
+so that the jobs of other accounts behind them are delivered."""
 _AHEAD = 2
-"""Jobs that come back for each place that comes free: with fewer, places would stay free."""
+"""Jobs that come back for each place that is freed: with fewer, places would stay free."""
 _LONGEST_WAIT = 60.0
-"""Seconds: other workers may have places for the job sooner than we, and ours may come free faster."""
+"""Seconds: other workers may have a place for the job sooner, and ours may be freed faster than expected."""
 _LEAST_GAP = 0.002
-"""Seconds between two that come back: handling one costs about a quarter of that."""
+"""Seconds between two jobs that come back: handling one costs about a quarter of that."""
 _FIRST_HELD = 0.25
-"""Seconds that a download counts as holding its place before any was done."""
+"""Estimate, in seconds, of how long a download holds its place, until one has ended."""
 _SMOOTHING = 8
-"""The latest download counts for one in so many of how long they hold their places."""
+"""The latest download has a weight of one in eight in that estimate (as in RFC 6298)."""
 
 
 class Window:
@@ -43,7 +43,7 @@ class Window:
 
     @property
     def limit(self) -> int:
-        """What may run at once now."""
+        """How many downloads may run concurrently now."""
         return int(self._size)
 
     @property
@@ -52,7 +52,7 @@ class Window:
         return self._size >= self._most
 
     def grow(self, *, proved: bool = True) -> None:
-        """Widen after a download that was not told to slow down.
+        """Widen after a download that CC-FS did not ask to slow down.
 
         Args:
             proved: False when CC-FS was not asked. That ends the caution after an outage, and says nothing
@@ -63,9 +63,9 @@ class Window:
             self._size = min(self._most, self._size + (1.0 if is_cautious else 1.0 / self._size))
 
     def shrink(self, began: float, now: float) -> None:
-        """Take note that a request which began at `began` was told to slow down.
+        """Halve after CC-FS asked to slow down in its answer to a request that began at `began`.
 
-        A burst of such answers to requests that were under way together counts once.
+        A burst of these answers to requests that ran concurrently counts once.
         """
         if began >= self._shrunk_at:
             self._size = self._threshold = max(1.0, self._size / 2)
@@ -79,20 +79,20 @@ class Window:
 
 
 class Returns:
-    """Tells jobs of one account that have no place when to come back: one after the other.
+    """Schedules the return of one account's jobs that found no place: one after the other.
 
-    All at once they would find the places taken again, be sent back again, and leave the places free until
-    they return: for nothing but work, the more the longer the queue.
+    If all came back together, most would find the places taken, go back again, and leave places free until
+    they return. That work grows with the queue and gains nothing.
     """
 
     def __init__(self) -> None:
         self._last = float("-inf")
 
     def wait(self, gap: float, now: float) -> float:
-        """Seconds until the next one shall come back.
+        """Seconds until the next job comes back.
 
         Args:
-            gap: Seconds after the one before it.
+            gap: Seconds between it and the one before.
             now: The time.
         """
         self._last = min(max(now, self._last) + gap, now + _LONGEST_WAIT)
@@ -107,10 +107,10 @@ class Pace:
     """Gives each download its place.
 
     Args:
-        concurrency: Downloads at once, at most.
-        per_app: Downloads of one account at once, at most.
-        patience: Seconds that a job waits here for a place before it goes back to the broker: its message
-            must not outlive the broker's consumer timeout.
+        concurrency: Most downloads that run concurrently.
+        per_app: Most downloads of one account that run concurrently.
+        patience: Seconds that a job waits here for a place before it goes back to the broker: a delivery held
+            for longer than the broker's consumer timeout closes the channel.
         clock: Gives the time in seconds, monotonic.
     """
 
@@ -130,7 +130,7 @@ class Pace:
 
     @property
     def limit(self) -> int:
-        """Downloads that may run at once now."""
+        """How many downloads may run concurrently now."""
         return self._window.limit
 
     @asynccontextmanager
@@ -193,17 +193,14 @@ class Pace:
         self._wake()
 
     def _is_free(self, app_id: str) -> bool:
-        return self._running.total() < self._window.limit and self._has_share(app_id)
-
-    def _has_share(self, app_id: str) -> bool:
-        return self._running[app_id] < self._share(app_id)
+        return self._running.total() < self._window.limit and self._running[app_id] < self._share(app_id)
 
     def _share(self, app_id: str) -> int:
         window = self._app_windows.get(app_id)
         return self._per_app if window is None else window.limit
 
     def _until_return(self, app_id: str) -> float:
-        """Seconds after which a job of the account, sent back now, shall come again."""
+        """Seconds after which a job of the account that is sent back now comes again."""
         now = self._clock()
         if app_id not in self._returns:
             self._returns = {name: late for name, late in self._returns.items() if not late.are_over(now)}
@@ -219,7 +216,8 @@ class Pace:
 
     async def _wait(self, app_id: str) -> None:
         """Wait until `_wake` has given us a place."""
-        if not self._has_share(app_id) and len(self._waiting) >= self._most_waiting:
+        has_share = self._running[app_id] < self._share(app_id)
+        if not has_share and len(self._waiting) >= self._most_waiting:
             raise HeldBackError("the account has its share of the downloads", wait=self._until_return(app_id))
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[turn] = app_id

@@ -16,7 +16,7 @@ from worker.errors import JobError
 
 
 class Delivery(Protocol):
-    """A message that the broker gave us and still counts as ours until it is settled.
+    """A message that the broker has delivered and counts as ours until it is settled.
 
     Everything goes through the session that the message came from. Once that is over, the broker delivers the
     message again, and each of these raises SessionLostError. An orphan is not delivered again: what is
@@ -30,12 +30,12 @@ class Delivery(Protocol):
 
     @property
     def redelivered(self) -> bool:
-        """True when the broker had given the message out before."""
+        """True when the broker had delivered the message before."""
         ...
 
     @property
     def alive(self) -> bool:
-        """False once the session is over and settling is the broker's affair."""
+        """False once the session is over: the broker redelivers the message."""
         ...
 
     @property
@@ -44,39 +44,39 @@ class Delivery(Protocol):
         ...
 
     async def publish(self, outcome: Outcome, job: Job) -> None:
-        """Publish an event and have it confirmed, however long that takes. Raises NotConfirmedError."""
+        """Publish an event and wait for its confirm, without a limit. Raises NotConfirmedError."""
         ...
 
     async def retry(self, retry: Retry) -> None:
-        """Put a copy into the tier of that wait and have it confirmed. Raises NotConfirmedError."""
+        """Publish a copy to the tier of its delay and wait for the confirm. Raises NotConfirmedError."""
         ...
 
     async def park(self, error: JobError, job: Job) -> None:
-        """Put a copy with its reason among the dead letters, confirmed. Raises NotConfirmedError."""
+        """Publish a copy with its reason to the dead letters, confirmed. Raises NotConfirmedError."""
         ...
 
     async def ack(self) -> None:
-        """The message is done with."""
+        """Acknowledge: the job is done with."""
         ...
 
     async def give_back(self) -> None:
-        """The message returns to its queue, through no fault of its own (nack)."""
+        """Return the message to its queue, uncounted (nack)."""
         ...
 
     async def reject(self) -> None:
-        """The message returns to its queue and the broker counts it against the delivery limit."""
+        """Return the message to its queue; the broker counts it toward the delivery limit."""
         ...
 
 
 class Keys(Protocol):
-    """Where the secret keys of the accounts are read."""
+    """Reads the secret keys of the accounts."""
 
     async def recent(self, app_id: str) -> str:
-        """Give an account's key as it was a moment ago."""
+        """Give an account's key, perhaps from a cache that is a moment old."""
         ...
 
     async def read(self, app_id: str) -> str:
-        """Give an account's key as it is now."""
+        """Read an account's key anew."""
         ...
 
 
@@ -115,7 +115,7 @@ class Stream(Protocol):
         ...
 
     def take_over(self) -> Awaitable[Incoming | None]:
-        """Give the bytes by the faster way, instead of `chunks`, if there is one."""
+        """Have threads receive the bytes, instead of `chunks`; None when they cannot."""
         ...
 
 
@@ -150,14 +150,14 @@ class Store(Protocol):
 
 
 class Watch(Protocol):
-    """Who looks after something that all downloads depend on: CC-FS, the volume."""
+    """Watches something that all downloads depend on: CC-FS, the volume, file descriptors."""
 
     async def failed(self, error: JobError) -> bool:
         """Hear of a failed download; True when what failed is the dependency, not the job."""
         ...
 
     def succeeded(self) -> None:
-        """Hear of a download that went well."""
+        """Hear of a download that succeeded."""
         ...
 
 

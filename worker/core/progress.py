@@ -1,4 +1,4 @@
-"""How far a download has come: noted on its way, shown while it runs, counted and told when it is over."""
+"""How far a download has come: shown while it runs, counted and logged when it is over."""
 
 from dataclasses import dataclass
 

@@ -49,8 +49,8 @@ class Retry:
     Attributes:
         delay: A tier.
         attempt: Counted from 1.
-        early: Seconds after which it need not wait in its tier any longer, unless something before it
-            does; None when there is no such moment.
+        early: Seconds after which its copy expires, when that is less than the tier's delay; None to wait the
+            whole delay. RabbitMQ expires messages only at the head of a queue, so it may take longer.
     """
 
     delay: float
@@ -63,10 +63,9 @@ class RetryPolicy:
     """The waits between attempts and the bounds on their number.
 
     Attributes:
-        delays: Seconds of each wait, in order; one more attempt than there are waits.
+        delays: Seconds of each wait, in order; there is one more attempt than waits.
         not_found_attempts: Attempts in all while CC-FS says that the file does not exist.
-        defer_delay: Seconds that a job waits which goes back without having been tried, when
-            there are no `delays` to take the shortest of.
+        defer_delay: Delay of a deferred job when `delays` is empty, in seconds.
     """
 
     delays: tuple[float, ...]
@@ -75,7 +74,7 @@ class RetryPolicy:
 
     @property
     def tiers(self) -> tuple[float, ...]:
-        """Every wait, in seconds, that the broker needs a queue for; ascending, at least one."""
+        """The waits, in seconds, that need a queue each; ascending, at least one."""
         return tuple(sorted(set(self.delays))) or (self.defer_delay,)
 
     def decide(self, error: JobError, attempt: int) -> Retry | None:
@@ -85,7 +84,8 @@ class RetryPolicy:
             return self.defer(attempt)
         if rule is Rule.NEVER or attempt >= self._attempts(rule):
             return None
-        wait = self._wait(attempt + 1 if rule is Rule.SLOWER else attempt)
+        step = attempt + 1 if rule is Rule.SLOWER else attempt
+        wait = self.delays[min(step, len(self.delays)) - 1]
         return Retry(self._at_least(max(wait, error.retry_after or 0)), attempt + 1)
 
     def defer(self, attempt: int, wait: float | None = None) -> Retry:
@@ -104,15 +104,12 @@ class RetryPolicy:
         attempts = len(self.delays) + 1
         return min(attempts, self.not_found_attempts) if rule is Rule.FEW else attempts
 
-    def _wait(self, attempt: int) -> float:
-        return self.delays[min(attempt, len(self.delays)) - 1]
-
     def _at_least(self, seconds: float) -> float:
         return next((tier for tier in self.tiers if tier >= seconds), self.tiers[-1])
 
 
 def backoff(failures: int, jitter: float, *, base: float = 0.5, cap: float = 30.0) -> float:
-    """Seconds to wait after so many failures in a row: exponential with "equal jitter".
+    """Seconds to wait after `failures` in a row: exponential with "equal jitter".
 
     Args:
         failures: How many attempts in a row have failed; 1 after the first.

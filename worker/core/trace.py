@@ -32,14 +32,14 @@ class TraceContext(NamedTuple):
 
     @property
     def traceparent(self) -> str:
-        """The header that whoever continues it reads."""
+        """The header that continues the trace from here."""
         return f"00-{self.trace_id}-{self.span_id}-{self.flags}"
 
 
 def random_hex(size: int) -> str:
-    """Draw so many random bytes, as lower-case hex.
+    """Draw `size` random bytes, as lower-case hex.
 
-    Without a system call, since ids are no secret: OpenTelemetry's RandomIdGenerator draws them so, too.
+    Not from the system's generator: ids are no secret, and OpenTelemetry's RandomIdGenerator does the same.
     """
     return f"{random.getrandbits(8 * size):0{2 * size}x}"
 
@@ -51,7 +51,7 @@ def continue_trace(traceparent: str | None, random_hex: Callable[[int], str]) ->
 
     Args:
         traceparent: The header as the publisher sent it.
-        random_hex: Gives so many random bytes as lower-case hex.
+        random_hex: Draws that number of random bytes, as lower-case hex.
     """
     match = _TRACEPARENT.fullmatch(traceparent or "")
     trace_id, flags = match.groups() if match else (random_hex(16), "00")
@@ -59,7 +59,7 @@ def continue_trace(traceparent: str | None, random_hex: Callable[[int], str]) ->
 
 
 class Untraced:
-    """A span that only knows its place, so that the trace goes on behind us all the same."""
+    """A span that nobody records; messages published within it continue the trace."""
 
     def __init__(self, context: TraceContext) -> None:
         self.context = context

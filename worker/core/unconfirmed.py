@@ -1,4 +1,4 @@
-"""What the broker has not taken yet: messages that it refused, and messages that it keeps silent about."""
+"""Messages that the broker has not confirmed: refused ones, and those it has not answered yet."""
 
 import asyncio
 from collections.abc import Callable
@@ -18,7 +18,7 @@ class _Sent(NamedTuple):
 
 
 class Unconfirmed:
-    """Knows, by delivery, why a message of ours waits for the broker.
+    """Knows, by delivery, why a message waits for the broker's confirm.
 
     A refusal counts immediately. Silence counts after `patience`: it is reported, and the message is not
     published again, since a slow broker may have taken it already.
@@ -71,7 +71,7 @@ class Unconfirmed:
         return seconds
 
     def forget(self, delivery: object) -> None:
-        """Nobody waits for that delivery's messages any more."""
+        """The delivery is over: its messages are not waited for any more."""
         self._refusals.pop(delivery, None)
         self._answer(delivery)
 
