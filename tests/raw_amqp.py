@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from worker.broker import frames
-from worker.broker.connection import Connection, connection, open_channel
+from worker.broker.connection import Connection, open_channel, open_connection
 from worker.broker.messages import Content
 from worker.broker.publisher import open_publisher
 from worker.errors import NotConfirmedError, SessionLostError
@@ -18,7 +18,7 @@ _LENGTH = struct.Struct(">I")
 
 @asynccontextmanager
 async def connecting(url: str) -> AsyncIterator[Connection]:
-    async with connection(url, name="a publisher", heartbeat=10, timeout=10, tls=None) as opened:
+    async with open_connection(url, name="a publisher", heartbeat=10, timeout=10, tls=None) as opened:
         yield opened
 
 
@@ -40,13 +40,10 @@ async def take_raw(url: str, queue: str) -> frames.Message:
         if not arrived.done():
             arrived.set_result(frames.read_delivery(method, message))
 
-    async def nothing(_: object) -> None:
-        pass
-
     async with connecting(url) as opened, open_channel(opened) as channel:
         await channel.set_qos(prefetch_count=1)
         lane = await opened.lane(channel, frames.Assembly(frames.DELIVER, take).take)
-        await lane.channel.basic_consume(queue, nothing)
+        await lane.consume(queue)
         delivered = await arrived
         lane.send(frames.ack(lane.number, delivered.tag))
         return delivered.message

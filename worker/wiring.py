@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from worker.broker import BrokerOptions, Names, Topology
-from worker.broker.connection import Connection, connection
+from worker.broker.connection import Connection, open_connection
 from worker.ccfs import CcfsClient, open_client
 from worker.ccfs.keys import KeyDirectory, Keyring
 from worker.core.attempt import Downloader
@@ -410,7 +410,7 @@ def broker_connection(amqp: Amqp, role: str) -> AbstractAsyncContextManager[Conn
     Raises:
         SettingsError: A certificate file cannot be used.
     """
-    return connection(
+    return open_connection(
         amqp.url.get_secret_value(),
         name=f"ccfs-worker {socket.gethostname()} {role}",
         heartbeat=amqp.heartbeat,

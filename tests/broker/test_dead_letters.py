@@ -14,7 +14,7 @@ from tests.amqp import put, take
 from tests.broker.conftest import Connected
 from tests.broker.test_session import delivered
 from worker.broker import Names
-from worker.broker.connection import connection
+from worker.broker.connection import open_connection
 from worker.broker.dead_letters import DeadLetter, open_dead_letters
 from worker.errors import BrokerError, JobError
 
@@ -22,7 +22,7 @@ GOOD = b'{"appId": "app1", "billFileName": "20260131_a.zip"}'
 
 
 def connecting(broker: Broker) -> Any:
-    return connection(broker.url, name="test", heartbeat=10, timeout=10, tls=None)
+    return open_connection(broker.url, name="test", heartbeat=10, timeout=10, tls=None)
 
 
 async def seen(broker: Broker, names: Names, limit: int = 1000) -> list[DeadLetter]:

@@ -10,7 +10,7 @@ from aio_pika.exceptions import ChannelNotFoundEntity
 from devkit.run.broker import Broker
 from tests.amqp import put, take
 from worker.broker import BrokerOptions, Names, Topology
-from worker.broker.connection import connection
+from worker.broker.connection import open_connection
 from worker.broker.inspection import inspect, version
 from worker.finding import Finding
 
@@ -18,7 +18,7 @@ Grant = Callable[[str, str, str], str]
 
 
 async def look(url: str, topology: Topology, *, declares: bool = True) -> dict[str, Finding]:
-    async with connection(url, name="test", heartbeat=10, timeout=10, tls=None) as opened:
+    async with open_connection(url, name="test", heartbeat=10, timeout=10, tls=None) as opened:
         findings = await inspect(opened, topology, declares=declares, timeout=10)
     return {finding.name: finding for finding in findings}
 
@@ -117,7 +117,7 @@ async def test_a_login_that_may_not_declare_will_do_where_nothing_is_declared(
 
 
 async def test_the_version_is_told(rabbitmq: Broker) -> None:
-    async with connection(rabbitmq.url, name="test", heartbeat=10, timeout=10, tls=None) as opened:
+    async with open_connection(rabbitmq.url, name="test", heartbeat=10, timeout=10, tls=None) as opened:
         found = version(opened)
 
     assert found.ok

@@ -15,7 +15,7 @@ from tests.amqp import outside_channel, put, take
 from tests.broker.conftest import Inbox
 from tests.broker.test_session import BODY, ERROR, outcome_of
 from worker.broker import AmqpDelivery, BrokerOptions, Names, open_session
-from worker.broker.connection import connection
+from worker.broker.connection import open_connection
 from worker.broker.dead_letters import open_dead_letters
 from worker.broker.follow import follow
 from worker.broker.inspection import inspect
@@ -95,7 +95,7 @@ async def check_a_worker_works(options: BrokerOptions, upstream: str) -> None:
         await (await inbox.dropped_after(AmqpDelivery.reject)).ack()
         await session.check(free_places=4)
         assert not session.is_lost
-    async with connection(options.url, name="test", heartbeat=10, timeout=10, tls=None) as opened:
+    async with open_connection(options.url, name="test", heartbeat=10, timeout=10, tls=None) as opened:
         findings = await inspect(opened, options.topology, declares=options.declare, timeout=10)
     assert [finding for finding in findings if not finding.ok] == []
 
@@ -131,7 +131,7 @@ async def test_an_operator_may_replay_dead_letters_submit_jobs_and_follow_outcom
     async with outside_channel(wanted.url) as worker:
         await put(worker, NAMES.dead, BODY)
         async with (
-            connection(login("operator"), name="test", heartbeat=10, timeout=10, tls=None) as opened,
+            open_connection(login("operator"), name="test", heartbeat=10, timeout=10, tls=None) as opened,
             follow(opened, NAMES, ["#"], timeout=10) as outcomes,
         ):
             async with open_dead_letters(opened, NAMES, timeout=10) as letters:

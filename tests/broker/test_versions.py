@@ -13,7 +13,7 @@ from devkit.run.rabbitmq import PrivateRabbitMQ
 from tests.amqp import outside_channel, put
 from tests.broker.conftest import Connected, Inbox
 from worker.broker import AmqpDelivery, BrokerOptions, Names, open_session
-from worker.broker.connection import connection
+from worker.broker.connection import open_connection
 from worker.broker.dead_letters import open_dead_letters
 from worker.broker.follow import follow
 from worker.core.job import read_job
@@ -34,7 +34,7 @@ DENIED = [
 @pytest.fixture
 async def version(rabbitmq: Broker) -> tuple[int, ...]:
     """The broker's version: major and minor."""
-    async with connection(rabbitmq.url, name="test", heartbeat=10, timeout=10, tls=None) as opened:
+    async with open_connection(rabbitmq.url, name="test", heartbeat=10, timeout=10, tls=None) as opened:
         assert opened.transport
         number = str(opened.transport.connection.server_properties["version"])
     return tuple(map(int, number.split(".")[:2]))
@@ -80,7 +80,7 @@ async def test_nothing_is_used_that_a_later_version_takes_away(
             on_job=inbox.jobs.put_nowait,
             on_dropped=inbox.dropped.put_nowait,
         ) as session,
-        connection(strict.url, name="test", heartbeat=10, timeout=10, tls=None) as opened,
+        open_connection(strict.url, name="test", heartbeat=10, timeout=10, tls=None) as opened,
         follow(opened, names, ["#"], timeout=10),
         open_dead_letters(opened, names, timeout=10) as letters,
     ):

@@ -12,7 +12,7 @@ from pamqp.heartbeat import Heartbeat
 from devkit.run.broker import Broker
 from tests.amqp import outside_channel, take
 from worker.broker import frames, wire
-from worker.broker.connection import connection, open_channel
+from worker.broker.connection import open_channel, open_connection
 from worker.broker.wire import Lane, Wire
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ async def test_aiormq_closes_behind_all_that_was_sent(
     monkeypatch.setattr(wire, "_WRITE_INTERVAL", 3600)
     queue = f"{prefix}.sent"
     async with (
-        connection(rabbitmq.url, name="test", heartbeat=10, timeout=10, tls=None) as opened,
+        open_connection(rabbitmq.url, name="test", heartbeat=10, timeout=10, tls=None) as opened,
         open_channel(opened) as channel,
     ):
         lane = await opened.lane(channel, lambda *_: False)

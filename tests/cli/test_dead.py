@@ -14,7 +14,7 @@ from tests.cli.conftest import Run, json_lines
 from tests.installation import APP, Site, bill
 from tests.raw_amqp import put_raw
 from tests.shapes import SHAPES
-from worker.broker.connection import connection
+from worker.broker.connection import open_connection
 from worker.broker.dead_letters import open_dead_letters
 
 Headers = dict[str, Any]
@@ -186,7 +186,7 @@ async def test_the_limit_bounds_what_is_looked_at(parked: Site, run: Run) -> Non
 
 async def test_two_operators_at_once_don_t_mislead_each_other(parked: Site, run: Run) -> None:
     async with (
-        connection(parked.url, name="other", heartbeat=10, timeout=10, tls=None) as opened,
+        open_connection(parked.url, name="other", heartbeat=10, timeout=10, tls=None) as opened,
         open_dead_letters(opened, parked.names, timeout=10) as dead,
     ):
         held = [letter async for letter in dead.take(10)]

@@ -63,7 +63,7 @@ class Connection(aio_pika.Connection):
 
 
 @asynccontextmanager
-async def connection(
+async def open_connection(
     url: str, *, name: str, heartbeat: int, timeout: float, tls: ssl.SSLContext | None
 ) -> AsyncIterator[Connection]:
     """Hold one connection open.

@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
-from aiormq.abc import DeliveredMessage
-
 from worker.broker import frames
 from worker.broker.connection import Connection, open_channel, unbroken
 from worker.broker.topology import FROM_THE_WORKER, Names, explained
@@ -48,12 +46,8 @@ async def follow(
                 for key in keys:
                     await queue.bind(exchange, key, timeout=timeout)
                 lane = await connection.lane(channel, frames.Assembly(frames.DELIVER, take).take)
-                await lane.channel.basic_consume(queue.name, _leave_to_the_lane, timeout=timeout)
+                await lane.consume(queue.name, timeout=timeout)
         yield _bodies(arrived, lane)
-
-
-async def _leave_to_the_lane(_: DeliveredMessage) -> None:
-    """What aiormq would call with each event, if it saw any."""
 
 
 async def _bodies(arrived: asyncio.Queue[frames.Delivered | None], lane: Lane) -> AsyncIterator[bytes]:

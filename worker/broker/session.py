@@ -17,7 +17,6 @@ from typing import TypeVar
 
 import structlog
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelNotFoundEntity
-from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic, Queue
 from pamqp.common import FieldTable
 
@@ -25,15 +24,15 @@ from worker.broker import frames
 from worker.broker.connection import (
     ANSWER_TIMEOUT,
     Connection,
-    connection,
     finished,
+    open_channel,
+    open_connection,
     unbroken,
     underlay,
 )
 from worker.broker.delivery import AmqpDelivery, Origin
-from worker.broker.lengths import queue_lengths
 from worker.broker.publisher import Publisher, PublisherInTurn, publisher
-from worker.broker.topology import Names, Topology, declare, look
+from worker.broker.topology import Names, Topology, count, declare, look
 from worker.core.retry import backoff
 from worker.errors import BrokerError
 
@@ -174,18 +173,17 @@ class _Consumer:
         if not self.is_wanted or self.tag is not None:
             return None
         origin = self._origin or await self._open()
-        channel = origin.lane.channel
         try:
-            answer = await channel.basic_consume(self.queue, _leave_to_the_lane, arguments=_CONSUMING)
+            tag = await origin.lane.consume(self.queue, arguments=_CONSUMING)
         except ChannelNotFoundEntity:
             return self.lose(None)
         if origin is not self._origin:
-            self._loss.watch(channel.closing)
+            self._loss.watch(origin.lane.channel.closing)
         # The broker may have cancelled it before we came to read its answer.
-        if answer.consumer_tag == self._cancelled_tag:
+        if tag == self._cancelled_tag:
             origin.is_deleted = True
         else:
-            self.tag, self._origin = answer.consumer_tag, origin
+            self.tag, self._origin = tag, origin
         return None
 
     @property
@@ -227,10 +225,6 @@ class _Consumer:
         # acks of a queue that is gone (tried on RabbitMQ 3.10, 4.0 and 4.3).
         log.warning("broker.consumer_cancelled", queue=self.queue)
         self.lose(cancel.consumer_tag)
-
-
-async def _leave_to_the_lane(_: DeliveredMessage) -> None:
-    """What aiormq would call with each message, if it saw any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -326,9 +320,14 @@ class Session:
 
     async def queue_lengths(self) -> dict[str, int]:
         """Count, by queue, the messages that wait to be delivered. Raises BrokerError."""
+        return _answer(await finished(self._count_all(), self._options.answer_timeout))
+
+    async def _count_all(self) -> dict[str, int]:
         # Not on the publishing connection, which a broker with an alarm does not read.
-        asking = queue_lengths(self._parts.connection, self._options.topology)
-        return _answer(await finished(asking, self._options.answer_timeout))
+        timeout, queues = self._options.answer_timeout, self._options.topology.queues()
+        async with open_channel(self._parts.connection) as channel:
+            with unbroken():
+                return {queue: await count(channel, queue, timeout=timeout) for queue in queues}
 
     async def check(self, free_places: int) -> None:
         """Lose the session if the broker seems to have dropped our consumer without a word.
@@ -475,7 +474,7 @@ async def open_session(
 
 
 def _connection(options: BrokerOptions, role: str) -> AbstractAsyncContextManager[Connection]:
-    return connection(
+    return open_connection(
         options.url,
         name=f"ccfs-worker {options.host} {role}",
         heartbeat=options.heartbeat,

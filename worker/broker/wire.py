@@ -13,8 +13,10 @@ from collections.abc import Callable
 
 import aiormq
 import structlog
+from aiormq.abc import DeliveredMessage
 from aiormq.connection import TransportFactory
 from aiormq.exceptions import AMQPConnectionError
+from pamqp.common import FieldTable
 from yarl import URL
 
 from worker.broker.frames import BODY, FRAME_END, FRAME_HEAD, HEADER, HEARTBEAT, HEARTBEAT_FRAME, METHOD
@@ -177,6 +179,18 @@ class Lane:
     def is_closed(self) -> bool:
         """Whether the channel is no longer open."""
         return self.channel.is_closed
+
+    async def consume(
+        self, queue: str, *, arguments: FieldTable | None = None, timeout: float | None = None
+    ) -> str:
+        """Start a consumer, whose deliveries come to what takes this channel's frames; returns its tag."""
+
+        async def never_called(_: DeliveredMessage) -> None:
+            # aiormq wants a callback for the deliveries, but does not see them.
+            pass
+
+        answer = await self.channel.basic_consume(queue, never_called, arguments=arguments, timeout=timeout)
+        return str(answer.consumer_tag)
 
     def send(self, frames: bytes) -> None:
         """Send whole frames of this channel; what is sent on a closed one is lost."""
