@@ -196,7 +196,7 @@ async def test_retries_wait_for_a_broker_short_of_memory(site: Site, node: Priva
         with site.worker(AMQP__PUBLISH_TIMEOUT="0.2", AMQP__HEARTBEAT=str(HEARTBEAT)) as worker:
             await worker.logged("broker.confirms_late")
             await worker.logged("job.retried", count=JOBS)
-            # The fault: silence for 15 publish timeouts. Nothing may happen, so there is no event to wait for.
+            # The fault: silence for 15 publish timeouts. Nothing may happen, so no event can be awaited.
             await asyncio.sleep(3)
             await asyncio.to_thread(node.rabbitmqctl, "set_vm_memory_high_watermark", "0.4")
             await check_nothing_was_multiplied(site, worker)
