@@ -380,13 +380,13 @@ class Session:
 
     async def _complete(self) -> None:
         options = self._options
-        with unbroken():
-            await declare(
-                self._parts.connection,
-                options.topology,
-                passive=not options.declare,
-                timeout=options.answer_timeout,
-            )
+        # On a connection of its own: RabbitMQ 4.3 closes the one that binds a queue while the queue is deleted
+        # (INTERNAL_ERROR), and the session's holds the jobs in hand.
+        async with _connection(options, "topology") as connection:
+            with unbroken():
+                await declare(
+                    connection, options.topology, passive=not options.declare, timeout=options.answer_timeout
+                )
         consumers = self._parts.consumers
         await self._do(*(consumer.start for consumer in consumers))
         if gone := [held.queue for held in consumers if held.is_wanted and held.tag is None]:
