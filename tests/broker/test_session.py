@@ -319,6 +319,21 @@ async def test_a_queue_deleted_again_and_again_is_declared_each_time(
     assert not connected.session.is_lost
 
 
+async def test_a_queue_deleted_while_it_is_bound_costs_no_session(
+    connected: Connected, outside: AbstractChannel, names: Names
+) -> None:
+    """RabbitMQ 4.3 closes the connection that binds it in that moment (INTERNAL_ERROR)."""
+    await put(outside, names.jobs, BODY)
+    held, _ = await delivered(connected)
+
+    for _ in range(50):
+        await outside.queue_delete(names.dropped)
+
+    async with completing(connected.session):
+        await outside.queue_delete(names.dropped)
+    assert held.alive
+
+
 async def test_consuming_waits_for_a_queue_that_is_gone(
     connected: Connected, outside: AbstractChannel, names: Names
 ) -> None:

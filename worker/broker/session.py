@@ -380,7 +380,7 @@ class Session:
 
     async def _complete(self) -> None:
         options = self._options
-        # On a connection of its own: RabbitMQ 4.3 closes the one that binds a queue while the queue is deleted
+        # On a connection of its own: RabbitMQ 4.3 closes the one that binds a queue while it is deleted
         # (INTERNAL_ERROR), and the session's holds the jobs in hand.
         async with _connection(options, "topology") as connection:
             with unbroken():
