@@ -22,7 +22,7 @@ _POLL = 0.01
 async def open_queues(url: str) -> AsyncIterator["Queues"]:
     """Open the connection, with the results' exchange and queue declared."""
     async with await aio_pika.connect(url) as connection:
-        names = Names(jobs="bench.unused", dead="bench.unused.dead")
+        names = Names(jobs="bench.unused", dead="bench.unused.dead", failed=None)
         await declare(
             connection, Topology(names=names, tiers=(), delivery_limit=20), passive=False, timeout=_TIMEOUT
         )

@@ -2,7 +2,14 @@
 
 from schemas.errors import ErrorCode
 from schemas.job import DownloadJob
-from schemas.outcomes import DownloadCompleted, DownloadFailed, Outcome, read_outcome
+from schemas.outcomes import (
+    DownloadCompleted,
+    DownloadFailed,
+    FailedJob,
+    Outcome,
+    read_failed_job,
+    read_outcome,
+)
 from schemas.types import MAX_BODY_BYTES, AppId, BillFileName
 
 __all__ = [
@@ -13,6 +20,8 @@ __all__ = [
     "DownloadFailed",
     "DownloadJob",
     "ErrorCode",
+    "FailedJob",
     "Outcome",
+    "read_failed_job",
     "read_outcome",
 ]

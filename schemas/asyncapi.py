@@ -10,7 +10,7 @@ from schemas import examples
 from schemas.documents import MODELS, Document, json_schema
 from schemas.errors import ErrorCode
 from schemas.job import DownloadJob
-from schemas.outcomes import DownloadCompleted, DownloadFailed, Outcome
+from schemas.outcomes import DownloadCompleted, DownloadFailed, FailedJob, Outcome
 
 CONTRACT_VERSION = "1.0.0"
 """The version of the messages, not of the worker: it changes only when they do."""
@@ -20,7 +20,7 @@ PROPERTIES = "x-amqp-properties"
 no place: its `headers` are the application's own, and the AMQP binding knows only type and encoding."""
 
 _BINDING = {"bindingVersion": "0.3.0"}
-_JOBS, _RESULTS, _DEAD = "ccfs.jobs", "ccfs.results", "ccfs.dead"
+_JOBS, _RESULTS, _DEAD, _FAILED = "ccfs.jobs", "ccfs.results", "ccfs.dead", "ccfs.failed"
 
 _DESCRIPTION = f"""\
 What the CC-FS worker receives and sends. Each job that it takes from `{_JOBS}` ends in at least one event on
@@ -112,6 +112,12 @@ def _channels() -> Document:
             "Messages that the worker cannot process, until an operator replays or discards them. "
             "Each has a `failed` event too.",
         ),
+        "failedJobs": _queue(
+            _FAILED,
+            ["failedJob"],
+            "A copy of each `failed` event with its job, for operators. It is bound to no exchange. The "
+            "oldest give way above a length that a setting gives; the same setting turns this queue off.",
+        ),
     }
 
 
@@ -150,6 +156,7 @@ def _operations() -> Document:
         "sendCompleted": _send("completed", "Says that the file is there."),
         "sendFailed": _send("failed", "Says that the job is over, and why."),
         "sendFailedUnreadable": _send("failedUnreadable", "As sendFailed, for a job without a usable appId."),
+        "keepFailedJob": _send("failedJobs", "Keeps a copy of a `failed` event, once that is confirmed."),
         "parkJob": _send("dead", "Parks a copy of an unreadable or hopeless message, with the reason."),
     }
 
@@ -174,6 +181,7 @@ def _messages() -> Document:
         "downloadFailed": _event_message(
             DownloadFailed, {"not found": examples.NOT_FOUND, "invalid": examples.INVALID}
         ),
+        "failedJob": _failed_job_message(),
         "parkedJob": _parked_message(),
     }
 
@@ -231,6 +239,22 @@ def _event_message(model: type[Outcome], bodies: Document) -> Document:
         "examples": [
             _example(name, {"traceparent": examples.TRACEPARENT}, body) for name, body in bodies.items()
         ],
+    }
+
+
+def _failed_job_message() -> Document:
+    event = _event_message(FailedJob, {})
+    return event | {
+        "title": "Failed job",
+        "headers": _object(
+            {
+                "traceparent": _TRACEPARENT,
+                "tracestate": _TRACESTATE,
+                "x-publish-id": _PUBLISH_ID,
+                "x-headers-dropped": _HEADERS_DROPPED,
+            }
+        ),
+        "examples": [_example("not found", {}, examples.FAILED_JOB)],
     }
 
 

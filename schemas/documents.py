@@ -7,7 +7,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaV
 from pydantic_core.core_schema import WithDefaultSchema
 
 from schemas.job import DownloadJob
-from schemas.outcomes import DownloadCompleted, DownloadFailed
+from schemas.outcomes import DownloadCompleted, DownloadFailed, FailedJob
 
 Document = dict[str, Any]
 
@@ -15,6 +15,7 @@ MODELS: dict[type[BaseModel], JsonSchemaMode] = {
     DownloadJob: "validation",
     DownloadCompleted: "serialization",
     DownloadFailed: "serialization",
+    FailedJob: "serialization",
 }
 """The messages and their direction: a job is read, an outcome is written."""
 

@@ -1,5 +1,6 @@
 """The messages by example, as they are on the wire."""
 
+import json
 from typing import Any
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -32,6 +33,7 @@ NOT_FOUND: dict[str, Any] = {
     "attempts": 3,
     **_ENDED,
 }
+FAILED_JOB: dict[str, Any] = {**NOT_FOUND, "job": json.dumps(JOB)}
 INVALID: dict[str, Any] = {
     "status": "failed",
     "jobId": "bills-2018-07-02-2",

@@ -80,9 +80,25 @@ class DownloadFailed(_Outcome):
     """The HTTP status of CC-FS's answer, when there was one."""
 
 
+class FailedJob(DownloadFailed):
+    """A failed event as it is kept for operators, with the job that it is about."""
+
+    job: Annotated[str | None, Field(examples=['{"appId": "app1", "billFileName": "20180702_9239cb.zip"}'])]
+    """The job's body as it was published; null when it is larger than a job may be, or no UTF-8 text."""
+
+
 Outcome = DownloadCompleted | DownloadFailed
 
 _OUTCOME: TypeAdapter[Outcome] = TypeAdapter(Annotated[Outcome, Field(discriminator="status")])
+
+
+def read_failed_job(body: bytes) -> FailedJob:
+    """Read the body of a message in the queue of failed jobs.
+
+    Raises:
+        pydantic.ValidationError: It is no failed job of the contract; a subclass of ValueError.
+    """
+    return FailedJob.model_validate_json(body, by_alias=True, by_name=False)
 
 
 def read_outcome(body: bytes) -> Outcome:

@@ -63,6 +63,7 @@ def names(prefix: str) -> Names:
         results=f"{prefix}.results",
         results_queue=f"{prefix}.results",
         dead=f"{prefix}.dead",
+        failed=f"{prefix}.failed",
     )
 
 

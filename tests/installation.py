@@ -68,6 +68,7 @@ class Site:
             "AMQP__RESULTS_EXCHANGE": self.names.results,
             "AMQP__RESULTS_QUEUE": self.names.results_queue or "",
             "AMQP__DEAD_QUEUE": self.names.dead,
+            "AMQP__FAILED_QUEUE": self.names.failed or "",
             "AMQP__DELIVERY_LIMIT": str(DELIVERY_LIMIT),
             "CCFS__BASE_URL": self.simulator.url,
             "CREDENTIALS__DIR": str(self.keys),

@@ -186,6 +186,11 @@ class Amqp(_Group):
     """False leaves that queue out: then some consumer's own queue must be bound."""
     dead_queue: Name = "ccfs.dead"
     """The queue of parked messages."""
+    failed_queue: Name = "ccfs.failed"
+    """The queue that keeps failed jobs for operators."""
+    failed_keep: Annotated[int, Field(ge=0, le=10_000_000)] = 100_000
+    """Failed jobs that it keeps; above, the oldest give way. 0 keeps none. Takes effect when the queue is
+    declared: an existing one stays as it is until somebody deletes it."""
 
 
 class Ccfs(_Group):

@@ -392,12 +392,18 @@ def names(amqp: Amqp) -> Names:
         results=amqp.results_exchange,
         results_queue=amqp.results_queue if amqp.results_queue_enabled else None,
         dead=amqp.dead_queue,
+        failed=amqp.failed_queue if amqp.failed_keep else None,
     )
 
 
 def topology(amqp: Amqp, retry: Retry) -> Topology:
     """What has to exist in the broker."""
-    return Topology(names=names(amqp), tiers=retry_policy(retry).tiers, delivery_limit=amqp.delivery_limit)
+    return Topology(
+        names=names(amqp),
+        tiers=retry_policy(retry).tiers,
+        delivery_limit=amqp.delivery_limit,
+        failed_keep=amqp.failed_keep,
+    )
 
 
 def broker_connection(amqp: Amqp, role: str) -> AbstractAsyncContextManager[Connection]:

@@ -178,6 +178,7 @@ def _stage() -> Iterator[Stage]:
             results=f"{prefix}.results",
             results_queue=f"{prefix}.results",
             dead=f"{prefix}.dead",
+            failed=f"{prefix}.failed",
         )
         stage = Stage(Path(folder), names)
         stage.root.mkdir()
@@ -215,6 +216,7 @@ async def _worker(stage: Stage, broker_url: str) -> AsyncIterator[WorkerProcess]
         "WORKER_AMQP__RESULTS_EXCHANGE": stage.names.results,
         "WORKER_AMQP__RESULTS_QUEUE": stage.names.results_queue or "",
         "WORKER_AMQP__DEAD_QUEUE": stage.names.dead,
+        "WORKER_AMQP__FAILED_QUEUE": stage.names.failed or "",
         "WORKER_AMQP__DELIVERY_LIMIT": str(stage.topology.delivery_limit),
         "WORKER_RETRY__DELAYS": json.dumps(stage.topology.tiers),
         "WORKER_RETRY__NOT_FOUND_ATTEMPTS": "2",

@@ -114,6 +114,7 @@ def _topology() -> Topology:
         results=f"{prefix}.results",
         results_queue=f"{prefix}.results",
         dead=f"{prefix}.dead",
+        failed=f"{prefix}.failed",
     )
     return Topology(names=names, tiers=_DELAYS, delivery_limit=_DELIVERY_LIMIT)
 
@@ -127,6 +128,7 @@ def _settings(folder: Path, url: str, names: Names, simulator: Simulator) -> dic
         "WORKER_AMQP__RESULTS_EXCHANGE": names.results,
         "WORKER_AMQP__RESULTS_QUEUE": names.results_queue or "",
         "WORKER_AMQP__DEAD_QUEUE": names.dead,
+        "WORKER_AMQP__FAILED_QUEUE": names.failed or "",
         "WORKER_AMQP__DELIVERY_LIMIT": str(_DELIVERY_LIMIT),
         "WORKER_CCFS__BASE_URL": simulator.url,
         "WORKER_CCFS__CA_FILE": str(simulator.ca_file),

@@ -72,6 +72,18 @@ async def test_what_is_missing_is_fine_only_if_the_worker_declares_it(
 
 
 @pytest.mark.usefixtures("declared")
+async def test_another_number_of_failed_jobs_is_told_and_is_no_fault(
+    rabbitmq: Broker, options: BrokerOptions, names: Names
+) -> None:
+    findings = await look(rabbitmq.url, replace(options.topology, failed_keep=4))
+
+    finding = findings[f"queue {names.failed}"]
+    assert finding.ok
+    assert "x-max-length" in finding.detail
+    assert "delete it" in finding.detail
+
+
+@pytest.mark.usefixtures("declared")
 async def test_a_queue_with_other_arguments_is_named_with_the_difference(
     rabbitmq: Broker, options: BrokerOptions, names: Names
 ) -> None:

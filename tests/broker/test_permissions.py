@@ -1,13 +1,15 @@
 """The logins that docs/rabbitmq.md gives: each may do its work, and no more."""
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 import aio_pika
 import pytest
 from aiormq.exceptions import ChannelAccessRefused
+from structlog.testing import capture_logs
 
 from devkit.run.broker import Broker
 from schemas import DownloadJob
@@ -22,12 +24,15 @@ from worker.broker.inspection import inspect
 from worker.broker.submission import Submission, check_jobs_queue, submit_all
 from worker.broker.topology import declare
 from worker.core.job import read_job
+from worker.core.outcome import failed_job
 from worker.core.retry import Retry
 
 PAGE = Path(__file__).parents[2] / "docs" / "rabbitmq.md"
 NAMES = Names()
 
-Login = Callable[[str], str]
+
+class Login(Protocol):
+    def __call__(self, name: str, configure: str | None = None) -> str: ...
 
 
 def documented() -> dict[str, list[str]]:
@@ -54,12 +59,15 @@ def url(rabbitmq: Broker, prefix: str) -> Iterator[str]:
 def login(rabbitmq: Broker, prefix: str, url: str) -> Login:
     """Makes a login with the permissions that the page gives it, and gives its URL."""
 
-    def make(name: str) -> str:
+    def make(name: str, configure: str | None = None) -> str:
         node = rabbitmq.node
         assert node is not None
         user = f"{prefix}-{name}"
         node.rabbitmqctl("add_user", user, "secret")
-        node.rabbitmqctl("set_permissions", "--vhost", prefix, user, *documented()[name])
+        patterns = documented()[name]
+        if configure is not None:
+            patterns = [configure, *patterns[1:]]
+        node.rabbitmqctl("set_permissions", "--vhost", prefix, user, *patterns)
         return url.replace("guest:guest", f"{user}:secret")
 
     return make
@@ -90,7 +98,10 @@ async def check_a_worker_works(options: BrokerOptions, upstream: str) -> None:
         job = read_job(delivery.envelope)
         await delivery.retry(Retry(0.05, 2))
         await delivery.park(ERROR, job)
-        await delivery.publish(outcome_of(job), job)
+        outcome = outcome_of(job)
+        await delivery.publish(outcome, job)
+        assert delivery.keeps_failures
+        await delivery.keep(failed_job(outcome, delivery.envelope), job)
         await delivery.ack()
         await (await inbox.dropped_after(AmqpDelivery.reject)).ack()
         await session.check(free_places=4)
@@ -102,6 +113,23 @@ async def check_a_worker_works(options: BrokerOptions, upstream: str) -> None:
 
 async def test_a_worker_may_declare_and_do_all_it_has_to(wanted: BrokerOptions, login: Login) -> None:
     await check_a_worker_works(replace(wanted, url=login("worker")), wanted.url)
+
+
+async def test_a_login_of_an_earlier_release_keeps_no_failed_jobs(
+    wanted: BrokerOptions, login: Login
+) -> None:
+    """It may not declare their queue: the worker says so, and works."""
+    before = documented()["worker"][0].replace("|failed", "")
+    url = login("worker", configure=before)
+    inbox = Inbox()
+    with capture_logs() as lines:
+        async with open_session(
+            replace(wanted, url=url), on_job=inbox.jobs.put_nowait, on_dropped=inbox.dropped.put_nowait
+        ) as session:
+            assert "ccfs.failed" not in await session.queue_lengths()
+    (said,) = [line for line in lines if line["event"] == "broker.failed_queue"]
+    assert not said["used"]
+    assert "check the login's permissions" in said["reason"]
 
 
 @pytest.mark.usefixtures("made")

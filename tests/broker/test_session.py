@@ -591,7 +591,8 @@ async def enter(options: BrokerOptions) -> None:
 
 
 async def test_with_declaring_off_a_session_only_checks(options: BrokerOptions, prefix: str) -> None:
-    names = Names(jobs=f"{prefix}.none", results=f"{prefix}.none", results_queue=None, dead=f"{prefix}.none")
+    none = f"{prefix}.none"
+    names = Names(jobs=none, results=none, results_queue=None, dead=none, failed=None)
     topology = Topology(names=names, tiers=(), delivery_limit=3)
 
     with pytest.raises(BrokerError, match="does not exist: make it"):

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from structlog.testing import capture_logs
 
-from schemas import DownloadCompleted, DownloadFailed, DownloadJob, ErrorCode, Outcome
+from schemas import DownloadCompleted, DownloadFailed, DownloadJob, ErrorCode, FailedJob, Outcome
 from worker.core.deliveries import Deliveries, PublishPatience
 from worker.core.downloads import Downloads
 from worker.core.gate import Gate
@@ -37,9 +37,12 @@ class Message:
     has_forged_death: bool = False
     alive: bool = True
     orphaned: bool = False
+    keeps_failures: bool = False
+    kept: list[FailedJob] = field(default_factory=list)
     steps: list[str] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
     refusals: list[Exception] = field(default_factory=list)
+    after: Callable[[str], None] = lambda _: None
 
     @property
     def envelope(self) -> Envelope:
@@ -56,6 +59,11 @@ class Message:
         assert job.job_id == outcome.job_id
         self._do("publish")
         self.outcomes.append(outcome)
+
+    async def keep(self, failure: FailedJob, job: Job) -> None:
+        assert job.job_id == failure.job_id
+        self._do("keep")
+        self.kept.append(failure)
 
     async def retry(self, retry: Retry) -> None:
         self._do(f"retry {retry.delay:g} {retry.attempt}")
@@ -79,6 +87,7 @@ class Message:
         if self.refusals:
             raise self.refusals.pop(0)
         self.steps.append(step)
+        self.after(step)
 
 
 class Endings:
@@ -102,6 +111,9 @@ class Endings:
 
     def parked(self, code: str) -> None:
         self.notes.append(f"parked {code}")
+
+    def failure_lost(self) -> None:
+        self.notes.append("failure lost")
 
     def confirmed(self, seconds: float) -> None:
         assert seconds >= 0
@@ -458,6 +470,62 @@ async def test_an_event_is_published_until_it_is_confirmed(bench: Bench) -> None
     assert message.steps == ["publish", "ack"]
     assert bench.deliveries.unconfirmed == ""
     assert bench.seen.notes == ["unroutable", "unconfirmed", "confirmed"]
+
+
+async def test_a_failed_job_is_kept_after_its_event(bench: Bench) -> None:
+    bench.fetch.result = JobError(ErrorCode.REQUEST_REJECTED, "no")
+    message = Message(keeps_failures=True)
+
+    bench.deliveries.receive(message)
+
+    assert await bench.seen.wait_for(1) == [(Ending.FAILED, "REQUEST_REJECTED")]
+    assert message.steps == ["publish", "keep", "ack"]
+    (kept,), (outcome,) = message.kept, message.outcomes
+    assert kept.job == GOOD.decode()
+    assert kept.model_dump(exclude={"job"}) == outcome.model_dump()
+
+
+async def test_a_failed_job_is_kept_once_its_copy_is_taken(bench: Bench) -> None:
+    message = Message(body=b"nonsense", keeps_failures=True)
+
+    def refuse_the_copy_twice(step: str) -> None:
+        if step == "publish":
+            message.refusals = [NotConfirmedError("gone", unroutable=True), NotConfirmedError("nacked")]
+
+    message.after = refuse_the_copy_twice
+    bench.deliveries.receive(message)
+
+    await bench.seen.wait_for(1)
+    assert message.steps == ["park INVALID_JOB", "publish", "keep", "ack"]
+    assert bench.seen.notes[-3:] == ["unroutable", "unconfirmed", "confirmed"]
+
+
+async def test_a_copy_that_nobody_takes_holds_no_job_for_good(bench: Bench) -> None:
+    """Neither a queue that never confirms nor one that is not there."""
+
+    @dataclass(eq=False)
+    class Untaken(Message):
+        is_silent: bool = False
+
+        async def keep(self, failure: FailedJob, job: Job) -> None:
+            if self.is_silent:
+                await asyncio.Event().wait()
+            raise NotConfirmedError("no queue takes it", unroutable=True)
+
+    bench.fetch.result = JobError(ErrorCode.REQUEST_REJECTED, "no")
+    gone, silent = (
+        Untaken(keeps_failures=True),
+        Untaken(body=OTHER, keeps_failures=True, is_silent=True),
+    )
+    with capture_logs() as lines:
+        for message in (gone, silent):
+            bench.deliveries.receive(message)
+        assert await bench.seen.wait_for(2) == [(Ending.FAILED, "REQUEST_REJECTED")] * 2
+
+    assert [message.steps for message in (gone, silent)] == [["publish", "ack"]] * 2
+    assert bench.seen.notes.count("failure lost") == 2
+    assert [line["event"] for line in lines].count("job.failure_lost") == 2
+    assert bench.deliveries.unconfirmed == ""
 
 
 async def test_a_job_whose_event_is_not_confirmed_shows_why(bench: Bench) -> None:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from schemas import Outcome
+from schemas import FailedJob, Outcome
 from tests.orders.rules import Rules
 from worker.core.job import ATTEMPT_HEADER, Envelope, Job, read_job
 from worker.core.retry import Retry
@@ -57,6 +57,7 @@ class Rabbit:
         self._connected = asyncio.Event()
         self._lines: list[Line] = []
         self.parked: set[str] = set()
+        self.kept: set[str] = set()
         self.thrown_away: set[str] = set()
         """The jobs that lay in the job queue as it was deleted, or came back to it later."""
 
@@ -287,6 +288,7 @@ class Letter:
         self._is_settled = False
         self._awaits_word = False
         self.came_in_step = 0
+        self.keeps_failures = True
         self.orphaned = False
         self.has_missed = False
         """Whether it never came, since the session was over first."""
@@ -308,6 +310,11 @@ class Letter:
             f"{outcome.status} of {job.job_id}", lambda: self._rules.outcomes[job.job_id].append(outcome)
         )
         self._is_confirmed = True
+
+    async def keep(self, failure: FailedJob, job: Job) -> None:
+        """Put a failed job where they are kept."""
+        self._rules.require(self._rules.outcomes[job.job_id], "nothing is kept before its event")
+        await self._publish(f"keep {job.job_id}", lambda: self._line.rabbit.kept.add(job.job_id))
 
     async def retry(self, retry: Retry) -> None:
         """Put a copy into a tier."""

@@ -57,6 +57,9 @@ class Unobserved:
     def parked(self, code: str) -> None:
         """Unused."""
 
+    def failure_lost(self) -> None:
+        """Unused."""
+
     def confirmed(self, seconds: float) -> None:
         """Unused."""
 

@@ -115,6 +115,11 @@ def test_the_channels_bear_the_names_that_the_worker_declares_by_default() -> No
     exchanges = {binding["exchange"]["name"] for binding in bindings if binding["is"] == "routingKey"}
     names, settings = Names(), Amqp()
 
-    assert queues == {names.jobs, names.results_queue, names.dead}
-    assert queues == {settings.jobs_queue, settings.results_queue, settings.dead_queue}
+    assert queues == {names.jobs, names.results_queue, names.dead, names.failed}
+    assert queues == {
+        settings.jobs_queue,
+        settings.results_queue,
+        settings.dead_queue,
+        settings.failed_queue,
+    }
     assert exchanges == {names.results} == {settings.results_exchange}

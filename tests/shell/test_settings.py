@@ -29,6 +29,8 @@ WRONG = {
     "WORKER_AMQP__RESULTS_QUEUE": ["a b"],
     "WORKER_AMQP__RESULTS_QUEUE_ENABLED": ["perhaps"],
     "WORKER_AMQP__DEAD_QUEUE": ["a b"],
+    "WORKER_AMQP__FAILED_QUEUE": ["a b"],
+    "WORKER_AMQP__FAILED_KEEP": ["-1", "1.5", "many", "10000001"],
     "WORKER_CCFS__BASE_URL": [
         "127.0.0.1:28080",
         "ftp://h:1",

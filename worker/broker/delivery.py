@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from schemas import Outcome
+from schemas import FailedJob, Outcome
 from worker.broker import frames, messages
 from worker.broker.frames import Delivered
 from worker.broker.messages import Content
@@ -71,6 +71,19 @@ class AmqpDelivery:
     async def publish(self, outcome: Outcome, job: Job) -> None:
         """Publish an event to the results exchange."""
         await self._send(self._names.results, routing_key(outcome), lambda _: messages.event(outcome, job))
+
+    @property
+    def keeps_failures(self) -> bool:
+        """Whether there is a queue of failed jobs."""
+        return self._names.failed is not None
+
+    async def keep(self, failure: FailedJob, job: Job) -> None:
+        """Put a failed job into the queue that keeps them, past the exchange that events are routed by."""
+        await self._send(
+            "",
+            self._names.failed or "",
+            lambda frame_max: messages.kept_failure(self._message, failure, job, frame_max=frame_max),
+        )
 
     async def retry(self, retry: Retry) -> None:
         """Put a copy into the tier of that wait."""

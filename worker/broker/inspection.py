@@ -33,11 +33,19 @@ _OLDEST = (3, 10)
 
 @dataclass(frozen=True, slots=True)
 class _Thing:
-    """A queue or an exchange, and the two ways to declare it."""
+    """A queue or an exchange, and the two ways to declare it.
+
+    Attributes:
+        name: What it is called.
+        look: Looks whether it is there, and how full it is.
+        declare: Declares it with the wanted arguments.
+        is_used_as_is: Whether the worker also uses one with other arguments.
+    """
 
     name: str
     look: Callable[[AbstractChannel], Awaitable[str]]
     declare: Callable[[AbstractChannel], Awaitable[object]]
+    is_used_as_is: bool = False
 
 
 async def inspect(
@@ -115,7 +123,7 @@ def _queues(topology: Topology, timeout: float) -> list[_Thing]:
             arguments = topology.queues()[name]
             return await channel.declare_queue(name, durable=True, arguments=arguments, timeout=timeout)
 
-        return _Thing(f"queue {name}", look, declare)
+        return _Thing(f"queue {name}", look, declare, is_used_as_is=name == topology.names.failed)
 
     return [queue(name) for name in topology.queues()]
 
@@ -132,9 +140,12 @@ async def _inspect_thing(connection: Connection, thing: _Thing, *, declares: boo
         async with _channel(connection, timeout) as channel:
             await thing.declare(channel)
     except ChannelPreconditionFailed as exc:
+        other = f"exists with other arguments: {one_line(str(exc))}"
+        if thing.is_used_as_is:
+            return fine(thing.name, f"{seen}; {other}. It is used as it is: delete it to have them changed")
         return wrong(
             thing.name,
-            f"exists with other arguments: {one_line(str(exc))}",
+            other,
             "remove it once it is empty and let the worker declare it anew, or choose another name",
         )
     except ChannelAccessRefused:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from schemas import DownloadJob, Outcome
+from schemas import DownloadJob, FailedJob, Outcome
 from worker.broker import properties as amqp
 from worker.broker.frames import Message, fits
 from worker.broker.tables import UnreadableError, Value
@@ -126,7 +126,11 @@ def event(outcome: Outcome, job: Job) -> Content:
     headers: dict[str, Value] = {"traceparent": SPAN.get().context.traceparent}
     if job.traceparent and job.tracestate:
         headers["tracestate"] = job.tracestate
-    values = {
+    return _content(outcome.to_json(), _event_values(outcome, job), headers)
+
+
+def _event_values(outcome: Outcome, job: Job) -> dict[int, bytes]:
+    return {
         amqp.CONTENT_TYPE: _JSON,
         amqp.CORRELATION_ID: amqp.short(job.correlation_id),
         amqp.MESSAGE_ID: amqp.short(_unique_id()),
@@ -134,7 +138,18 @@ def event(outcome: Outcome, job: Job) -> Content:
         amqp.TYPE: _TYPES[outcome.status],
         amqp.APP_ID: _APP_ID,
     }
-    return _content(outcome.to_json(), values, headers)
+
+
+def kept_failure(message: Message, failure: FailedJob, job: Job, *, frame_max: int) -> Content:
+    """A failed event with its job, for the queue that keeps them; the headers are the job's own.
+
+    Args:
+        message: The job.
+        failure: The event.
+        job: What was read of the job.
+        frame_max: Bytes that a frame may have, as negotiated; 0 is no bound.
+    """
+    return _copy(replace(message, body=failure.to_json()), {}, _event_values(failure, job), frame_max)
 
 
 def job_message(job: DownloadJob, job_id: str) -> Content:

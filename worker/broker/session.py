@@ -11,7 +11,7 @@ import random
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
@@ -492,9 +492,11 @@ async def _set_up(
     on_dropped: Receive,
     in_turn: PublisherInTurn,
 ) -> Session:
-    names = options.topology.names
     whole = _Completeness()
-    await declare(consuming, options.topology, passive=not options.declare, timeout=options.answer_timeout)
+    topology = await declare(
+        consuming, options.topology, passive=not options.declare, timeout=options.answer_timeout
+    )
+    options, names = replace(options, topology=topology), topology.names
     channel = publishing.channel(publisher_confirms=True)
     await channel.initialize(timeout=options.answer_timeout)
     loss.watch((await underlay(channel)).closing)

@@ -4,7 +4,7 @@
                             ▲
                             └──(TTL)── ccfs.jobs.retry.10s, ccfs.jobs.retry.60s, …
 
-    ccfs.results ──#──▶ ccfs.results          default exchange ──▶ ccfs.dead
+    ccfs.results ──#──▶ ccfs.results          default exchange ──▶ ccfs.dead, ccfs.failed
 
 Everything is durable and every queue a quorum queue (RabbitMQ 3.10 and later: message TTL and
 at-least-once dead lettering on quorum queues).
@@ -16,8 +16,9 @@ under the same routing key, which is an argument of `ccfs.jobs`. What lies in th
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import structlog
 from aio_pika import ExchangeType
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import ChannelClosed, ChannelNotFoundEntity, ChannelPreconditionFailed
@@ -38,6 +39,8 @@ FROM_THE_WORKER = "a worker makes it when it starts; see `ccfs-worker check`"
 
 _Arguments = dict[str, FieldValue]
 
+log = structlog.stdlib.get_logger(__name__)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Names:
@@ -48,12 +51,14 @@ class Names:
         results: The topic exchange of outcomes.
         results_queue: The queue that catches all outcomes; None declares none.
         dead: The queue of parked messages.
+        failed: The queue that keeps failed jobs for operators; None declares none.
     """
 
     jobs: str = "ccfs.jobs"
     results: str = "ccfs.results"
     results_queue: str | None = "ccfs.results"
     dead: str = "ccfs.dead"
+    failed: str | None = "ccfs.failed"
 
     @property
     def dead_letter_exchange(self) -> str:
@@ -87,11 +92,13 @@ class Topology:
         names: What it is called.
         tiers: Seconds of each wait between attempts.
         delivery_limit: Deliveries after which the broker gives up on a job message.
+        failed_keep: Failed jobs that are kept; above, the oldest give way.
     """
 
     names: Names
     tiers: tuple[float, ...]
     delivery_limit: int
+    failed_keep: int = 100_000
 
     def queues(self) -> Mapping[str, _Arguments]:
         """Every queue with its arguments."""
@@ -110,6 +117,12 @@ class Topology:
             queues[names.tier(seconds)] = _quorum() | _dead_letters_to("", names.jobs) | ttl
         if names.results_queue is not None:
             queues[names.results_queue] = _quorum() | {"x-delivery-limit": KEPT_FOR_OTHERS}
+        if names.failed is not None:
+            queues[names.failed] = _quorum() | {
+                "x-delivery-limit": KEPT_FOR_OTHERS,
+                "x-max-length": self.failed_keep,
+                "x-overflow": "drop-head",
+            }
         return queues
 
 
@@ -130,8 +143,11 @@ def _dead_letters_to(exchange: str, routing_key: str) -> _Arguments:
 
 async def declare(
     connection: AbstractConnection, topology: Topology, *, passive: bool, timeout: float
-) -> None:
+) -> Topology:
     """Declare everything; what exists already with the same arguments stays as it is.
+
+    Jobs need all of it but the queue of failed jobs. That one is used as it is when it has other arguments,
+    and left out when it cannot be had.
 
     Args:
         connection: An open connection; a channel of its own is used, since a refusal closes it.
@@ -139,9 +155,48 @@ async def declare(
         passive: Only check that it exists, for logins that may not declare.
         timeout: Seconds for each step.
 
+    Returns:
+        What is there: `topology`, without the queue of failed jobs when that is left out.
+
     Raises:
         BrokerError: Something is missing, exists with other arguments, or is not permitted.
     """
+    kept = await _declare_failed(connection, topology, passive=passive, timeout=timeout)
+    await _declare_needed(connection, topology, passive=passive, timeout=timeout)
+    return topology if kept else replace(topology, names=replace(topology.names, failed=None))
+
+
+async def _declare_failed(
+    connection: AbstractConnection, topology: Topology, *, passive: bool, timeout: float
+) -> bool:
+    """Declare the queue of failed jobs; False when there is none to use."""
+    name = topology.names.failed
+    if name is None:
+        return False
+    try:
+        async with open_channel(connection) as channel:
+            with explained("queue", name):
+                await channel.declare_queue(
+                    name, durable=True, arguments=topology.queues()[name], passive=passive, timeout=timeout
+                )
+    except BrokerError as exc:
+        # A number that was changed, or a login of an earlier release: no reason to take no jobs.
+        is_there = await _is_there(connection, name, timeout)
+        log.warning("broker.failed_queue", reason=str(exc), used=is_there)
+        return is_there
+    return True
+
+
+async def _is_there(connection: AbstractConnection, queue: str, timeout: float) -> bool:
+    try:
+        return await look(connection, queue, timeout=timeout) is not None
+    except BrokerError:
+        return False
+
+
+async def _declare_needed(
+    connection: AbstractConnection, topology: Topology, *, passive: bool, timeout: float
+) -> None:
     names = topology.names
     async with open_channel(connection) as channel:
         with explained("exchange", names.results):
@@ -157,6 +212,8 @@ async def declare(
                 timeout=timeout,
             )
         for name, arguments in topology.queues().items():
+            if name == names.failed:
+                continue
             with explained("queue", name):
                 queue = await channel.declare_queue(
                     name, durable=True, arguments=arguments, passive=passive, timeout=timeout

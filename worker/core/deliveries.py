@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import structlog
 
-from schemas import ErrorCode, Outcome
+from schemas import DownloadFailed, ErrorCode, FailedJob, Outcome
 from worker.core.context import LOG_FIELDS, SPAN
 from worker.core.downloads import Download, Downloads, UnwantedError
 from worker.core.job import Job, read_job
-from worker.core.outcome import Ending, Execution, StoredFile, completed, failed
+from worker.core.outcome import Ending, Execution, StoredFile, completed, failed, failed_job
 from worker.core.ports import Delivery, Observer, Tracer, TraceSpan
 from worker.core.progress import Progress
 from worker.core.retry import PARKED, Retry, RetryPolicy, backoff
@@ -259,7 +259,26 @@ class Deliveries:
     async def _conclude(self, delivery: Delivery, job: Job, outcome: Outcome) -> None:
         await self._publish(delivery, lambda: delivery.publish(outcome, job))
         log.debug("job.published", status=outcome.status)
+        if isinstance(outcome, DownloadFailed) and delivery.keeps_failures:
+            await self._keep(delivery, job, failed_job(outcome, delivery.envelope))
         await delivery.ack()
+
+    async def _keep(self, delivery: Delivery, job: Job, failure: FailedJob) -> None:
+        """Keep a failed job for operators, unless that takes longer than the broker may be late.
+
+        Consumers have its event. A job that could not be acknowledged for lack of this copy would fail again,
+        and be told again, by the next worker.
+        """
+        try:
+            async with asyncio.timeout(self._patience.confirm_within):
+                await self._publish(delivery, lambda: delivery.keep(failure, job))
+        except TimeoutError:
+            self._unconfirmed.forget(delivery)
+            self._observer.failure_lost()
+            log.error(
+                "job.failure_lost",
+                reason="the queue of failed jobs did not take it in time; its event is out",
+            )
 
     async def _publish(self, delivery: Delivery, send: Callable[[], Awaitable[None]]) -> None:
         """Publish until the broker confirms: again after each refusal, until the delivery is lost.

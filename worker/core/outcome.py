@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum, auto
 
-from schemas import DownloadCompleted, DownloadFailed, Outcome
-from worker.core.job import Job
+from schemas import DownloadCompleted, DownloadFailed, FailedJob, Outcome
+from worker.core.job import Envelope, Job
 from worker.errors import JobError
 
 
@@ -85,6 +85,15 @@ def failed(job: Job, error: JobError, execution: Execution) -> DownloadFailed:
         finished_at=execution.finished_at,
         worker=execution.worker,
     )
+
+
+def failed_job(event: DownloadFailed, envelope: Envelope) -> FailedJob:
+    """The event of a job as it is kept for operators: with the job's body, unless that is cut or no text."""
+    try:
+        body = None if envelope.cut else envelope.body.decode()
+    except UnicodeDecodeError:
+        body = None
+    return FailedJob(**dict(event), job=body)
 
 
 def routing_key(outcome: Outcome) -> str:

@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import PurePosixPath
 from typing import Protocol
 
-from schemas import DownloadJob, Outcome
+from schemas import DownloadJob, FailedJob, Outcome
 from worker.core.job import Envelope, Job
 from worker.core.outcome import Ending, StoredFile
 from worker.core.progress import Progress
@@ -43,8 +43,17 @@ class Delivery(Protocol):
         """True when its queue was deleted: the broker does not deliver the message again."""
         ...
 
+    @property
+    def keeps_failures(self) -> bool:
+        """Whether there is a place to keep failed jobs."""
+        ...
+
     async def publish(self, outcome: Outcome, job: Job) -> None:
         """Publish an event and wait for its confirm, without a limit. Raises NotConfirmedError."""
+        ...
+
+    async def keep(self, failure: FailedJob, job: Job) -> None:
+        """Publish a failed job to where they are kept, confirmed. Raises NotConfirmedError."""
         ...
 
     async def retry(self, retry: Retry) -> None:
@@ -182,6 +191,10 @@ class Observer(Protocol):
 
     def parked(self, code: str) -> None:
         """A message was parked among the dead letters."""
+        ...
+
+    def failure_lost(self) -> None:
+        """A failed job has its event, but could not be kept for operators."""
         ...
 
     def confirmed(self, seconds: float) -> None:

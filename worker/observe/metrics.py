@@ -111,6 +111,10 @@ class Metrics:
         """Count a message put among the dead letters."""
         self._dead_letters.labels(code).inc()
 
+    def failure_lost(self) -> None:
+        """Count a failed job that could not be kept."""
+        self._failures_lost.inc()
+
     def confirmed(self, seconds: float) -> None:
         """Count a message, by how long the broker took to confirm it."""
         self._confirm_seconds.observe(seconds)
@@ -159,6 +163,11 @@ class Metrics:
             "Messages parked among the dead letters.",
             ("code",),
             known=[(code,) for code in PARKED],
+        )
+
+        self._failures_lost = self._counter(
+            "ccfs_worker_failures_not_kept_total",
+            "Failed jobs whose event is out, and which the queue of failed jobs did not take in time.",
         )
 
     def _declare_durations(self) -> None:
