@@ -562,6 +562,7 @@ async def test_a_late_confirm_counts_and_nothing_is_repeated(bench: Bench) -> No
     first, second = Slow(), Slow(body=OTHER)
     bench.deliveries.receive(first)
     bench.deliveries.receive(second)
+    await until(lambda: sum(bool(held.unconfirmed) for held in bench.deliveries.in_hand) == 2)
     await until(lambda: bool(bench.deliveries.unconfirmed))
     reasons = [held.unconfirmed for held in bench.deliveries.in_hand]
 
