@@ -40,7 +40,8 @@ from devkit.run.worker_process import WorkerError, WorkerProcess
 from schemas import DownloadCompleted, ErrorCode
 from schemas.outcomes import read_outcome
 from worker.broker import Names, Topology
-from worker.cli.simulate import ENV_FILE, parse_sizes
+from worker.cli.simulate import parse_sizes
+from worker.cli.simulator_state import ENV_FILE
 from worker.simulator import SimulatorOptions, parse_fault
 
 _SIZES = ("8KiB-128KiB:70", "128KiB-2MiB:25", "2MiB-8MiB:5")

@@ -15,7 +15,8 @@ from rich.console import Console, RenderableType
 
 from tests.commands import CCFS_WORKER, command
 from tests.observe.statuses import BUSY, job
-from worker.cli.screen import StatusAnswer, frame
+from worker.cli.screen import frame
+from worker.cli.status_tables import StatusAnswer
 from worker.observe import web
 from worker.observe.status import State, Status
 

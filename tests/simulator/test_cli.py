@@ -18,7 +18,7 @@ from schemas import DownloadJob
 from worker.ccfs import CcfsClient, open_client
 from worker.ccfs.keys import KeyDirectory
 from worker.cli import main
-from worker.cli.simulate import ENV_FILE
+from worker.cli.simulator_state import ENV_FILE
 from worker.simulator import Fault, faults, parse_fault
 from worker.tls import client_context
 

@@ -1,10 +1,9 @@
-"""The command line. Each command is a module; this one loads them."""
+"""The command line. Each command is a module of its name; the others are what commands share."""
 
 import sys
 from collections.abc import Sequence
-from functools import cache
 from importlib import import_module
-from typing import NoReturn, cast
+from typing import cast
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -31,17 +30,21 @@ COMMANDS = (
 """The commands; each is the object of its name in the module of its name."""
 
 
-_Command = TyperCommand | TyperGroup
-
-
 class _Commands(TyperGroup):
     """Imports a command when it is called: importing all takes a second, even for each shell completion."""
 
     def list_commands(self, ctx: object) -> list[str]:  # noqa: ARG002 - typer calls it so
         return list(COMMANDS)
 
-    def get_command(self, ctx: object, cmd_name: str) -> _Command | None:  # noqa: ARG002 - as above
-        return _load(cmd_name) if cmd_name in COMMANDS else None
+    def get_command(self, ctx: object, cmd_name: str) -> TyperCommand | TyperGroup | None:  # noqa: ARG002 - as above
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(import_module(f"worker.cli.{cmd_name}"), cmd_name)
+        if isinstance(command, typer.Typer):
+            return typer.main.get_group(command)
+        alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
+        alone.command(cmd_name, help=help_of(command))(command)
+        return cast("TyperCommand", typer.main.get_command(alone))
 
 
 cli = typer.Typer(
@@ -56,16 +59,6 @@ cli = typer.Typer(
 )
 
 
-@cache
-def _load(name: str) -> _Command:
-    made = getattr(import_module(f"worker.cli.{name}"), name)
-    if isinstance(made, typer.Typer):
-        return typer.main.get_group(made)
-    alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
-    alone.command(name, help=help_of(made))(made)
-    return cast("TyperCommand", typer.main.get_command(alone))
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line. Entry point of the console script and of `python -m worker`."""
     # Our errors already say what happens; `run` and `simulate` set up a log themselves.
@@ -73,14 +66,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         cli(list(sys.argv[1:] if arguments is None else arguments), prog_name="ccfs-worker")
     except SettingsError as exc:
-        _end(SETTINGS, *exc.lines)
+        code, lines = SETTINGS, exc.lines
     except BrokerError as exc:
-        _end(BROKER, str(exc))
+        code, lines = BROKER, (str(exc),)
     except JobError as exc:
-        _end(FAILED, str(exc))
-
-
-def _end(code: int, *lines: str) -> NoReturn:
+        code, lines = FAILED, (str(exc),)
+    else:
+        return
     for line in lines:
         typer.echo(line, err=True)
     sys.exit(code)

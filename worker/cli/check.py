@@ -1,53 +1,29 @@
 """`ccfs-worker check`: tries out all that a worker depends on, and changes none of it."""
 
 import asyncio
-import os
-import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
-from concurrent.futures import Future
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from dataclasses import asdict
-from datetime import datetime
 from enum import StrEnum
-from pathlib import Path
+from functools import partial
 from typing import Annotated, TypeVar
 
 import typer
-from pydantic import TypeAdapter, ValidationError
 
-from schemas import AppId
-from worker import wiring
-from worker.broker.inspection import inspect, version
-from worker.ccfs import Answer
-from worker.ccfs.keys import KeyDirectory
-from worker.cli import inventory, terminal
+from worker.cli import checks, terminal
 from worker.cli.exit_codes import FAILED
 from worker.cli.terminal import Output, OutputOption
-from worker.errors import BrokerError, JobError
-from worker.finding import Finding, fine, wrong
+from worker.finding import Finding, wrong
 from worker.settings import (
     BrokerSettings,
-    Ccfs,
     CcfsSettings,
     CredentialsSettings,
     SettingsError,
     Sourced,
     StorageSettings,
     load_part,
-    unknown_variables,
 )
-from worker.storage.probe import probe_storage
-from worker.urls import masked
 
-PATIENCE = 30.0
-"""Seconds that one part of the checks may take."""
-
-MAX_SKEW = 60.0
-"""Seconds that our clock and CC-FS's may differ. The vendor does not say at which difference it refuses a
-signature; no clock that is kept by NTP is this far off."""
-
-_APP_ID: TypeAdapter[str] = TypeAdapter(AppId)
-_T = TypeVar("_T")
-_Part = TypeVar("_Part", bound=Sourced)
+_Settings = TypeVar("_Settings", bound=Sourced)
 
 
 class Part(StrEnum):
@@ -79,12 +55,12 @@ def check(
         ccfs-worker check --only storage --only keys
         ccfs-worker check --output json | jq 'select(.ok | not)'
     """
-    all_ok = asyncio.run(_check(only or tuple(Part), output_format))
+    all_ok = asyncio.run(_show_findings(only or tuple(Part), output_format))
     if not all_ok:
         raise typer.Exit(FAILED)
 
 
-async def _check(parts: Collection[Part], output_format: Output) -> bool:
+async def _show_findings(parts: Collection[Part], output_format: Output) -> bool:
     """Show each finding as it comes; gives whether all are good."""
     all_ok = True
     async for finding in run_checks(parts):
@@ -100,178 +76,32 @@ async def _check(parts: Collection[Part], output_format: Output) -> bool:
 async def run_checks(parts: Collection[Part] = tuple(Part)) -> AsyncIterator[Finding]:
     """Check parts concurrently. The findings come part by part in a fixed order."""
     if Part.SETTINGS in parts:
-        for finding in settings_findings():
+        for finding in checks.check_settings():
             yield finding
-    checks = {Part.BROKER: _broker, Part.STORAGE: _storage, Part.KEYS: _keys, Part.CCFS: _ccfs}
-    running = [asyncio.create_task(_bounded(part, check)) for part, check in checks.items() if part in parts]
-    for part in running:
-        for finding in await part:
+    of_part = {
+        Part.BROKER: partial(_findings, BrokerSettings, checks.check_broker),
+        Part.STORAGE: partial(_findings, StorageSettings, checks.check_storage),
+        Part.KEYS: partial(_findings, CredentialsSettings, checks.check_keys),
+        Part.CCFS: partial(_findings, CcfsSettings, checks.check_ccfs),
+    }
+    running = [asyncio.create_task(check(part)) for part, check in of_part.items() if part in parts]
+    for task in running:
+        for finding in await task:
             yield finding
 
 
-async def _bounded(name: str, check: Callable[[], Awaitable[list[Finding]]]) -> list[Finding]:
+async def _findings(
+    settings: type[_Settings], check: Callable[[_Settings], Awaitable[list[Finding]]], part: Part
+) -> list[Finding]:
     try:
-        async with asyncio.timeout(PATIENCE):
-            return await check()
+        loaded = load_part(settings)
+    except SettingsError:
+        # The settings' own part says what is wrong with them.
+        return [wrong(part, "not tried", "mend its settings first")]
+    try:
+        async with asyncio.timeout(checks.PATIENCE):
+            return await check(loaded)
     except TimeoutError:
-        return [wrong(name, f"gave no answer within {PATIENCE:g} s", "see whether it hangs")]
-    except _NotTriedError:
-        return [wrong(name, "not tried", "mend its settings first")]
+        return [wrong(part, f"gave no answer within {checks.PATIENCE:g} s", "see whether it hangs")]
     except SettingsError as exc:
-        return [wrong(name, line, "") for line in exc.lines]
-
-
-class _NotTriedError(Exception):
-    """The settings are wrong; the settings part has said so."""
-
-
-def _load(part: type[_Part]) -> _Part:
-    try:
-        return load_part(part)
-    except SettingsError as exc:
-        raise _NotTriedError from exc
-
-
-def settings_findings() -> Iterator[Finding]:
-    """What is set, and whether it is valid; the untouched defaults in one line."""
-    defaults = 0
-    for entry in inventory.effective():
-        variable, source = entry.setting.variable, entry.source
-        if entry.problem:
-            yield wrong(variable, f"{entry.problem} ({source})", entry.setting.description)
-        elif source in {inventory.DEFAULT, inventory.UNSET}:
-            defaults += 1
-        else:
-            yield fine(variable, f"{entry.value} ({source})")
-    yield fine("other settings", f"{defaults} have their defaults; `ccfs-worker config` shows them")
-    for problem in unknown_variables(os.environ):
-        variable, _, detail = problem.partition(": ")
-        yield wrong(variable, detail, "correct or remove it")
-
-
-async def _broker() -> list[Finding]:
-    settings = _load(BrokerSettings)
-    amqp = settings.amqp
-    try:
-        async with wiring.broker_connection(amqp, "check") as opened:
-            return [
-                fine("broker login", masked(amqp.url.get_secret_value())),
-                version(opened),
-                *await inspect(
-                    opened,
-                    wiring.topology(amqp, settings.retry),
-                    declares=amqp.declare,
-                    timeout=amqp.publish_timeout,
-                ),
-            ]
-    except BrokerError as exc:
-        return [wrong("broker", str(exc), "")]
-
-
-async def _storage() -> list[Finding]:
-    storage = _load(StorageSettings).storage
-    found: list[Finding] = []
-
-    def probe() -> None:
-        found.extend(wrong("storage", problem, "") for problem in wiring.storage_problems(storage))
-        if not found:
-            # One by one: the findings so far are kept when the next step hangs.
-            found.extend(probe_storage(storage.root, min_free_bytes=storage.min_free_bytes))
-
-    patience = min(PATIENCE / 2, storage.hang_after)
-    try:
-        async with asyncio.timeout(patience):
-            await _in_daemon_thread(probe)
-    except TimeoutError:
-        found.append(
-            wrong("storage", f"hangs: no answer within {patience:g} s", "see whether the file server answers")
-        )
-    return found
-
-
-async def _keys() -> list[Finding]:
-    credentials = _load(CredentialsSettings).credentials
-    if problems := list(wiring.credentials_problems(credentials)):
-        return [wrong("keys", problem, "") for problem in problems]
-    return await _in_daemon_thread(lambda: _key_findings(credentials.dir))
-
-
-def _key_findings(directory: Path) -> list[Finding]:
-    """Read every key. Blocks for as long as the file system does."""
-    keys = KeyDirectory(directory)
-    names = keys.names()
-    bad = [finding for name in names for finding in _key_problem(keys, name)]
-    if good := len(names) - len(bad):
-        return [*bad, fine("keys", f"of {good} accounts in {directory}")]
-    remedy = "put a file there for each account, called like its appId"
-    return [*bad, wrong("keys", f"none in {directory}", remedy)]
-
-
-def _key_problem(keys: KeyDirectory, name: str) -> Iterator[Finding]:
-    try:
-        _APP_ID.validate_python(name)
-        keys.read(name)
-    except ValidationError:
-        yield wrong(
-            f"key {name}", "no account can be called so", "name the file after an appId, or remove it"
-        )
-    except JobError as exc:
-        yield wrong(f"key {name}", exc.message, "write the account's secret key into it, and nothing else")
-
-
-async def _ccfs() -> list[Finding]:
-    ccfs = _load(CcfsSettings).ccfs
-    async with wiring.ccfs_client(ccfs, wiring.ccfs_tls(ccfs)) as client:
-        before = wiring.now()
-        try:
-            async with asyncio.timeout(PATIENCE / 2):
-                answer = await client.probe()
-        except (JobError, TimeoutError) as exc:
-            return [_unreachable(ccfs, exc)]
-        middle = before + (wiring.now() - before) / 2
-    return [
-        fine("CC-FS", f"{ccfs.base_url} answers (HTTP {answer.status}, as it may to an unsigned request)"),
-        _clock(answer, middle),
-    ]
-
-
-def _unreachable(ccfs: Ccfs, error: Exception) -> Finding:
-    """Say why CC-FS gave no answer."""
-    if not isinstance(error, JobError):
-        return wrong("CC-FS", "did not answer in time", "check WORKER_CCFS__BASE_URL and the way there")
-    if "CERTIFICATE" in error.message.upper():
-        remedy = "set WORKER_CCFS__CA_FILE to the PEM file of the authority that signed its certificate"
-    else:
-        remedy = f"check WORKER_CCFS__BASE_URL ({ccfs.base_url}), and firewalls and proxies on the way there"
-    return wrong("CC-FS", error.message, remedy)
-
-
-def _clock(answer: Answer, here: datetime) -> Finding:
-    """Compare CC-FS's clock with ours, `here`, at the middle of the exchange."""
-    name = "clock"
-    if answer.date is None:
-        return fine(name, "not compared: CC-FS's answer bears no date")
-    skew = (answer.date - here).total_seconds()
-    # The header has whole seconds.
-    if abs(skew) <= 1:
-        return fine(name, "agrees with CC-FS's")
-    detail = f"CC-FS's is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} this machine's"
-    if abs(skew) > MAX_SKEW:
-        return wrong(name, detail, "set this machine's clock (NTP): CC-FS answers 401 to stale signatures")
-    return fine(name, detail)
-
-
-async def _in_daemon_thread(call: Callable[[], _T]) -> _T:
-    """Run a blocking call on a thread that does not keep the process alive when it hangs."""
-    future: Future[_T] = Future()
-    # A running future cannot be cancelled: the thread may set a result after the caller has given up.
-    future.set_running_or_notify_cancel()
-
-    def run() -> None:
-        try:
-            future.set_result(call())
-        except BaseException as exc:  # noqa: BLE001 - it is raised where the result is awaited
-            future.set_exception(exc)
-
-    threading.Thread(target=run, daemon=True).start()
-    return await asyncio.wrap_future(future)
+        return [wrong(part, line, "") for line in exc.lines]

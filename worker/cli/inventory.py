@@ -1,7 +1,7 @@
 """What can be set, what is set, and by whom: for operators, and for the reference in `docs/`."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from inspect import cleandoc
 from itertools import groupby
@@ -67,6 +67,20 @@ class Setting:
     default: str | None
     required: bool
 
+    @classmethod
+    def of(cls, place: Place) -> "Setting":
+        """Describe what can be set in a place."""
+        field = place.model.model_fields[place.path[-1]]
+        group = "The worker as a whole." if place.model is Settings else place.model.__doc__ or ""
+        return cls(
+            variable=place.variable,
+            about=cleandoc(group),
+            description=" ".join((field.description or "").split()),
+            values=_values(place.model.model_json_schema()["properties"][place.path[-1]]),
+            default=None if field.is_required() else _written(field.default),
+            required=field.is_required(),
+        )
+
     @property
     def default_cell(self) -> str:
         """The default in a Markdown table."""
@@ -94,13 +108,17 @@ class Effective:
 
 def reference() -> list[Setting]:
     """Everything that can be set."""
-    return [_setting(place) for place in places()]
+    return [Setting.of(place) for place in places()]
 
 
 def effective() -> list[Effective]:
     """Everything as it is in effect, whether the worker could run with it or not."""
     found = [(name, source()) for name, source in sources()]
-    problems = dict(_problems())
+    try:
+        lines = tuple(limit_problems(load().concurrency))
+    except SettingsError as exc:
+        lines = exc.lines
+    problems = {variable: problem for variable, _, problem in (line.partition(": ") for line in lines)}
     return [_effective(place, found, problems.get(place.variable, "")) for place in places()]
 
 
@@ -116,18 +134,8 @@ def markdown() -> str:
     return _REFERENCE.format(secrets_dir=SECRETS_DIR, sections="\n".join(sections))
 
 
-def _problems() -> Iterator[tuple[str, str]]:
-    try:
-        lines = tuple(limit_problems(load().concurrency))
-    except SettingsError as exc:
-        lines = exc.lines
-    for line in lines:
-        variable, _, problem = line.partition(": ")
-        yield variable, problem
-
-
 def _effective(place: Place, found: Iterable[tuple[str, Mapping[str, Any]]], problem: str) -> Effective:
-    setting = _setting(place)
+    setting = Setting.of(place)
     written = ((source, _at(values, place.path)) for source, values in found)
     default = (DEFAULT if setting.default is not None else UNSET, setting.default)
     source, value = next(((source, raw) for source, raw in written if raw is not None), default)
@@ -153,31 +161,15 @@ def _may_hide(place: Place, value: str) -> bool:
     return field.annotation is SecretStr or (is_url and "@" in value)
 
 
-def _setting(place: Place) -> Setting:
-    field = place.model.model_fields[place.path[-1]]
-    return Setting(
-        variable=place.variable,
-        about="The worker as a whole." if place.model is Settings else cleandoc(place.model.__doc__ or ""),
-        description=" ".join((field.description or "").split()),
-        values=_values(place.model.model_json_schema()["properties"][place.path[-1]]),
-        default=None if field.is_required() else _written(field.default),
-        required=field.is_required(),
-    )
-
-
 def _written(default: object) -> str | None:
     """A default as one would write it into the environment."""
     if isinstance(default, SecretStr):
         return default.get_secret_value()
     if isinstance(default, tuple):
-        return json.dumps([_whole(number) for number in default])
+        return f"[{', '.join(_written(number) or '' for number in default)}]"
     if default is None or isinstance(default, str | Path):
         return None if default is None else str(default)
-    return json.dumps(_whole(default))
-
-
-def _whole(number: object) -> object:
-    return int(number) if isinstance(number, float) and number.is_integer() else number
+    return f"{default:.0f}" if isinstance(default, float) and default.is_integer() else json.dumps(default)
 
 
 def _values(rule: dict[str, Any]) -> str:

@@ -5,9 +5,13 @@ Unknown columns and fields are ignored, so that a list of outcomes is a list of 
 
 import csv
 import json
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, starmap
+from pathlib import Path
+
+import typer
 
 from schemas import DownloadJob
 from worker.core.job import Envelope, read_job
@@ -28,6 +32,22 @@ class Row:
     line: int
     job: DownloadJob | None
     defect: str
+
+
+def lines_of(source: Path | None) -> Iterator[str]:
+    """The lines of a file, or of standard input for None and `-`.
+
+    Raises:
+        typer.BadParameter: The file cannot be read.
+    """
+    if source is None or str(source) == "-":
+        yield from sys.stdin
+        return
+    try:
+        with source.open(encoding="utf-8", errors="surrogateescape") as file:
+            yield from file
+    except OSError as exc:
+        raise typer.BadParameter(f"{source}: {exc.strerror}") from exc
 
 
 def read_list(lines: Iterable[str]) -> Iterator[Row]:

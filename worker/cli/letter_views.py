@@ -7,6 +7,7 @@ from textwrap import indent
 
 from worker.broker.dead_letters import DeadLetter
 from worker.cli import terminal
+from worker.cli.quantities import age
 from worker.errors import one_line
 
 _SHOWN_BODY, _SHOWN_NAME = 4096, 60
@@ -80,4 +81,4 @@ def describe(letter: DeadLetter, now: datetime) -> str:
 
 
 def _age(letter: DeadLetter, now: datetime) -> str:
-    return terminal.age((now - letter.since).total_seconds()) if letter.since else ""
+    return age((now - letter.since).total_seconds()) if letter.since else ""

@@ -1,9 +1,8 @@
 """`ccfs-worker submit`: jobs into the queue, and their outcomes as they come."""
 
 import asyncio
-import sys
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from worker.broker.follow import follow
 from worker.broker.submission import Submission, check_jobs_queue, submit_all
 from worker.cli import terminal
 from worker.cli.exit_codes import FAILED, SETTINGS, TIMEOUT
-from worker.cli.joblist import read_list, read_pair
+from worker.cli.joblist import lines_of, read_list, read_pair
 from worker.cli.outcome_lines import read_outcomes, show
 from worker.cli.terminal import Output, OutputOption
 from worker.errors import one_line
@@ -87,7 +86,7 @@ def _jobs(app_id: str | None, files: list[str], source: Path | None) -> list[Dow
     if app_id is not None:
         rows = [read_pair(number, app_id, name) for number, name in enumerate(files, 1)]
     else:
-        rows = list(read_list(_lines(source)))
+        rows = list(read_list(lines_of(source)))
     wrong = [row for row in rows if row.defect]
     for row in wrong:
         place = f"{source}:{row.line}" if source else files[row.line - 1]
@@ -96,17 +95,6 @@ def _jobs(app_id: str | None, files: list[str], source: Path | None) -> list[Dow
         terminal.note(f"nothing was published: {len(wrong)} of {len(rows)} jobs are wrong")
         raise typer.Exit(SETTINGS)
     return [row.job for row in rows if row.job is not None]
-
-
-def _lines(source: Path | None) -> Iterator[str]:
-    if source is None or str(source) == "-":
-        yield from sys.stdin
-        return
-    try:
-        with source.open(encoding="utf-8", errors="surrogateescape") as file:
-            yield from file
-    except OSError as exc:
-        raise typer.BadParameter(f"{source}: {exc.strerror}") from exc
 
 
 def _show(submission: Submission, output_format: Output) -> None:

@@ -28,7 +28,6 @@ from rich.text import Text
 from worker.errors import one_line
 
 _WIDE = 10_000
-_UNITS = ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
 
 class Output(StrEnum):
@@ -76,11 +75,21 @@ def json_line(fields: Mapping[str, object]) -> None:
     line(json.dumps(fields, ensure_ascii=False, default=_plain))
 
 
-def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
-    """Write results for a person, one a line; what others wrote is made printable."""
+def new_table(*head: str, numbers: Iterable[str] = ()) -> Table:
+    """An empty table: columns of text, then columns of numbers."""
     made = Table(box=None, pad_edge=False, header_style="bold")
     for name in head:
-        made.add_column(name, no_wrap=True, overflow="ignore")
+        made.add_column(name)
+    for name in numbers:
+        made.add_column(name, justify="right", no_wrap=True)
+    return made
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    """Write results for a person, one a line; what others wrote is made printable."""
+    made = new_table(*head)
+    for column in made.columns:
+        column.no_wrap, column.overflow = True, "ignore"
     for row in rows:
         made.add_row(*(Text(one_line(cell)) for cell in row))
     console().print(made)
@@ -114,12 +123,6 @@ def progress(description: str, total: int | None, *columns: ProgressColumn) -> P
     )
     bar.add_task(description, total=total)
     return bar
-
-
-def age(seconds: float) -> str:
-    """How long ago, in the largest unit that fits: `90m` is `1h`."""
-    size, unit = next(((size, unit) for size, unit in _UNITS if seconds >= size), (1, "s"))
-    return f"{max(0, int(seconds)) // size}{unit}"
 
 
 def moment(when: datetime) -> str:

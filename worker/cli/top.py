@@ -13,7 +13,8 @@ from rich.live import Live
 
 from worker.cli import terminal
 from worker.cli.exit_codes import FAILED
-from worker.cli.screen import StatusAnswer, frame
+from worker.cli.screen import frame
+from worker.cli.status_tables import StatusAnswer
 from worker.cli.terminal import Output, OutputOption
 from worker.observe.status import Status
 
@@ -49,23 +50,15 @@ def top(
     """
     urls = [url if "://" in url else f"http://{url}" for url in workers or [_HERE]]
     with suppress(KeyboardInterrupt):
-        if once:
-            answers = asyncio.run(_look_once(urls))
-            _write(answers, output_format)
-            if any(answer.status is None for answer in answers):
-                raise typer.Exit(FAILED)
-        else:
-            asyncio.run(_watch(urls, interval, output_format))
+        answers = asyncio.run(_watch(urls, None if once else interval, output_format))
+        if any(answer.status is None for answer in answers):
+            raise typer.Exit(FAILED)
 
 
-async def _look_once(urls: Sequence[str]) -> list[StatusAnswer]:
-    async with aiohttp.ClientSession(timeout=_TIMEOUT) as http:
-        return await asyncio.gather(*(_ask(http, url) for url in urls))
-
-
-async def _watch(urls: Sequence[str], interval: float, output_format: Output) -> None:
+async def _watch(urls: Sequence[str], interval: float | None, output_format: Output) -> list[StatusAnswer]:
+    """Show what the workers say, again and again; without an `interval` once, and gives that."""
     screen = terminal.console()
-    is_live = output_format is Output.TEXT and screen.is_terminal
+    is_live = interval is not None and output_format is Output.TEXT and screen.is_terminal
     async with aiohttp.ClientSession(timeout=_TIMEOUT) as http:
         with Live(console=screen, screen=True, auto_refresh=False) if is_live else nullcontext() as live:
             while True:
@@ -74,6 +67,8 @@ async def _watch(urls: Sequence[str], interval: float, output_format: Output) ->
                     _write(answers, output_format)
                 else:
                     live.update(frame(answers, screen.height), refresh=True)
+                if interval is None:
+                    return answers
                 await asyncio.sleep(interval)
 
 

@@ -1,0 +1,130 @@
+"""A walk through the parked messages, for the commands that show, replay or discard those that are meant."""
+
+from collections.abc import Awaitable, Callable, Container, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import typer
+
+from worker import wiring
+from worker.broker.dead_letters import DeadLetter, NotWholeError, Parked, open_dead_letters
+from worker.cli import terminal
+from worker.cli.exit_codes import FAILED
+from worker.settings import BrokerSettings, load_part
+
+_LONG_AGO = datetime.fromtimestamp(0, UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which messages are meant; what is empty selects all."""
+
+    job_ids: frozenset[str] = frozenset()
+    reasons: frozenset[str] = frozenset()
+    apps: frozenset[str] = frozenset()
+    parked_before: datetime | None = None
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        job_ids: Sequence[str] | None = None,
+        reasons: Sequence[str] | None,
+        apps: Sequence[str] | None,
+        older_than: float | None,
+    ) -> "Selection":
+        """Make a selection of a command's options."""
+        return cls(
+            job_ids=frozenset(job_ids or ()),
+            reasons=frozenset(reasons or ()),
+            apps=frozenset(apps or ()),
+            parked_before=None if older_than is None else wiring.now() - timedelta(seconds=older_than),
+        )
+
+    def __contains__(self, letter: object) -> bool:
+        return (
+            isinstance(letter, DeadLetter)
+            and (not self.job_ids or letter.job.job_id in self.job_ids)
+            and (not self.reasons or letter.reason in self.reasons)
+            and (not self.apps or letter.job.app_id in self.apps)
+            and (
+                self.parked_before is None or (letter.since is not None and letter.since < self.parked_before)
+            )
+        )
+
+    def require_meant(self, *, everything: bool) -> None:
+        """See that all messages are selected if, and only if, that was said.
+
+        Raises:
+            typer.BadParameter: Nothing was selected, or a part and everything.
+        """
+        if everything != (self == Selection()):
+            raise typer.BadParameter("say which: JOB_IDs, --reason, --app or --older-than, or else --all")
+
+
+@dataclass(slots=True)
+class Seen:
+    """What a walk through the queue saw.
+
+    Attributes:
+        chosen: The letters that were meant, the oldest first.
+        refused: How many of those that were meant cannot be replayed.
+        looked_at: How many were looked at.
+        in_all: How many there were.
+    """
+
+    chosen: list[DeadLetter] = field(default_factory=list)
+    refused: int = 0
+    looked_at: int = 0
+    in_all: int = 0
+
+    def require_found(self, job_ids: Sequence[str]) -> None:
+        """Name each job that is not parked. Ends the command with 1 when there is one."""
+        missing = set(job_ids) - {letter.job.job_id for letter in self.chosen}
+        for job_id in sorted(missing):
+            terminal.note(f"{job_id}: no such message is parked")
+        if missing:
+            raise typer.Exit(FAILED)
+
+
+async def walk(
+    wanted: Container[object], limit: int, act: Callable[[Parked], Awaitable[None]] | None = None
+) -> Seen:
+    """Look at parked messages, and do something with those that are wanted.
+
+    Args:
+        wanted: The letters that are meant.
+        limit: Look at this many at most.
+        act: What to do with each that is meant. It raises NotWholeError to leave one as it is.
+
+    Raises:
+        BrokerError: The broker could not be reached or went away, or another operator looks at the queue.
+    """
+    amqp = load_part(BrokerSettings).amqp
+    names = wiring.names(amqp)
+    seen = Seen()
+    async with (
+        wiring.broker_connection(amqp, "dead letters") as opened,
+        open_dead_letters(opened, names, timeout=amqp.publish_timeout) as letters,
+        aclosing(letters.take(limit)) as taken,
+    ):
+        seen.in_all = letters.count
+        with terminal.progress(names.dead, min(limit, letters.count)) as bar:
+            async for parked in taken:
+                bar.advance(bar.task_ids[0])
+                seen.looked_at += 1
+                if parked.letter not in wanted:
+                    continue
+                try:
+                    if act is not None:
+                        await act(parked)
+                except NotWholeError as exc:
+                    seen.refused += 1
+                    terminal.note(f"{parked.letter.job.job_id} stays parked: {exc}")
+                else:
+                    seen.chosen.append(parked.letter)
+    seen.chosen.sort(key=lambda letter: letter.since or _LONG_AGO)
+    if seen.looked_at < seen.in_all:
+        terminal.note(f"looked at {seen.looked_at} of {seen.in_all}; --limit looks at more")
+    return seen
