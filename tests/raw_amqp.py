@@ -1,18 +1,16 @@
 """A client that writes and reads properties as bytes, as one in C may: whatever a publisher can send."""
 
 import asyncio
-import itertools
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from worker.broker import frames
 from worker.broker.connection import Connection, open_channel, open_connection
-from worker.broker.messages import Content
+from worker.broker.properties import Properties
 from worker.broker.publisher import open_publisher
 from worker.errors import NotConfirmedError, SessionLostError
 
-_NUMBERS = itertools.count(1)
 _LENGTH = struct.Struct(">I")
 
 
@@ -26,7 +24,7 @@ async def put_raw(url: str, key: str, properties: bytes, body: bytes, *, exchang
     """Publish; False if RabbitMQ refuses it, which may cost the connection."""
     async with connecting(url) as opened, open_publisher(opened, timeout=30) as publisher:
         try:
-            await publisher.to_exchange(exchange, Content(body, properties, next(_NUMBERS)), key)
+            await publisher.to_exchange(exchange, frames.Message(body, Properties(properties)), key)
         except (NotConfirmedError, SessionLostError):
             return False
     return True
@@ -34,19 +32,20 @@ async def put_raw(url: str, key: str, properties: bytes, body: bytes, *, exchang
 
 async def take_raw(url: str, queue: str) -> frames.Message:
     """Wait for the next message of a queue and take it away."""
-    arrived: asyncio.Future[frames.Delivered] = asyncio.get_running_loop().create_future()
+    arrived: asyncio.Future[tuple[int, frames.Message]] = asyncio.get_running_loop().create_future()
 
     def take(method: bytes, message: frames.Message) -> None:
         if not arrived.done():
-            arrived.set_result(frames.read_delivery(method, message))
+            arrived.set_result((frames.read_deliver(method).tag, message))
 
     async with connecting(url) as opened, open_channel(opened) as channel:
         await channel.set_qos(prefetch_count=1)
-        lane = await opened.lane(channel, frames.Assembly(frames.DELIVER, take).take)
+        lane = await opened.lane(channel)
+        lane.divert(frames.Assembly(frames.DELIVER, take).take)
         await lane.consume(queue)
-        delivered = await arrived
-        lane.send(frames.ack(lane.number, delivered.tag))
-        return delivered.message
+        tag, message = await arrived
+        lane.send(frames.ack(lane.number, tag))
+        return message
 
 
 def table(*fields: bytes) -> bytes:

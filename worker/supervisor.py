@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from worker.broker import BrokerOptions, PublisherInTurn, Session, open_session
+from worker.broker import BrokerOptions, NewestPublisher, Session, open_session
 from worker.core.deliveries import Deliveries
 from worker.core.gate import Gate
 from worker.core.retry import backoff
@@ -56,7 +56,7 @@ class Supervisor:
         self._draining = draining
         self._grace = grace
         self._on_session = on_session
-        self._publisher_in_turn = PublisherInTurn()
+        self._newest_publisher = NewestPublisher()
         self._session: Session | None = None
         self._problem = "not connected yet"
 
@@ -108,7 +108,7 @@ class Supervisor:
             self._options,
             on_job=self._deliveries.receive,
             on_dropped=self._deliveries.receive_dropped,
-            in_turn=self._publisher_in_turn,
+            newest=self._newest_publisher,
         )
         async with AsyncExitStack() as stack:
             session = await _unless(self._draining, stack.enter_async_context(opening))

@@ -10,7 +10,7 @@ import pytest
 from aio_pika.abc import AbstractChannel
 
 from devkit.run.broker import Broker
-from worker.broker import AmqpDelivery, BrokerOptions, Names, PublisherInTurn, Session, Topology, open_session
+from worker.broker import AmqpDelivery, BrokerOptions, Names, NewestPublisher, Session, Topology, open_session
 from worker.broker.topology import declare
 
 
@@ -82,7 +82,7 @@ Connect = Callable[[], AbstractAsyncContextManager[Connected]]
 async def connect(options: BrokerOptions) -> Connect:
     """Opens a session that consumes."""
 
-    in_turn = PublisherInTurn()
+    newest = NewestPublisher()
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[Connected]:
@@ -91,7 +91,7 @@ async def connect(options: BrokerOptions) -> Connect:
             options,
             on_job=inbox.jobs.put_nowait,
             on_dropped=inbox.dropped.put_nowait,
-            in_turn=in_turn,
+            newest=newest,
         ) as session:
             await session.consume()
             yield Connected(session, inbox)

@@ -12,7 +12,7 @@ from pamqp.frame import FrameTypes
 from pamqp.header import ContentHeader
 
 from worker.broker import frames
-from worker.broker.properties import HEADERS, MESSAGE_ID, short, table
+from worker.broker.properties import HEADERS, MESSAGE_ID, Properties, short, table
 from worker.broker.properties import written as written_values
 
 TAGS = st.integers(1, 2**63 - 1)
@@ -60,10 +60,9 @@ def test_a_publish_is_read_as_meant(
 
     written = frames.publish(
         channel,
+        frames.Message(body, Properties(written_values(values))),
         exchange=exchange,
         routing_key=key,
-        properties=written_values(values),
-        body=body,
         frame_max=frame_max,
     )
 
@@ -80,15 +79,10 @@ def test_a_publish_is_read_as_meant(
 
 
 def test_a_name_that_is_too_long_is_refused() -> None:
+    empty = frames.Message(b"", Properties(b"\0\0"))
+
     with pytest.raises(ValueError, match="longer than the 255 bytes"):
-        frames.publish(
-            1,
-            exchange="x" * 256,
-            routing_key="",
-            properties=b"\0\0",
-            body=b"",
-            frame_max=4096,
-        )
+        frames.publish(1, empty, exchange="x" * 256, routing_key="", frame_max=4096)
 
 
 @given(tag=TAGS, multiple=st.booleans())
@@ -109,8 +103,8 @@ def test_a_delivery_is_put_together_from_its_frames(
     redelivered: bool,
     bodies: list[bytes],
 ) -> None:
-    whole: list[frames.Delivered] = []
-    assembly = frames.Assembly(frames.DELIVER, lambda *parts: whole.append(frames.read_delivery(*parts)))
+    whole: list[tuple[bytes, frames.Message]] = []
+    assembly = frames.Assembly(frames.DELIVER, lambda *parts: whole.append(parts))
     method = spec.Basic.Deliver(consumer, tag, redelivered, "exchange", "key")
     header = ContentHeader(body_size=sum(map(len, bodies)), properties=Basic.Properties(message_id="m1"))
 
@@ -120,10 +114,10 @@ def test_a_delivery_is_put_together_from_its_frames(
         assert all(assembly.take(frames.BODY, body) for body in bodies)
 
     assert len(whole) == 2
-    for delivered in whole:
-        assert (delivered.tag, delivered.redelivered) == (tag, redelivered)
-        assert (delivered.message.body, delivered.message.cut) == (b"".join(bodies), None)
-        assert delivered.message.properties.short(MESSAGE_ID) == "m1"
+    for read_method, message in whole:
+        assert frames.read_deliver(read_method) == (tag, redelivered)
+        assert (message.body, message.cut) == (b"".join(bodies), None)
+        assert message.properties.short(MESSAGE_ID) == "m1"
 
 
 def test_what_is_not_followed_is_left() -> None:

@@ -382,7 +382,7 @@ async def test_a_job_sent_around_has_lost_its_forged_x_death(
 
 @pytest.mark.parametrize("shape", ["x-death that is text", "x-death of empty tables", "every property"])
 def test_other_headers_are_no_forged_x_death(shape: str) -> None:
-    assert not read_envelope(frames.Message(Properties(SHAPES[shape]), GOOD)).has_forged_death
+    assert not read_envelope(frames.Message(GOOD, Properties(SHAPES[shape]))).has_forged_death
 
 
 # Large bodies.

@@ -411,7 +411,7 @@ async def test_a_check_that_is_cancelled_loses_nothing(
 
 async def cancel_behind_its_back(connected: Connected) -> None:
     """The broker forgets the session's consumer, and the session is not told."""
-    consumer = connected.session._parts.jobs  # noqa: SLF001 - nobody outside has the tag
+    consumer = connected.session._jobs  # noqa: SLF001 - nobody outside has the tag
     assert consumer.tag
     assert consumer._origin  # noqa: SLF001
     await consumer._origin.lane.channel.basic_cancel(consumer.tag)  # noqa: SLF001

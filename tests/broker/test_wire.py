@@ -13,6 +13,7 @@ from devkit.run.broker import Broker
 from tests.amqp import outside_channel, take
 from worker.broker import frames, wire
 from worker.broker.connection import open_channel, open_connection
+from worker.broker.properties import Properties
 from worker.broker.wire import Lane, Wire
 
 if TYPE_CHECKING:
@@ -69,7 +70,9 @@ class Open:
         return mine
 
     def lane(self, channel: Channel) -> Lane:
-        return self.wire.lane(cast("aiormq.Channel", channel), self.take)
+        lane = self.wire.lane(cast("aiormq.Channel", channel))
+        lane.divert(self.take)
+        return lane
 
     async def left(self) -> bytes:
         """What aiormq gets to read."""
@@ -120,7 +123,7 @@ async def test_what_is_raised_over_a_frame_does_not_leave_the_wire(opened: Open)
     def fail(_: int, __: bytes) -> bool:
         raise RecursionError("nested too deep")
 
-    opened.wire.lane(cast("aiormq.Channel", Channel(TAKEN)), fail)
+    opened.wire.divert(cast("aiormq.Channel", Channel(TAKEN)), fail)
     opened.lane(Channel(LEFT))
 
     opened.wire.data_received(frames.ack(TAKEN, 1) + frames.ack(LEFT, 2))
@@ -139,7 +142,7 @@ async def test_a_frame_without_bounds_is_taken_in_pieces(opened: Open, channel: 
         pieces.append(payload)
         return True
 
-    opened.wire.lane(cast("aiormq.Channel", Channel(TAKEN)), take)
+    opened.wire.divert(cast("aiormq.Channel", Channel(TAKEN)), take)
     body = b"x" * (3 << 20)
     data = frames.FRAME_HEAD.pack(frames.BODY, channel, len(body)) + body + frames.FRAME_END
 
@@ -207,7 +210,7 @@ async def test_aiormq_closes_behind_all_that_was_sent(
         open_connection(rabbitmq.url, name="test", heartbeat=10, timeout=10, tls=None) as opened,
         open_channel(opened) as channel,
     ):
-        lane = await opened.lane(channel, lambda *_: False)
+        lane = await opened.lane(channel)
         for _ in range(2):
             await channel.declare_queue(queue)
             lane.send(publish_to(queue, lane))
@@ -221,9 +224,8 @@ async def test_aiormq_closes_behind_all_that_was_sent(
 def publish_to(queue: str, lane: Lane) -> bytes:
     return frames.publish(
         lane.number,
+        frames.Message(b"sent", Properties(NOTHING)),
         exchange="",
         routing_key=queue,
-        properties=NOTHING,
-        body=b"sent",
         frame_max=lane.frame_max,
     )

@@ -20,7 +20,7 @@ from tests.fuzz import grammar
 from tests.fuzz.grammar import FRAME_MAX, Drawn
 from tests.raw_amqp import table
 from worker.broker import AmqpDelivery, Names, frames, messages, tables
-from worker.broker.delivery import Origin
+from worker.broker.delivery import Origin, Outlet
 from worker.broker.properties import (
     DELIVERY_MODE,
     EXPIRATION,
@@ -30,8 +30,8 @@ from worker.broker.properties import (
     Properties,
     written,
 )
-from worker.broker.publisher import Publisher, PublisherInTurn, publisher
-from worker.broker.wire import Lane, Take, Wire
+from worker.broker.publisher import NewestPublisher, Publisher, publisher
+from worker.broker.wire import Lane, Wire
 from worker.core.job import Job, read_job
 from worker.core.outcome import Execution, failed
 from worker.core.retry import Retry
@@ -117,7 +117,7 @@ def _check_copy(copy: frames.Message, drawn: Drawn, *, but: int = 0) -> None:
         # Ours are the ones that stand there now; the reason why is not among what did not fit.
         ours = [octets for name, octets in found if name != b"x-headers-dropped"]
         whole = written({**values, HEADERS: table(*theirs, *ours), DELIVERY_MODE: b"\2"})
-        assert not frames.fits(whole, FRAME_MAX)
+        assert not frames.fits(Properties(whole), FRAME_MAX)
     else:
         assert [octets for name, octets in found if name not in _NOT_THEIRS] == theirs
 
@@ -164,11 +164,10 @@ class _Broker:
         self._wire = Wire(asyncio.StreamReader())
         self._transport = _Transport()
         self._wire.connection_made(self._transport)
-        self._delivered: list[frames.Delivered] = []
+        self._delivered: list[tuple[frames.Message, frames.Receipt]] = []
         self._published = 0
-        self._consuming = self._wire.lane(
-            cast("aiormq.Channel", _Channel(_CONSUMING)), frames.Assembly(frames.DELIVER, self._arrive).take
-        )
+        self._consuming = self._wire.lane(cast("aiormq.Channel", _Channel(_CONSUMING)))
+        self._consuming.divert(frames.Assembly(frames.DELIVER, self._arrive).take)
         self.publisher: Publisher
 
     @classmethod
@@ -179,19 +178,19 @@ class _Broker:
         broker.publisher = await publisher(cast("Connection", broker), channel)
         return broker
 
-    async def lane(self, channel: "aiormq.Channel", take: Take) -> Lane:
+    async def lane(self, channel: "aiormq.Channel") -> Lane:
         """Stands for `Connection.lane`."""
-        return self._wire.lane(channel, take)
+        return self._wire.lane(channel)
 
     def deliver(self, raw: bytes, body: bytes, step: int) -> AmqpDelivery:
         """Deliver a message, so many bytes at a time, unless it is large."""
         method = frames.DELIVER + b"\x01c" + (7).to_bytes(8, "big") + b"\0\0\0"
         data = _content(_CONSUMING, method, raw, body)
         self._receive(data, max(step, len(data) // _MOST_READS))
-        (delivered,) = self._delivered
-        self._delivered.clear()
-        origin = Origin(self._consuming)
-        return AmqpDelivery(delivered, origin, self.publisher, PublisherInTurn(), Names())
+        message, receipt = self._delivered.pop()
+        assert not self._delivered
+        outlet = Outlet(self.publisher, NewestPublisher(), Names())
+        return AmqpDelivery(message, receipt, Origin(self._consuming), outlet)
 
     async def takes(self, publishing: Coroutine[None, None, None]) -> frames.Message:
         """What is published, which the broker confirms."""
@@ -240,7 +239,7 @@ class _Broker:
             self._wire.data_received(data[start : start + step])
 
     def _arrive(self, method: bytes, message: frames.Message) -> None:
-        self._delivered.append(frames.read_delivery(method, message))
+        self._delivered.append((message, frames.read_deliver(method)))
 
 
 def _content(channel: int, method: bytes, raw: bytes, body: bytes) -> bytes:

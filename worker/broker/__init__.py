@@ -1,8 +1,8 @@
 """RabbitMQ: the topology, sessions with it, and the messages on the wire."""
 
 from worker.broker.delivery import AmqpDelivery
-from worker.broker.publisher import PublisherInTurn
+from worker.broker.publisher import NewestPublisher
 from worker.broker.session import BrokerOptions, Session, open_session
 from worker.broker.topology import Names, Topology
 
-__all__ = ["AmqpDelivery", "BrokerOptions", "Names", "PublisherInTurn", "Session", "Topology", "open_session"]
+__all__ = ["AmqpDelivery", "BrokerOptions", "Names", "NewestPublisher", "Session", "Topology", "open_session"]

@@ -12,7 +12,7 @@ from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, AuthenticationError, ProbableAuthenticationError
 from yarl import URL
 
-from worker.broker.wire import Lane, Take, WireFactory
+from worker.broker.wire import Lane, WireFactory
 from worker.errors import BrokerError
 
 ANSWER_TIMEOUT = 15.0
@@ -57,9 +57,9 @@ class Connection(aio_pika.Connection):
         """Give up what is left of the connection, without another word to the broker."""
         self._factory.abort()
 
-    async def lane(self, channel: AbstractChannel, take: Take) -> Lane:
-        """Take the frames of one of its open channels; see `Wire.lane`."""
-        return self._factory.wire.lane(await underlay(channel), take)
+    async def lane(self, channel: AbstractChannel) -> Lane:
+        """Give the way past aiormq on one of its open channels."""
+        return self._factory.wire.lane(await underlay(channel))
 
 
 @asynccontextmanager

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
@@ -24,6 +24,7 @@ from aiormq.exceptions import ChannelLockedResource
 from schemas import MAX_BODY_BYTES
 from worker.broker import frames, messages
 from worker.broker.connection import Connection, open_channel, unbroken
+from worker.broker.frames import Message
 from worker.broker.publisher import Publisher, open_publisher
 from worker.broker.topology import Names, count, explained
 from worker.broker.wire import Lane
@@ -70,19 +71,20 @@ class Parked:
 
     def __init__(
         self,
-        delivered: frames.Delivered,
+        message: Message,
+        tag: int,
         lane: Lane,
         publisher: Publisher,
         names: Names,
         on_settled: Callable[[], None],
     ) -> None:
-        self._tag = delivered.tag
-        self._message = delivered.message
+        self._message = message
+        self._tag = tag
         self._lane = lane
         self._publisher = publisher
         self._names = names
         self._on_settled = on_settled
-        self.letter = _read(delivered.message)
+        self.letter = _read(message)
 
     async def replay(self) -> None:
         """Publish it as a new job, and remove it here once the broker has confirmed that.
@@ -112,21 +114,24 @@ class Parked:
         self._on_settled()
 
 
+class _Got(NamedTuple):
+    message: Message
+    tag: int
+
+
 class _Getter:
     """Gets messages of a queue, one at a time, on a channel of its own."""
 
-    def __init__(self, queue: str, timeout: float) -> None:
+    def __init__(self, lane: Lane, queue: str, timeout: float) -> None:
+        self.lane = lane
         self._queue = queue
         self._timeout = timeout
         self._got = frames.Assembly(frames.GET_OK, self._on_message)
-        self._answer: asyncio.Future[frames.Delivered | None] | None = None
-        self.lane: Lane
+        self._answer: asyncio.Future[_Got | None] | None = None
+        lane.divert(self._take)
+        lane.channel.closing.add_done_callback(lambda _: self._break())
 
-    async def open(self, connection: Connection, channel: AbstractChannel) -> None:
-        self.lane = await connection.lane(channel, self._take)
-        self.lane.channel.closing.add_done_callback(lambda _: self._break())
-
-    async def get(self) -> frames.Delivered | None:
+    async def get(self) -> _Got | None:
         """Get the next message; None when there is none. Raises BrokerError."""
         self._answer = asyncio.get_running_loop().create_future()
         if self.lane.is_closed:
@@ -141,14 +146,14 @@ class _Getter:
             return True
         return self._got.take(kind, payload)
 
-    def _on_message(self, method: bytes, message: frames.Message) -> None:
-        self._say(frames.read_got(method, message))
+    def _on_message(self, method: bytes, message: Message) -> None:
+        self._say(_Got(message, frames.read_get_ok(method).tag))
 
     def _break(self) -> None:
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(BrokerError("the connection with RabbitMQ broke"))
 
-    def _say(self, got: frames.Delivered | None) -> None:
+    def _say(self, got: _Got | None) -> None:
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(got)
 
@@ -182,7 +187,7 @@ class DeadLetters:
         """
         wanted = min(limit, self.count)
         asked = 0
-        getting: dict[asyncio.Task[frames.Delivered | None], _Getter] = {}
+        getting: dict[asyncio.Task[_Got | None], _Getter] = {}
         idle = list(self._getters)
         try:
             while True:
@@ -197,7 +202,7 @@ class DeadLetters:
                     getter = getting.pop(task)
                     if (got := task.result()) is not None:
                         idle.append(getter)
-                        yield Parked(got, getter.lane, self._publisher, self._names, self._count_settled)
+                        yield Parked(*got, getter.lane, self._publisher, self._names, self._count_settled)
         finally:
             for task in getting:
                 task.cancel()
@@ -259,10 +264,9 @@ async def _lock(channel: AbstractChannel, dead: str, timeout: float) -> None:
 
 @asynccontextmanager
 async def _getter(connection: Connection, queue: str, timeout: float) -> AsyncIterator[_Getter]:
-    getter = _Getter(queue, timeout)
     async with open_channel(connection) as channel:
         with unbroken():
-            await getter.open(connection, channel)
+            getter = _Getter(await connection.lane(channel), queue, timeout)
         try:
             yield getter
         finally:
@@ -271,7 +275,7 @@ async def _getter(connection: Connection, queue: str, timeout: float) -> AsyncIt
                 await getter.lane.channel.basic_nack(0, multiple=True, requeue=True)
 
 
-def _read(message: frames.Message) -> DeadLetter:
+def _read(message: Message) -> DeadLetter:
     envelope = messages.read_letter(message)
     headers = message.properties.headers()
     death = messages.last_death(message.properties)

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 from schemas import FailedJob, Outcome
 from worker.broker import frames, messages
-from worker.broker.frames import Delivered
-from worker.broker.messages import Content
-from worker.broker.publisher import Publisher, PublisherInTurn
+from worker.broker.frames import Message, Receipt
+from worker.broker.publisher import NewestPublisher, Publisher
 from worker.broker.topology import Names
 from worker.broker.wire import Lane
 from worker.core.context import SPAN
@@ -30,33 +29,40 @@ class Origin:
     is_deleted: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Outlet:
+    """Through what is published what becomes of deliveries.
+
+    Attributes:
+        publisher: The publisher of the session that they came from.
+        newest: The one to go on with when that session is over and their queue was deleted.
+        names: Where messages go.
+    """
+
+    publisher: Publisher
+    newest: NewestPublisher
+    names: Names
+
+
 class AmqpDelivery:
     """Implements `worker.core.ports.Delivery` on one session's channels.
 
     Args:
-        delivered: The message, and how it came.
+        message: The message.
+        receipt: How it came.
         origin: The channel and queue that it came from.
-        publisher: For what becomes of it.
-        in_turn: For what becomes of it after that, when its queue was deleted.
-        names: Where that goes.
+        outlet: Publishes what becomes of it.
     """
 
-    def __init__(
-        self,
-        delivered: Delivered,
-        origin: Origin,
-        publisher: Publisher,
-        in_turn: PublisherInTurn,
-        names: Names,
-    ) -> None:
-        self._tag = delivered.tag
-        self._message = delivered.message
+    def __init__(self, message: Message, receipt: Receipt, origin: Origin, outlet: Outlet) -> None:
+        self._message = message
+        self._tag = receipt.tag
         self._origin = origin
-        self._publisher = publisher
-        self._in_turn = in_turn
-        self._names = names
-        self.envelope: Envelope = messages.read_envelope(delivered.message)
-        self.redelivered: bool = delivered.redelivered
+        self._publisher = outlet.publisher
+        self._newest = outlet.newest
+        self._names = outlet.names
+        self.envelope: Envelope = messages.read_envelope(message)
+        self.redelivered: bool = receipt.redelivered
 
     @property
     def alive(self) -> bool:
@@ -118,7 +124,7 @@ class AmqpDelivery:
         # On a closed channel it is an orphan, which nobody has to hear of.
         self._origin.lane.send(frame)
 
-    async def _send(self, exchange: str, routing_key: str, write: Callable[[int], Content]) -> None:
+    async def _send(self, exchange: str, routing_key: str, write: Callable[[int], Message]) -> None:
         """Publish what `write` makes for the largest frame that the broker takes."""
         with SPAN.get().publish(exchange, routing_key):
             while True:
@@ -129,7 +135,7 @@ class AmqpDelivery:
                 except SessionLostError:
                     if not self.orphaned:
                         raise
-                self._publisher = await self._in_turn.after(publisher)
+                self._publisher = await self._newest.after(publisher)
 
     def _check_alive(self) -> None:
         # What is published for a message that the broker gives out again is a duplicate for certain.

@@ -31,10 +31,10 @@ async def follow(
         BrokerError: There is no such exchange, the login may not use it, or, while the events are
             read, the connection was lost.
     """
-    arrived: asyncio.Queue[frames.Delivered | None] = asyncio.Queue()
+    arrived: asyncio.Queue[tuple[int, bytes] | None] = asyncio.Queue()
 
-    def take(method: bytes, message: frames.Message) -> None:
-        arrived.put_nowait(frames.read_delivery(method, message))
+    def on_message(method: bytes, message: frames.Message) -> None:
+        arrived.put_nowait((frames.read_deliver(method).tag, message.body))
 
     async with open_channel(connection) as channel:
         channel.close_callbacks.add(lambda *_: arrived.put_nowait(None))
@@ -45,13 +45,15 @@ async def follow(
                 queue = await channel.declare_queue(exclusive=True, auto_delete=True, timeout=timeout)
                 for key in keys:
                     await queue.bind(exchange, key, timeout=timeout)
-                lane = await connection.lane(channel, frames.Assembly(frames.DELIVER, take).take)
+                lane = await connection.lane(channel)
+                lane.divert(frames.Assembly(frames.DELIVER, on_message).take)
                 await lane.consume(queue.name, timeout=timeout)
         yield _bodies(arrived, lane)
 
 
-async def _bodies(arrived: asyncio.Queue[frames.Delivered | None], lane: Lane) -> AsyncIterator[bytes]:
-    while (delivered := await arrived.get()) is not None:
-        lane.send(frames.ack(lane.number, delivered.tag))
-        yield delivered.message.body
+async def _bodies(arrived: asyncio.Queue[tuple[int, bytes] | None], lane: Lane) -> AsyncIterator[bytes]:
+    while (event := await arrived.get()) is not None:
+        tag, body = event
+        lane.send(frames.ack(lane.number, tag))
+        yield body
     raise BrokerError("the connection with RabbitMQ broke: what was published meanwhile is not shown")

@@ -38,7 +38,7 @@ _TAG_AND_BITS = struct.Struct(">QB")
 _CONTENT_HEAD = struct.Struct(">HHQ")
 """Class, weight (always 0), and size of the body; the properties follow."""
 _BASIC = 60
-_MANDATORY = _MULTIPLE = _REQUEUE_REJECTED = 1
+_MANDATORY = _MULTIPLE = _REDELIVERED = _REQUEUE_REJECTED = 1
 _REQUEUE_NACKED = 2
 _WITH_ACK = 0
 _FRAME_OVERHEAD = FRAME_HEAD.size + len(FRAME_END)
@@ -48,25 +48,29 @@ _UNBOUNDED_STEP = 128 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message as it came.
+    """A message, received or to be published.
 
     Attributes:
-        properties: Its properties.
-        body: Its body; of one larger than a job may have, only the beginning.
+        body: Its body; of a received one larger than a job may have, only the beginning.
+        properties: Its properties, headers included.
         cut: What is known of a body of which only the beginning was kept; None when it is whole.
     """
 
-    properties: Properties
     body: bytes
+    properties: Properties
     cut: Cut | None = None
 
 
-class Delivered(NamedTuple):
-    """A message as it was delivered."""
+class Receipt(NamedTuple):
+    """How a message was delivered.
+
+    Attributes:
+        tag: The delivery tag, by which it is settled on its channel.
+        redelivered: Whether the broker had delivered it before.
+    """
 
     tag: int
     redelivered: bool
-    message: Message
 
 
 class Confirm(NamedTuple):
@@ -101,7 +105,7 @@ class _Body:
 
     def message(self, properties: Properties) -> Message:
         cut = None if self._digest is None else Cut(self._size, self._digest.hexdigest())
-        return Message(properties, b"".join(self._pieces), cut)
+        return Message(b"".join(self._pieces), properties, cut)
 
 
 class Assembly:
@@ -139,16 +143,17 @@ class Assembly:
         return True
 
 
-def read_delivery(method: bytes, message: Message) -> Delivered:
+def read_deliver(method: bytes) -> Receipt:
     """Read `basic.deliver`."""
+    # The consumer's tag, a short string, stands first.
     tag, bits = _TAG_AND_BITS.unpack_from(method, _METHOD_BYTES + 1 + method[_METHOD_BYTES])
-    return Delivered(tag, bool(bits & 1), message)
+    return Receipt(tag, bool(bits & _REDELIVERED))
 
 
-def read_got(method: bytes, message: Message) -> Delivered:
+def read_get_ok(method: bytes) -> Receipt:
     """Read `basic.get-ok`."""
     tag, bits = _TAG_AND_BITS.unpack_from(method, _METHOD_BYTES)
-    return Delivered(tag, bool(bits & 1), message)
+    return Receipt(tag, bool(bits & _REDELIVERED))
 
 
 def read_confirm(method: bytes) -> Confirm:
@@ -177,29 +182,21 @@ def get(channel: int, queue: str) -> bytes:
     return _frame(METHOD, channel, _GET + _RESERVED + short(queue) + _WITH_ACK.to_bytes(1, "big"))
 
 
-def publish(
-    channel: int,
-    *,
-    exchange: str,
-    routing_key: str,
-    properties: bytes,
-    body: bytes,
-    frame_max: int,
-) -> bytes:
+def publish(channel: int, message: Message, *, exchange: str, routing_key: str, frame_max: int) -> bytes:
     """Write `basic.publish`, mandatory, and the content that follows it.
 
     Args:
         channel: The channel's number.
+        message: The message; see `fits` for its properties.
         exchange: Where to.
         routing_key: At most 255 bytes, as the exchange's name.
-        properties: The message's properties, as they stand on the wire; see `fits`.
-        body: Its body.
         frame_max: Bytes that a frame may have, as negotiated; 0 is no bound.
 
     Raises:
         ValueError: A name is too long, or the properties do not fit into a frame.
     """
-    if not fits(properties, frame_max):
+    body, properties = message.body, message.properties.raw
+    if not fits(message.properties, frame_max):
         raise ValueError(f"{len(properties)} bytes of properties do not fit into a frame of {frame_max}")
     method = b"".join(
         (PUBLISH, _RESERVED, short(exchange), short(routing_key), _MANDATORY.to_bytes(1, "big"))
@@ -210,9 +207,9 @@ def publish(
     return b"".join((_frame(METHOD, channel, method), _frame(HEADER, channel, header), *bodies))
 
 
-def fits(properties: bytes, frame_max: int) -> bool:
+def fits(properties: Properties, frame_max: int) -> bool:
     """Whether the header of a message with these properties fits into one frame, which it has to."""
-    return not frame_max or _FRAME_OVERHEAD + _CONTENT_HEAD.size + len(properties) <= frame_max
+    return not frame_max or _FRAME_OVERHEAD + _CONTENT_HEAD.size + len(properties.raw) <= frame_max
 
 
 def _frame(kind: int, channel: int, payload: bytes) -> bytes:

@@ -4,7 +4,7 @@ import random
 import re
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -56,21 +56,6 @@ _TYPES = {status: amqp.short(f"download.{status}") for status in ("completed", "
 _ID_BITS = 63
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
-    """A message to publish.
-
-    Attributes:
-        body: Its body.
-        properties: Its properties, as they stand on the wire; the header `PUBLISH_ID` is among them.
-        publish_id: That header's value; every publish needs another one.
-    """
-
-    body: bytes
-    properties: bytes
-    publish_id: int
-
-
 def read_envelope(message: Message) -> Envelope:
     """Reduce a delivered message to what the contract reads; never raises."""
     properties = message.properties
@@ -116,17 +101,17 @@ def _has_forged_death(properties: amqp.Properties) -> bool:
 
 
 def publish_id(properties: amqp.Properties) -> int | None:
-    """Which publish a returned message belongs to."""
+    """Which publish of a channel a message is; None when it is none of ours."""
     found = properties.header(PUBLISH_ID)
     return found if isinstance(found, int) else None
 
 
-def event(outcome: Outcome, job: Job) -> Content:
+def event(outcome: Outcome, job: Job) -> Message:
     """The event of an outcome, as its consumers get it."""
     headers: dict[str, Value] = {"traceparent": SPAN.get().context.traceparent}
     if job.traceparent and job.tracestate:
         headers["tracestate"] = job.tracestate
-    return _content(outcome.to_json(), _event_values(outcome, job), headers)
+    return _message(outcome.to_json(), _event_values(outcome, job), headers)
 
 
 def _event_values(outcome: Outcome, job: Job) -> dict[int, bytes]:
@@ -140,7 +125,7 @@ def _event_values(outcome: Outcome, job: Job) -> dict[int, bytes]:
     }
 
 
-def kept_failure(message: Message, failure: FailedJob, job: Job, *, frame_max: int) -> Content:
+def kept_failure(message: Message, failure: FailedJob, job: Job, *, frame_max: int) -> Message:
     """A failed event with its job, for the queue that keeps them; the headers are the job's own.
 
     Args:
@@ -152,7 +137,7 @@ def kept_failure(message: Message, failure: FailedJob, job: Job, *, frame_max: i
     return _copy(replace(message, body=failure.to_json()), {}, _event_values(failure, job), frame_max)
 
 
-def job_message(job: DownloadJob, job_id: str) -> Content:
+def job_message(job: DownloadJob, job_id: str) -> Message:
     """A new job, as a publisher sends it."""
     values = {
         amqp.CONTENT_TYPE: _JSON,
@@ -160,10 +145,10 @@ def job_message(job: DownloadJob, job_id: str) -> Content:
         amqp.TIMESTAMP: amqp.timestamp(datetime.now(UTC)),
         amqp.APP_ID: _APP_ID,
     }
-    return _content(job.model_dump_json(by_alias=True).encode(), values, {})
+    return _message(job.model_dump_json(by_alias=True).encode(), values, {})
 
 
-def retry_copy(message: Message, retry: Retry, *, frame_max: int) -> Content:
+def retry_copy(message: Message, retry: Retry, *, frame_max: int) -> Message:
     """A fresh copy of a job message for the tier in which it waits for that attempt.
 
     Args:
@@ -178,7 +163,7 @@ def retry_copy(message: Message, retry: Retry, *, frame_max: int) -> Content:
     return _copy(message, {ATTEMPT_HEADER: retry.attempt}, changes, frame_max)
 
 
-def parked_copy(message: Message, job: Job, error: JobError, *, frame_max: int) -> Content:
+def parked_copy(message: Message, job: Job, error: JobError, *, frame_max: int) -> Message:
     """A copy of a job message for the dead letters, with the reason why it lies there.
 
     Of a body larger than a job may have it holds the beginning.
@@ -201,7 +186,7 @@ def parked_copy(message: Message, job: Job, error: JobError, *, frame_max: int) 
     return _copy(message, headers, {}, frame_max)
 
 
-def replayed_copy(message: Message, *, frame_max: int) -> Content:
+def replayed_copy(message: Message, *, frame_max: int) -> Message:
     """A copy of a parked message that starts over as a job that was just published."""
     # The time that the job waits in the queue counts from here.
     now = {amqp.TIMESTAMP: amqp.timestamp(datetime.now(UTC))}
@@ -210,7 +195,7 @@ def replayed_copy(message: Message, *, frame_max: int) -> Content:
 
 def _copy(
     message: Message, headers: Mapping[str, Value], changes: Mapping[int, bytes], frame_max: int
-) -> Content:
+) -> Message:
     """A copy of a message with its publisher's properties and headers as they came, and ours.
 
     Two properties are left out. The publisher's `expiration` counted in the queue of jobs: in a tier it
@@ -226,7 +211,7 @@ def _copy(
         theirs = message.properties.headers_but(_is_dropped)
     except UnreadableError as exc:
         return _without_headers(message.body, values, headers, f"they cannot be read: {exc}")
-    copy = _content(message.body, values, headers, theirs)
+    copy = _message(message.body, values, headers, theirs)
     if fits(copy.properties, frame_max):
         return copy
     return _without_headers(
@@ -236,17 +221,16 @@ def _copy(
 
 def _without_headers(
     body: bytes, values: Mapping[int, bytes], headers: Mapping[str, Value], reason: str
-) -> Content:
-    return _content(body, values, {**headers, HEADERS_DROPPED: reason})
+) -> Message:
+    return _message(body, values, {**headers, HEADERS_DROPPED: reason})
 
 
-def _content(
+def _message(
     body: bytes, values: Mapping[int, bytes], headers: Mapping[str, Value], others: bytes = b""
-) -> Content:
-    publish_id = random.getrandbits(_ID_BITS)
-    table = amqp.table({**headers, PUBLISH_ID: publish_id}, others)
+) -> Message:
+    table = amqp.table({**headers, PUBLISH_ID: random.getrandbits(_ID_BITS)}, others)
     whole = {**values, amqp.HEADERS: table, amqp.DELIVERY_MODE: _PERSISTENT}
-    return Content(body, amqp.written(whole), publish_id)
+    return Message(body, amqp.Properties(amqp.written(whole)))
 
 
 def _is_dropped(name: bytes) -> bool:

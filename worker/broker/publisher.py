@@ -10,7 +10,8 @@ from aio_pika.abc import AbstractChannel
 
 from worker.broker import frames
 from worker.broker.connection import Connection, open_channel
-from worker.broker.messages import Content, publish_id
+from worker.broker.frames import Message
+from worker.broker.messages import publish_id
 from worker.broker.wire import Lane
 from worker.errors import NotConfirmedError, SessionLostError
 
@@ -32,20 +33,20 @@ class _Confirms:
     def __init__(self) -> None:
         self._last_tag = 0
         self._waiting: dict[int, asyncio.Future[_Word]] = {}
-        self._ids: dict[int, int] = {}
+        self._returnable: dict[int | None, asyncio.Future[_Word]] = {}
         self._returned = frames.Assembly(frames.RETURN, self._return)
 
-    def expect(self, publish_id: int) -> asyncio.Future[_Word]:
-        """Give the future of the broker's word on the message that is published next."""
+    def expect(self, message: Message) -> asyncio.Future[_Word]:
+        """Give the future of the broker's word on the message, which has to be the next that is published."""
         self._last_tag += 1
-        self._ids[publish_id] = self._last_tag
+        number = publish_id(message.properties)
         word: asyncio.Future[_Word] = asyncio.get_running_loop().create_future()
-        self._waiting[self._last_tag] = word
-        word.add_done_callback(lambda _: self._ids.pop(publish_id, None))
+        self._waiting[self._last_tag] = self._returnable[number] = word
+        word.add_done_callback(lambda _: self._returnable.pop(number, None))
         return word
 
     def take(self, kind: int, payload: bytes) -> bool:
-        """Take in a frame of the channel; see `Wire.lane`."""
+        """Take in a frame of the channel; see `Lane.divert`."""
         if kind == frames.METHOD:
             if payload.startswith(frames.ACK):
                 self._settle(frames.read_confirm(payload), _Word.ACK)
@@ -76,9 +77,8 @@ class _Confirms:
         if waiting is not None and not waiting.done():
             waiting.set_result(word)
 
-    def _return(self, _: bytes, message: frames.Message) -> None:
-        tag = self._ids.get(publish_id(message.properties) or 0)
-        waiting = None if tag is None else self._waiting.get(tag)
+    def _return(self, _: bytes, message: Message) -> None:
+        waiting = self._returnable.get(publish_id(message.properties))
         if waiting is not None and not waiting.done():
             waiting.set_result(_Word.RETURN)
 
@@ -105,7 +105,7 @@ class Publisher:
         self._on_return = on_return
         self.frame_max = lane.frame_max
 
-    async def to_exchange(self, name: str, message: Content, routing_key: str) -> None:
+    async def to_exchange(self, name: str, message: Message, routing_key: str) -> None:
         """Publish a message.
 
         Raises:
@@ -117,13 +117,12 @@ class Publisher:
             raise SessionLostError("the connection broke before publishing")
         written = frames.publish(
             self._lane.number,
+            message,
             exchange=name,
             routing_key=routing_key,
-            properties=message.properties,
-            body=message.body,
             frame_max=self._lane.frame_max,
         )
-        word = self._confirms.expect(message.publish_id)
+        word = self._confirms.expect(message)
         self._lane.send(written)
         match await self._heard(word):
             case _Word.NACK:
@@ -145,12 +144,12 @@ class Publisher:
                 "it may or may not have taken the message"
             ) from exc
 
-    async def to_queue(self, name: str, message: Content) -> None:
+    async def to_queue(self, name: str, message: Message) -> None:
         """Publish a copy of a job into a queue; raises as `to_exchange` does."""
         await self.to_exchange("", message, name)
 
 
-class PublisherInTurn:
+class NewestPublisher:
     """The publisher of the newest session, for what has to be published although its own session is over."""
 
     def __init__(self) -> None:
@@ -179,7 +178,8 @@ async def publisher(
 ) -> Publisher:
     """Publish on an open channel with confirms; see `Publisher` for the rest."""
     confirms = _Confirms()
-    lane = await connection.lane(channel, confirms.take)
+    lane = await connection.lane(channel)
+    lane.divert(confirms.take)
     lane.channel.closing.add_done_callback(lambda _: confirms.lose())
     return Publisher(lane, confirms, timeout=timeout, on_return=on_return)
 

@@ -9,10 +9,9 @@ is in hand stays in hand, since the broker gives out nothing of a deleted queue 
 import asyncio
 import random
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -30,9 +29,9 @@ from worker.broker.connection import (
     unbroken,
     underlay,
 )
-from worker.broker.delivery import AmqpDelivery, Origin
-from worker.broker.publisher import Publisher, PublisherInTurn, publisher
-from worker.broker.topology import Names, Topology, count, declare, look
+from worker.broker.delivery import AmqpDelivery, Origin, Outlet
+from worker.broker.publisher import NewestPublisher, publisher
+from worker.broker.topology import Topology, count, declare, look
 from worker.core.retry import backoff
 from worker.errors import BrokerError
 
@@ -109,11 +108,15 @@ class _Loss:
             self.say(f"RabbitMQ or the line closed the connection: {closing.exception()!r}")
 
 
-class _Completeness:
-    """Whether something that was declared may be gone."""
+class _Missing:
+    """Whether something that was declared may have been deleted.
+
+    Attributes:
+        is_suspected: Set when something may be missing.
+    """
 
     def __init__(self) -> None:
-        self.lacks = asyncio.Event()
+        self.is_suspected = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._completed_at = float("-inf")
 
@@ -122,9 +125,26 @@ class _Completeness:
         self._completed_at = self._loop.time()
 
     def returned(self) -> None:
-        """No queue took a message of ours, or one came by a way that should not be there."""
+        """No queue took a message of ours, or one came through a binding that should not exist."""
         if self._loop.time() - self._completed_at >= _RESTORE_INTERVAL:
-            self.lacks.set()
+            self.is_suspected.set()
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What the consumers of a session share.
+
+    Attributes:
+        connection: The one that consumes.
+        outlet: Publishes what becomes of deliveries.
+        loss: Whether the session is over.
+        missing: Whether a queue is missing.
+    """
+
+    connection: Connection
+    outlet: Outlet
+    loss: _Loss
+    missing: _Missing
 
 
 class _Consumer:
@@ -145,13 +165,11 @@ class _Consumer:
 
     def __init__(
         self,
-        connection: Connection,
+        shared: _Shared,
         queue: str,
         *,
         prefetch: int,
-        receive: Callable[[frames.Delivered, Origin], None],
-        loss: _Loss,
-        whole: _Completeness,
+        receive: Receive,
         is_passing: bool = False,
     ) -> None:
         self.queue = queue
@@ -160,11 +178,9 @@ class _Consumer:
         self.is_wanted = False
         self.is_passing = is_passing
         self.is_over = False
-        self._connection = connection
+        self._shared = shared
         self._prefetch = prefetch
         self._receive = receive
-        self._loss = loss
-        self._whole = whole
         self._origin: Origin | None = None
         self._cancelled_tag: str | None = None
 
@@ -178,7 +194,7 @@ class _Consumer:
         except ChannelNotFoundEntity:
             return self.lose(None)
         if origin is not self._origin:
-            self._loss.watch(origin.lane.channel.closing)
+            self._shared.loss.watch(origin.lane.channel.closing)
         # The broker may have cancelled it before we came to read its answer.
         if tag == self._cancelled_tag:
             origin.is_deleted = True
@@ -204,20 +220,21 @@ class _Consumer:
         self.tag, self._origin, self._cancelled_tag = None, None, tag
         self.is_over = self.is_passing
         if not self.is_over:
-            self._whole.lacks.set()
+            self._shared.missing.is_suspected.set()
 
     async def _open(self) -> Origin:
-        channel = self._connection.channel(publisher_confirms=False)
+        connection = self._shared.connection
+        channel = connection.channel(publisher_confirms=False)
         await channel.initialize(timeout=ANSWER_TIMEOUT)
         await channel.set_qos(prefetch_count=self._prefetch, timeout=ANSWER_TIMEOUT)
         (await underlay(channel)).on_consumer_cancel_callbacks.add(self._on_cancel)
+        origin = Origin(await connection.lane(channel))
 
         def on_message(method: bytes, message: frames.Message) -> None:
             self.delivered += 1
-            self._receive(frames.read_delivery(method, message), origin)
+            self._receive(AmqpDelivery(message, frames.read_deliver(method), origin, self._shared.outlet))
 
-        lane = await self._connection.lane(channel, frames.Assembly(frames.DELIVER, on_message).take)
-        origin = Origin(lane)
+        origin.lane.divert(frames.Assembly(frames.DELIVER, on_message).take)
         return origin
 
     def _on_cancel(self, cancel: Basic.Cancel) -> None:
@@ -227,27 +244,6 @@ class _Consumer:
         self.lose(cancel.consumer_tag)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Parts:
-    """What an open session consists of.
-
-    Attributes:
-        connection: The one that consumes.
-        jobs: Gets jobs.
-        given_up: Get messages that the broker gave up on; there are two while the queue of the first release
-            exists.
-    """
-
-    connection: Connection
-    jobs: _Consumer
-    given_up: tuple[_Consumer, ...]
-
-    @property
-    def consumers(self) -> tuple[_Consumer, ...]:
-        """All that have a queue, the jobs' last."""
-        return tuple(consumer for consumer in (*self.given_up, self.jobs) if not consumer.is_over)
-
-
 class Session:
     """An open session. Made by `open_session`.
 
@@ -255,11 +251,15 @@ class Session:
         obstacle: Why what was deleted cannot be declared again, as one line; empty when nothing is missing.
     """
 
-    def __init__(self, options: BrokerOptions, parts: _Parts, loss: _Loss, whole: _Completeness) -> None:
+    def __init__(
+        self, options: BrokerOptions, shared: _Shared, *, jobs: _Consumer, given_up: Sequence[_Consumer]
+    ) -> None:
         self._options = options
-        self._parts = parts
-        self._loss = loss
-        self._whole = whole
+        self._connection = shared.connection
+        self._loss = shared.loss
+        self._missing = shared.missing
+        self._jobs = jobs
+        self._given_up = given_up
         self._stepping = asyncio.Lock()
         self._seen = 0
         self._suspicions = 0
@@ -268,7 +268,7 @@ class Session:
     @property
     def consuming(self) -> bool:
         """Whether the broker gives us jobs."""
-        return self._parts.jobs.tag is not None and not self.is_lost
+        return self._jobs.tag is not None and not self.is_lost
 
     @property
     def is_lost(self) -> bool:
@@ -296,36 +296,41 @@ class Session:
         Raises:
             BrokerError: The session is lost.
         """
-        for consumer in self._parts.consumers:
+        for consumer in self._consumers:
             consumer.is_wanted = True
         # To consume from a queue that is not there would close the channel, and lose what is in hand.
-        jobs = self._parts.jobs
+        jobs = self._jobs
         if jobs.is_paused and not await self._look(jobs.queue):
             # Unless the queue was declared again meanwhile, which has started the consumer.
             if jobs.is_paused:
                 jobs.lose(None)
             return
-        await self._do(*(consumer.start for consumer in self._parts.consumers))
+        await self._do(*(consumer.start for consumer in self._consumers))
 
     async def pause(self) -> None:
         """Take no more jobs; what was delivered stays ours. Raises BrokerError."""
-        self._parts.jobs.is_wanted = False
-        await self._do(self._parts.jobs.stop)
+        self._jobs.is_wanted = False
+        await self._do(self._jobs.stop)
 
     async def stop(self) -> None:
         """Take nothing more of anything. Raises BrokerError."""
-        for consumer in self._parts.consumers:
+        for consumer in self._consumers:
             consumer.is_wanted = False
-        await self._do(*(consumer.stop for consumer in self._parts.consumers))
+        await self._do(*(consumer.stop for consumer in self._consumers))
 
     async def queue_lengths(self) -> dict[str, int]:
         """Count, by queue, the messages that wait to be delivered. Raises BrokerError."""
         return _answer(await finished(self._count_all(), self._options.answer_timeout))
 
+    @property
+    def _consumers(self) -> tuple[_Consumer, ...]:
+        """All that have a queue, the jobs' last."""
+        return tuple(consumer for consumer in (*self._given_up, self._jobs) if not consumer.is_over)
+
     async def _count_all(self) -> dict[str, int]:
         # Not on the publishing connection, which a broker with an alarm does not read.
         timeout, queues = self._options.answer_timeout, self._options.topology.queues()
-        async with open_channel(self._parts.connection) as channel:
+        async with open_channel(self._connection) as channel:
             with unbroken():
                 return {queue: await count(channel, queue, timeout=timeout) for queue in queues}
 
@@ -338,7 +343,7 @@ class Session:
         Args:
             free_places: Jobs that we could take now.
         """
-        jobs = self._parts.jobs
+        jobs = self._jobs
         tag = jobs.tag
         try:
             queue = await self._look(jobs.queue)
@@ -360,8 +365,8 @@ class Session:
         """Declare again what was deleted, and consume again, until cancelled."""
         failures = 0
         while not self.is_lost:
-            await self._whole.lacks.wait()
-            self._whole.lacks.clear()
+            await self._missing.is_suspected.wait()
+            self._missing.is_suspected.clear()
             try:
                 await self._complete()
             except BrokerError as exc:
@@ -372,10 +377,10 @@ class Session:
                 self.obstacle = str(exc)
                 log.warning("broker.incomplete", reason=self.obstacle, retry_in=round(wait, 1))
                 await asyncio.sleep(wait)
-                self._whole.lacks.set()
+                self._missing.is_suspected.set()
             else:
                 failures, self.obstacle = 0, ""
-                self._whole.completed()
+                self._missing.completed()
                 log.info("broker.completed")
 
     async def _complete(self) -> None:
@@ -387,7 +392,7 @@ class Session:
                 await declare(
                     connection, options.topology, passive=not options.declare, timeout=options.answer_timeout
                 )
-        consumers = self._parts.consumers
+        consumers = self._consumers
         await self._do(*(consumer.start for consumer in consumers))
         if gone := [held.queue for held in consumers if held.is_wanted and held.tag is None]:
             raise BrokerError(f"the queue {gone[0]} was deleted as soon as it was declared")
@@ -399,13 +404,13 @@ class Session:
             BrokerError: There is no answer; the session is lost.
         """
         try:
-            asking = look(self._parts.connection, queue, timeout=self._options.answer_timeout)
+            asking = look(self._connection, queue, timeout=self._options.answer_timeout)
             state = _answer(await finished(asking, self._options.answer_timeout))
         except BrokerError as exc:
             self.lose(f"RabbitMQ does not tell the state of the queue {queue}: {exc}")
             raise BrokerError(self.loss) from exc
         if state is None:
-            self._whole.lacks.set()
+            self._missing.is_suspected.set()
         return state
 
     async def _do(self, *steps: Callable[[], Awaitable[None]]) -> None:
@@ -440,7 +445,7 @@ async def open_session(
     *,
     on_job: Receive,
     on_dropped: Receive,
-    in_turn: PublisherInTurn | None = None,
+    newest: NewestPublisher | None = None,
 ) -> AsyncIterator[Session]:
     """Open a session: connections, topology, channels; `Session.consume` then starts the deliveries.
 
@@ -448,23 +453,29 @@ async def open_session(
         options: What to connect to.
         on_job: Is called with each job message; must return at once.
         on_dropped: The same for messages that the broker gave up on.
-        in_turn: Hands what is left of a session whose queue was deleted to the next one.
+        newest: Publishes what is left of a session whose queue was deleted; None is one for this session.
 
     Raises:
         BrokerError: The session could not be opened; the text says what to do.
     """
     async with AsyncExitStack() as stack:
-        loss = _Loss()
+        loss, missing = _Loss(), _Missing()
         consuming = await stack.enter_async_context(_connection(options, "consumer"))
         loss.watch(consuming.closing)
         publishing = await stack.enter_async_context(_connection(options, "publisher"))
         loss.watch(publishing.closing)
         try:
-            session = await _set_up(
-                options, consuming, publishing, loss, on_job, on_dropped, in_turn or PublisherInTurn()
+            topology = await declare(
+                consuming, options.topology, passive=not options.declare, timeout=options.answer_timeout
             )
+            options = replace(options, topology=topology)
+            outlet = await _outlet(options, publishing, loss, missing, newest or NewestPublisher())
+            shared = _Shared(consuming, outlet, loss, missing)
+            given_up = await _given_up(options, shared, on_dropped)
         except (TimeoutError, *CONNECTION_EXCEPTIONS) as exc:
             raise BrokerError(f"the session with RabbitMQ could not be set up: {exc!r}") from exc
+        jobs = _Consumer(shared, topology.names.jobs, prefetch=options.prefetch, receive=on_job)
+        session = Session(options, shared, jobs=jobs, given_up=given_up)
         completing = asyncio.create_task(session.keep_complete())
         try:
             yield session
@@ -483,57 +494,37 @@ def _connection(options: BrokerOptions, role: str) -> AbstractAsyncContextManage
     )
 
 
-async def _set_up(
-    options: BrokerOptions,
-    consuming: Connection,
-    publishing: Connection,
-    loss: _Loss,
-    on_job: Receive,
-    on_dropped: Receive,
-    in_turn: PublisherInTurn,
-) -> Session:
-    whole = _Completeness()
-    topology = await declare(
-        consuming, options.topology, passive=not options.declare, timeout=options.answer_timeout
-    )
-    options, names = replace(options, topology=topology), topology.names
+async def _outlet(
+    options: BrokerOptions, publishing: Connection, loss: _Loss, missing: _Missing, newest: NewestPublisher
+) -> Outlet:
     channel = publishing.channel(publisher_confirms=True)
     await channel.initialize(timeout=options.answer_timeout)
     loss.watch((await underlay(channel)).closing)
-    outgoing = await publisher(publishing, channel, on_return=whole.returned)
-    in_turn.replace(outgoing)
+    outgoing = await publisher(publishing, channel, on_return=missing.returned)
+    newest.replace(outgoing)
+    return Outlet(outgoing, newest, options.topology.names)
 
-    def consumer(queue: str, prefetch: int, receive: Receive, *, is_passing: bool = False) -> _Consumer:
-        return _Consumer(
-            consuming,
-            queue,
-            prefetch=prefetch,
-            receive=partial(_deliver, receive, outgoing, in_turn, names),
-            loss=loss,
-            whole=whole,
-            is_passing=is_passing,
-        )
 
-    def on_old_dropped(delivery: AmqpDelivery) -> None:
-        # A worker of the first release has bound it again.
-        whole.returned()
-        on_dropped(delivery)
+async def _given_up(options: BrokerOptions, shared: _Shared, receive: Receive) -> list[_Consumer]:
+    """Consumers of what the broker gave up on; there are two while the queue of the first release exists."""
+    names = options.topology.names
 
-    given_up = [consumer(names.dropped, _DROPPED_PREFETCH, on_dropped)]
+    def receive_old(delivery: AmqpDelivery) -> None:
+        # A worker of the first release has bound its queue again.
+        shared.missing.returned()
+        receive(delivery)
+
+    consumers = [_Consumer(shared, names.dropped, prefetch=_DROPPED_PREFETCH, receive=receive)]
     # A login of today needs no permission on it.
     with suppress(BrokerError):
-        if await look(consuming, names.old_dropped, timeout=options.answer_timeout):
-            given_up.append(consumer(names.old_dropped, _DROPPED_PREFETCH, on_old_dropped, is_passing=True))
-    jobs = consumer(names.jobs, options.prefetch, on_job)
-    return Session(options, _Parts(connection=consuming, jobs=jobs, given_up=tuple(given_up)), loss, whole)
-
-
-def _deliver(
-    receive: Receive,
-    publisher: Publisher,
-    in_turn: PublisherInTurn,
-    names: Names,
-    message: frames.Delivered,
-    origin: Origin,
-) -> None:
-    receive(AmqpDelivery(message, origin, publisher, in_turn, names))
+        if await look(shared.connection, names.old_dropped, timeout=options.answer_timeout):
+            consumers.append(
+                _Consumer(
+                    shared,
+                    names.old_dropped,
+                    prefetch=_DROPPED_PREFETCH,
+                    receive=receive_old,
+                    is_passing=True,
+                )
+            )
+    return consumers

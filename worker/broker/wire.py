@@ -54,22 +54,21 @@ class Wire(asyncio.StreamReaderProtocol):
         self._speaks_amqp = True
         self._last_life_sign = self._loop.time()
 
-    def lane(self, channel: aiormq.Channel, take: Take) -> "Lane":
-        """Go past aiormq on a channel of this connection, until it is closed.
+    def lane(self, channel: aiormq.Channel) -> "Lane":
+        """Give the way past aiormq on an open channel of this connection."""
+        return Lane(self, channel)
 
-        Args:
-            channel: An open channel.
-            take: Is called with each frame that comes on it; what it does not take goes to aiormq.
-        """
+    def divert(self, channel: aiormq.Channel, take: Take) -> None:
+        """Hand the frames that come on a channel to `take` until it is closed; see `Lane.divert`."""
         number = channel.number
         self._takers[number] = take
 
         def leave(_: object) -> None:
+            # The number may belong to another channel by now.
             if self._takers.get(number) is take:
                 del self._takers[number]
 
         channel.closing.add_done_callback(leave)
-        return Lane(self, channel)
 
     def send(self, frames: bytes) -> None:
         """Send whole frames: on an idle connection at once, otherwise joined with what else comes soon."""
@@ -180,10 +179,14 @@ class Lane:
         """Whether the channel is no longer open."""
         return self.channel.is_closed
 
+    def divert(self, take: Take) -> None:
+        """Hand each frame that comes on the channel to `take`; aiormq gets what it does not take."""
+        self._wire.divert(self.channel, take)
+
     async def consume(
         self, queue: str, *, arguments: FieldTable | None = None, timeout: float | None = None
     ) -> str:
-        """Start a consumer, whose deliveries come to what takes this channel's frames; returns its tag."""
+        """Start a consumer, whose deliveries go where `divert` says; returns its tag."""
 
         async def never_called(_: DeliveredMessage) -> None:
             # aiormq wants a callback for the deliveries, but does not see them.
