@@ -128,8 +128,8 @@ picture: $(STAMP) ## draw the dashboard from a run of four minutes (installs mat
 
 .PHONY: lock
 lock: $(STAMP) ## write the requirements locks anew (UPGRADE=1 takes newer versions)
-	$(COMPILE) --extra otel --output-file requirements.lock
-	$(COMPILE) --group dev --extra otel --constraint requirements.lock --output-file requirements-dev.lock
+	$(COMPILE) --extra otel --extra simulator --output-file requirements.lock
+	$(COMPILE) --group dev --extra otel --extra simulator --constraint requirements.lock --output-file requirements-dev.lock
 	$(subst compile pyproject.toml,compile --group build,$(COMPILE)) --constraint requirements-dev.lock \
 		--output-file requirements-build.lock
 	$(subst compile pyproject.toml,compile --group fuzz,$(COMPILE)) --output-file requirements-fuzz.lock

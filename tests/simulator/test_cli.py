@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import os
 import shlex
 import signal
 import sys
@@ -32,10 +33,18 @@ class Running:
 
 
 @asynccontextmanager
-async def simulating(state: Path, *arguments: str) -> AsyncIterator[Running]:
+async def simulating(state: Path, *arguments: str, **variables: str) -> AsyncIterator[Running]:
     command = Path(sys.executable).with_name("ccfs-worker")
     process = await asyncio.create_subprocess_exec(
-        command, "simulate", "--port", "0", "--state", state, *arguments, stdout=PIPE
+        command,
+        "simulate",
+        "--port",
+        "0",
+        "--state",
+        state,
+        *arguments,
+        stdout=PIPE,
+        env=os.environ | variables,
     )
     assert process.stdout is not None
     try:
@@ -186,3 +195,31 @@ def test_a_state_that_cannot_be_written_is_one_clear_line(
     assert ended.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("--state: cannot keep keys in ")
+
+
+@pytest.fixture
+def without_cryptography(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the worker is installed without its extra `simulator`."""
+    monkeypatch.delitem(sys.modules, "worker.simulator.certificate", raising=False)
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+
+
+@pytest.mark.usefixtures("without_cryptography")
+def test_without_its_extra_it_ends_with_one_clear_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["simulate", "--port", "0", "--state", str(tmp_path)])
+
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "cryptography" in line
+    assert line.endswith(": install ccfs-worker[simulator], or use --plain")
+
+
+async def test_without_its_extra_it_serves_plain_http(tmp_path: Path) -> None:
+    shadow = tmp_path / "cryptography"
+    shadow.mkdir()
+    (shadow / "__init__.py").write_text("raise ModuleNotFoundError('it is not here')\n")
+    async with simulating(tmp_path / "state", "--plain", PYTHONPATH=str(tmp_path)) as running:
+        assert running.settings["WORKER_CCFS__BASE_URL"].startswith("http://")

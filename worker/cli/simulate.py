@@ -134,8 +134,11 @@ def simulate(
         )
     except ValueError as exc:
         raise SettingsError([str(exc)]) from exc
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(_serve(options, home, level="WARNING" if quiet else "INFO"))
+    try:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            runner.run(_serve(options, home, level="WARNING" if quiet else "INFO"))
+    except ModuleNotFoundError as exc:
+        raise SettingsError([f"{exc}: install ccfs-worker[simulator], or use --plain"]) from exc
 
 
 def parse_sizes(text: str) -> Range:

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -17,10 +18,12 @@ from worker.ccfs.keys import KeyDirectory
 from worker.simulator.admission import RawRequest, RefusedError, admit, claimed_account
 from worker.simulator.answers import Answer, Reply, WholeFile, send
 from worker.simulator.bills import Bill
-from worker.simulator.certificate import CertificateFiles, ensure_certificate
 from worker.simulator.faults import Fault, ResultCode
 from worker.simulator.options import SimulatorOptions
 from worker.simulator.requests import AnsweredRequest, ReceivedRequest
+
+if TYPE_CHECKING:
+    from worker.simulator.certificate import CertificateFiles
 
 _REMEMBERED_FILES = 100_000
 """The most files whose requests are counted; the least recently requested one is forgotten first."""
@@ -37,7 +40,7 @@ class Simulator:
         plan: Decides on each answer; set your own to script them.
     """
 
-    def __init__(self, options: SimulatorOptions, certificate: CertificateFiles | None) -> None:
+    def __init__(self, options: SimulatorOptions, certificate: "CertificateFiles | None") -> None:
         self._options = options
         self._certificate = certificate
         self._keys = KeyDirectory(options.keys)
@@ -204,11 +207,14 @@ async def open_simulator(options: SimulatorOptions) -> AsyncIterator[Simulator]:
     """Run a simulator for as long as the context lasts.
 
     Raises:
+        ModuleNotFoundError: A certificate is needed, and the extra `simulator` is not installed.
         OSError: The address is taken or not ours, or the certificate cannot be written.
     """
     async with AsyncExitStack() as stack:
         certificate = None
         if not options.plain:
+            from worker.simulator.certificate import ensure_certificate  # noqa: PLC0415 - an extra
+
             state = options.state or Path(stack.enter_context(TemporaryDirectory(prefix="ccfs-simulator-")))
             certificate = ensure_certificate(state, options.names)
         simulator = Simulator(options, certificate)
