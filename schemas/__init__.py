@@ -3,6 +3,9 @@
 from schemas.errors import ErrorCode
 from schemas.job import DownloadJob
 from schemas.outcomes import (
+    MAX_ENTRIES,
+    MAX_ENTRY_NAME,
+    ArchiveEntry,
     DownloadCompleted,
     DownloadFailed,
     FailedJob,
@@ -14,7 +17,10 @@ from schemas.types import MAX_BODY_BYTES, AppId, BillFileName
 
 __all__ = [
     "MAX_BODY_BYTES",
+    "MAX_ENTRIES",
+    "MAX_ENTRY_NAME",
     "AppId",
+    "ArchiveEntry",
     "BillFileName",
     "DownloadCompleted",
     "DownloadFailed",

@@ -12,7 +12,7 @@ from schemas.errors import ErrorCode
 from schemas.job import DownloadJob
 from schemas.outcomes import DownloadCompleted, DownloadFailed, FailedJob, Outcome
 
-CONTRACT_VERSION = "1.0.0"
+CONTRACT_VERSION = "1.1.0"
 """The version of the messages, not of the worker: it changes only when they do."""
 
 PROPERTIES = "x-amqp-properties"

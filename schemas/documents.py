@@ -39,4 +39,17 @@ def json_schema(model: type[BaseModel]) -> Document:
     It has all rules of the model but one, which only its description states: a file's name begins with a
     real calendar date.
     """
-    return model.model_json_schema(by_alias=True, mode=MODELS[model], schema_generator=_Plain)
+    schema = model.model_json_schema(by_alias=True, mode=MODELS[model], schema_generator=_Plain)
+    whole: Document = _inlined(schema, schema.pop("$defs", {}))
+    return whole
+
+
+def _inlined(part: Any, definitions: Document) -> Any:  # noqa: ANN401 - whatever JSON has
+    """Put each definition where it is referred to: drafts 7 and 2020-12 have other places for them."""
+    if isinstance(part, list):
+        return [_inlined(item, definitions) for item in part]
+    if not isinstance(part, dict):
+        return part
+    if "$ref" in part:
+        return _inlined(definitions[part["$ref"].rpartition("/")[2]], definitions)
+    return {name: _inlined(value, definitions) for name, value in part.items()}

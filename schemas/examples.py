@@ -18,6 +18,11 @@ COMPLETED: dict[str, Any] = {
     "path": "app1/20180702/20180702_9239cb50a8384bb0ab503441bf089446.zip",
     "sizeBytes": 20480,
     "sha256": "cc61635da46b2c9974335ea37e0b5fd660a5c8a42a89b271fa7ec2ac4b8b26f6",
+    "entries": [
+        {"name": "20180702101500123456_call_1.csv", "sizeBytes": 81920},
+        {"name": "20180702101500123456_record_1.csv", "sizeBytes": 4096},
+    ],
+    "entryCount": 2,
     "attempts": 1,
     "reused": False,
     **_ENDED,

@@ -7,6 +7,11 @@ from pydantic import Field, TypeAdapter, WithJsonSchema
 from schemas.errors import ErrorCode
 from schemas.types import AppId, BillFileName, FilePath, Line, Message, Sha256, Timestamp
 
+MAX_ENTRIES = 32
+"""The most files of a zip that an event names."""
+MAX_ENTRY_NAME = 255
+"""The most characters of such a name; a longer one is cut."""
+
 _CODES = "\n".join(f"- `{code}`: {code.meaning}" for code in ErrorCode)
 
 
@@ -35,6 +40,15 @@ class _Outcome(Message):
         return self.__pydantic_serializer__.to_json(self, by_alias=True)
 
 
+class ArchiveEntry(Message):
+    """A file in a zip."""
+
+    name: Annotated[Line, Field(max_length=MAX_ENTRY_NAME, examples=["20180702101500123456_call_1.csv"])]
+    """As the zip has it, in one line; no path to write to."""
+    size_bytes: Annotated[int, Field(ge=0, examples=[81920])]
+    """Its size once unpacked."""
+
+
 class DownloadCompleted(_Outcome):
     """The whole, verified file is durable under its final name."""
 
@@ -52,6 +66,16 @@ class DownloadCompleted(_Outcome):
         Sha256, Field(examples=["cc61635da46b2c9974335ea37e0b5fd660a5c8a42a89b271fa7ec2ac4b8b26f6"])
     ]
     """The file's digest, lower-case hex."""
+    entries: Annotated[
+        tuple[ArchiveEntry, ...],
+        Field(
+            max_length=MAX_ENTRIES,
+            examples=[[{"name": "20180702101500123456_call_1.csv", "sizeBytes": 81920}]],
+        ),
+    ] = ()
+    """What the zip holds, in its order: the first 32 files; directories are left out."""
+    entry_count: Annotated[int, Field(ge=0, examples=[1])] = 0
+    """How many files it holds."""
     reused: Annotated[bool, Field(examples=[False])]
     """True when a good file was already there and nothing was downloaded."""
 

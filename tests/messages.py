@@ -5,7 +5,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from schemas import DownloadCompleted, DownloadFailed, DownloadJob, ErrorCode
+from schemas import ArchiveEntry, DownloadCompleted, DownloadFailed, DownloadJob, ErrorCode
 
 app_ids = st.from_regex(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", fullmatch=True)
 file_names = st.builds(
@@ -15,7 +15,8 @@ file_names = st.builds(
 )
 jobs = st.builds(lambda app_id, name: DownloadJob(app_id=app_id, bill_file_name=name), app_ids, file_names)
 moments = st.datetimes(datetime(1970, 1, 1), datetime(9000, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
-lines = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=500)
+_printable = st.characters(exclude_categories=["Cc", "Cs"])
+lines = st.text(_printable, max_size=500)
 
 _shared: dict[str, st.SearchStrategy[Any]] = {
     "job_id": st.text(min_size=1, max_size=255),
@@ -32,6 +33,11 @@ completed = st.fixed_dictionaries(
         "path": st.builds(lambda app, name: f"{app}/{name[:8]}/{name}", app_ids, file_names),
         "size_bytes": st.integers(0, 2**63),
         "sha256": st.from_regex(r"[0-9a-f]{64}", fullmatch=True),
+        "entries": st.lists(
+            st.builds(ArchiveEntry, name=st.text(_printable, max_size=255), size_bytes=st.integers(0, 2**63)),
+            max_size=32,
+        ).map(tuple),
+        "entry_count": st.integers(0, 10_000),
         "reused": st.booleans(),
     }
 ).map(lambda fields: DownloadCompleted(**fields))

@@ -1,21 +1,28 @@
 """The events that jobs end in."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas import ErrorCode, read_outcome
+from schemas import DownloadCompleted, ErrorCode, read_outcome
 from tests.malformed import FILE, GOOD
 from worker.core.job import Envelope, read_job
-from worker.core.outcome import Execution, StoredFile, completed, failed, routing_key
+from worker.core.outcome import Execution, Listing, StoredFile, completed, failed, listing, routing_key
 from worker.errors import JobError
 
 STARTED = datetime(2026, 1, 31, 8, 15, 0, 123_999, tzinfo=UTC)
 SPAN = Execution(started_at=STARTED, finished_at=STARTED + timedelta(seconds=2), worker="worker-1")
-STORED = StoredFile(path=f"app1/20260131/{FILE}", size_bytes=20480, sha256="ab" * 32, reused=False)
+STORED = StoredFile(
+    path=f"app1/20260131/{FILE}",
+    size_bytes=20480,
+    sha256="ab" * 32,
+    reused=False,
+    listing=Listing((("1_call.csv", 70000), ("1_record.csv", 0)), 40),
+)
 NOT_FOUND = JobError(ErrorCode.FILE_NOT_FOUND, "not there", result_code="0300011", http_status=200)
 
 
@@ -30,12 +37,36 @@ def test_the_event_of_a_completed_job_is_what_the_contract_says() -> None:
         "path": f"app1/20260131/{FILE}",
         "sizeBytes": 20480,
         "sha256": "ab" * 32,
+        "entries": [{"name": "1_call.csv", "sizeBytes": 70000}, {"name": "1_record.csv", "sizeBytes": 0}],
+        "entryCount": 40,
         "attempts": 2,
         "reused": False,
         "startedAt": "2026-01-31T08:15:00.123Z",
         "finishedAt": "2026-01-31T08:15:02.123Z",
         "worker": "worker-1",
     }
+
+
+def test_a_listing_names_files_alone_and_not_all_of_many() -> None:
+    found = listing([("calls/", 0), *((f"calls/{number}.csv", number) for number in range(40))])
+
+    assert found.total == 40
+    assert found.entries == tuple((f"calls/{number}.csv", number) for number in range(32))
+
+
+@pytest.mark.parametrize("name", ["a\nb.csv", "\x1b[2Jx", "\u202egpj.csv", "x" * 70_000, "", "auth-v2/k/s"])
+def test_a_name_in_a_zip_is_one_bounded_line_in_an_event(name: str) -> None:
+    """Whatever an archive says goes into an event that its consumers can read."""
+    job = read_job(Envelope(body=GOOD))
+    stored = replace(STORED, listing=listing([(name, 1)]))
+
+    event = read_outcome(completed(job, stored, SPAN).to_json())
+
+    assert isinstance(event, DownloadCompleted)
+    (entry,) = event.entries
+    assert len(entry.name) <= 255
+    assert entry.name.isprintable()
+    assert "k/s" not in entry.name
 
 
 def test_the_event_of_a_failed_job_is_what_the_contract_says() -> None:

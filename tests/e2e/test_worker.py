@@ -3,6 +3,7 @@
 import asyncio
 import re
 import signal
+import zipfile
 from typing import Any
 
 import pytest
@@ -31,6 +32,10 @@ async def test_a_job_ends_in_a_file_and_an_event(site: Site) -> None:
     assert event.path == f"{APP}/20260131/{bill(1)}"
     assert event.size_bytes == (site.root / event.path).stat().st_size
     assert (event.app_id, event.bill_file_name, event.attempts, event.reused) == (APP, bill(1), 1, False)
+    with zipfile.ZipFile(site.root / event.path) as archive:
+        held = [(entry.filename, entry.file_size) for entry in archive.infolist()]
+    assert [(entry.name, entry.size_bytes) for entry in event.entries] == held
+    assert event.entry_count == len(held) > 0
     assert event.started_at <= event.finished_at
     (message,) = site.messages[job_id]
     assert message.routing_key == f"completed.{APP}"
@@ -47,7 +52,10 @@ async def test_a_file_that_is_there_is_not_downloaded_again(site: Site) -> None:
 
     (event,) = site.ledger.outcomes[again]
     assert isinstance(event, DownloadCompleted)
+    (first,) = (event for job, (event,) in site.ledger.outcomes.items() if job != again)
+    assert isinstance(first, DownloadCompleted)
     assert event.reused
+    assert event.entries == first.entries
     assert len(site.simulator.requests) == 1
 
 

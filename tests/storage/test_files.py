@@ -2,10 +2,12 @@
 
 import asyncio
 import hashlib
+import io
 import os
 import stat
 import threading
 import time
+import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path, PurePosixPath
 
@@ -15,7 +17,7 @@ from schemas import ErrorCode
 from tests.ccfs.samples import PATH, make_zip, stream
 from tests.memory import track_peak
 from tests.storage.sweeping import swept
-from worker.core.outcome import StoredFile
+from worker.core.outcome import Listing, StoredFile
 from worker.errors import JobError
 from worker.storage import RootRules, SharedStorage, Threads
 from worker.storage.tree import Tree
@@ -45,8 +47,14 @@ def mode_of(path: Path) -> int:
 
 
 def expected(content: bytes, *, reused: bool) -> StoredFile:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        entries = tuple((entry.filename, entry.file_size) for entry in archive.infolist())
     return StoredFile(
-        path=str(PATH), size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest(), reused=reused
+        path=str(PATH),
+        size_bytes=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        reused=reused,
+        listing=Listing(entries, len(entries)),
     )
 
 

@@ -46,11 +46,15 @@ def with_descriptors(*contents: bytes) -> bytes:
     return target.written
 
 
-def proves(body: bytes, *, step: int = 1 << 20) -> bool:
+def walked(body: bytes, *, step: int = 1 << 20) -> ZipWalk:
     walk = ZipWalk(most_unpacked)
     for start in range(0, len(body), step):
         walk.feed(body[start : start + step])
-    return walk.proves_sound()
+    return walk
+
+
+def proves(body: bytes, *, step: int = 1 << 20) -> bool:
+    return walked(body, step=step).proves_sound()
 
 
 def is_sound(body: bytes) -> bool:
@@ -73,7 +77,14 @@ def is_sound(body: bytes) -> bool:
     ids=["empty", "deflated", "stored", "descriptors"],
 )
 def test_ordinary_archives_are_proven_however_they_are_cut(body: bytes, step: int) -> None:
-    assert proves(body, step=step)
+    walk = walked(body, step=step)
+
+    assert walk.proves_sound()
+    assert walk.listing() == check_archive(io.BytesIO(body), threading.Event())
+
+
+def test_a_listing_has_each_file_with_its_unpacked_size() -> None:
+    assert walked(with_descriptors(CSV, b"")).listing() == ((("0.csv", len(CSV)), ("1.csv", 0)), 2)
 
 
 def test_a_block_that_unpacks_to_much_more_is_proven_in_bounded_pieces() -> None:

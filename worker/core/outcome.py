@@ -1,12 +1,22 @@
 """How a delivery ends: with a file or without, for this worker and in the event that consumers read."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum, auto
+from typing import NamedTuple
 
-from schemas import DownloadCompleted, DownloadFailed, FailedJob, Outcome
+from schemas import (
+    MAX_ENTRIES,
+    MAX_ENTRY_NAME,
+    ArchiveEntry,
+    DownloadCompleted,
+    DownloadFailed,
+    FailedJob,
+    Outcome,
+)
 from worker.core.job import Envelope, Job
-from worker.errors import JobError
+from worker.errors import JobError, one_line
 
 
 class Ending(StrEnum):
@@ -25,6 +35,33 @@ class Ending(StrEnum):
         return self in {Ending.COMPLETED, Ending.FAILED, Ending.RETRIED}
 
 
+class Listing(NamedTuple):
+    """What a zip holds, as far as an event tells it.
+
+    Attributes:
+        entries: The name and the unpacked size of its first files, in its order.
+        total: How many files it holds.
+    """
+
+    entries: tuple[tuple[str, int], ...] = ()
+    total: int = 0
+
+
+_UNLISTED = Listing()
+
+
+def listing(entries: Iterable[tuple[str, int]]) -> Listing:
+    """List a zip.
+
+    Args:
+        entries: The name and the unpacked size of all that it holds. Names may be hostile.
+    """
+    # A directory is an entry whose name ends in a slash (APPNOTE.TXT 6.3.10, section 4.3.8, and zipfile).
+    files = [entry for entry in entries if not entry[0].endswith("/")]
+    told = tuple((one_line(name, MAX_ENTRY_NAME), size) for name, size in files[:MAX_ENTRIES])
+    return Listing(told, len(files))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredFile:
     """A whole, verified file that is durable under its final name.
@@ -34,12 +71,14 @@ class StoredFile:
         size_bytes: Its size.
         sha256: Its digest, lower-case hex.
         reused: True when it was already there and nothing was downloaded.
+        listing: What it holds.
     """
 
     path: str
     size_bytes: int
     sha256: str
     reused: bool
+    listing: Listing = _UNLISTED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +101,8 @@ def completed(job: Job, file: StoredFile, execution: Execution) -> DownloadCompl
         path=file.path,
         size_bytes=file.size_bytes,
         sha256=file.sha256,
+        entries=tuple(ArchiveEntry(name=name, size_bytes=size) for name, size in file.listing.entries),
+        entry_count=file.listing.total,
         attempts=job.attempt,
         reused=file.reused,
         started_at=execution.started_at,

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Sequence
 
+from worker.core.outcome import Listing
 from worker.storage.zip_file import check_archive, most_unpacked
 from worker.storage.zip_stream import ZipWalk
 
@@ -20,10 +21,12 @@ class Content:
 
     Attributes:
         size: How many there were so far.
+        judged: What the zip holds, as found when the file was judged as a whole.
     """
 
     def __init__(self) -> None:
         self.size = 0
+        self.judged = Listing()
         self._digest = hashlib.sha256()
         self._walk = ZipWalk(most_unpacked)
 
@@ -36,6 +39,11 @@ class Content:
     def is_proven(self) -> bool:
         """Whether they proved to be a sound zip; if not, the file has to be judged as a whole."""
         return self._walk.proves_sound()
+
+    @property
+    def listing(self) -> Listing:
+        """What the zip holds."""
+        return self._walk.listing() if self.is_proven else self.judged
 
     def take(self, chunks: Sequence[Bytes]) -> None:
         """Take in the next ones; blocks for about a millisecond a MiB."""
@@ -54,7 +62,7 @@ def read_content(chunks: Sequence[bytes]) -> Content:
     content = Content()
     content.take(chunks)
     if not content.is_proven:
-        check_archive(io.BytesIO(b"".join(chunks)), threading.Event())
+        content.judged = check_archive(io.BytesIO(b"".join(chunks)), threading.Event())
     return content
 
 

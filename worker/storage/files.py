@@ -141,7 +141,13 @@ class SharedStorage:
             content = await self._store_large(path, part, announced, fill, progress)
         else:
             content = await self._store_chunks(path, part, announced, chunks, progress)
-        return StoredFile(path=str(path), size_bytes=content.size, sha256=content.sha256, reused=False)
+        return StoredFile(
+            path=str(path),
+            size_bytes=content.size,
+            sha256=content.sha256,
+            reused=False,
+            listing=content.listing,
+        )
 
     async def free_bytes(self) -> int:
         """Bytes that unprivileged writers may still use on the root's volume.
@@ -229,7 +235,7 @@ class SharedStorage:
             with storage_errors(path), _corruption():
                 content, identity = await self._write(writing, fill, progress)
                 if not content.is_proven:
-                    await writing.strand.run_stoppable(partial(self._tree.check, part))
+                    content.judged = await writing.strand.run_stoppable(partial(self._tree.check, part))
                 await writing.strand.run(partial(self._tree.rename, part, path.name, identity))
         except BaseException:
             await self._discard(writing)

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from schemas import ErrorCode
-from worker.core.outcome import StoredFile
+from worker.core.outcome import Listing, StoredFile
 from worker.core.paths import is_part
 from worker.errors import JobError
 from worker.storage.content import write_all
@@ -143,10 +143,10 @@ class Tree:
             os.fsync(directory)
         return seconds
 
-    def check(self, path: PurePosixPath, stop: threading.Event) -> None:
-        """Read a file as a zip. Raises CorruptArchiveError."""
+    def check(self, path: PurePosixPath, stop: threading.Event) -> Listing:
+        """Read a file as a zip; gives what it holds. Raises CorruptArchiveError."""
         with self._directory(path.parent) as directory, _open_to_read(path.name, directory) as file:
-            check_archive(file, stop)
+            return check_archive(file, stop)
 
     def rename(self, path: PurePosixPath, name: str, identity: Identity) -> None:
         """Give a file another name in its directory, in place of what has it, and make that durable.
@@ -378,11 +378,11 @@ def _open_to_read(name: str, directory: int) -> BinaryIO:
 def _read_sound(file: BinaryIO, path: PurePosixPath, stop: threading.Event) -> StoredFile:
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         raise CorruptArchiveError("is no regular file")
-    check_archive(file, stop)
+    listing = check_archive(file, stop)
     sha256 = _sha256(file, stop)
     # The worker that wrote it may have died before its fsync; the outcome promises a durable file.
     os.fsync(file.fileno())
-    return StoredFile(path=str(path), size_bytes=file.tell(), sha256=sha256, reused=True)
+    return StoredFile(path=str(path), size_bytes=file.tell(), sha256=sha256, reused=True, listing=listing)
 
 
 def _sha256(file: BinaryIO, stop: threading.Event) -> str:

@@ -7,6 +7,8 @@ import zipfile
 import zlib
 from typing import BinaryIO
 
+from worker.core.outcome import Listing, listing
+
 BLOCK_BYTES = 1024 * 1024
 """The most that is read or unpacked in one step. zipfile keeps a whole central directory in memory, at
 several times its size; in this much of one there is room for ten thousand entries, and a real
@@ -43,7 +45,7 @@ class StoppedError(Exception):
     """The check was stopped before its end."""
 
 
-def check_archive(file: BinaryIO, stop: threading.Event) -> None:
+def check_archive(file: BinaryIO, stop: threading.Event) -> Listing:
     """Read every entry of a zip and compare its CRC; blocks, in bounded memory and CPU.
 
     An archive whose entries unpack to more than `most_unpacked` of its size is refused without unpacking it:
@@ -53,6 +55,9 @@ def check_archive(file: BinaryIO, stop: threading.Event) -> None:
     Args:
         file: The file to check, open for reading.
         stop: Ends the check early once set: a gigabyte takes seconds.
+
+    Returns:
+        What it holds.
 
     Raises:
         CorruptArchiveError: The file is not a sound zip, or is encrypted or packed in a way that
@@ -69,6 +74,7 @@ def check_archive(file: BinaryIO, stop: threading.Event) -> None:
             _refuse_bomb(entries, size)
             for entry in entries:
                 _read_through(archive, entry, stop)
+            return listing((entry.filename, entry.file_size) for entry in entries)
     except (zipfile.BadZipFile, zlib.error, EOFError) as exc:
         raise CorruptArchiveError(f"the archive is not sound: {exc}") from exc
     except (NotImplementedError, RuntimeError, ValueError, OverflowError, struct.error) as exc:

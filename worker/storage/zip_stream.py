@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 from isal import isal_zlib
 
+from worker.core.outcome import Listing, listing
+
 _LOCAL, _CENTRAL, _END = b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06"
 _ZIP64_LOCATOR = b"PK\x06\x07"
 _LOCAL_HEADER = struct.Struct("<HHHLLLLHH")  # 4.3.7, after its signature
@@ -85,6 +87,10 @@ class ZipWalk:
     def proves_sound(self) -> bool:
         """Whether all bytes so far are one sound archive."""
         return self._is_whole and self._steps is not None
+
+    def listing(self) -> Listing:
+        """What the archive holds, once it is proven to be sound."""
+        return listing((entry.name.decode("ascii"), entry.unpacked) for entry in self._entries)
 
     def _walk(self) -> _Steps:
         while (signature := (yield from self._exactly(4))) == _LOCAL:
