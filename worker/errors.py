@@ -47,7 +47,7 @@ class JobError(Exception):
         self.asked = asked
 
     @property
-    def told(self) -> dict[str, object]:
+    def log_fields(self) -> dict[str, object]:
         """Its fields in a log line; those of CC-FS's answer only when there was one."""
         answer = {"result_code": self.result_code, "http_status": self.http_status}
         said = {name: value for name, value in answer.items() if value is not None}

@@ -148,7 +148,7 @@ class _Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
 
-class Amqp(_Group):
+class AmqpGroup(_Group):
     """The broker."""
 
     url: Annotated[SecretStr, AfterValidator(_encoded_login), _url("amqp", "amqps")] = SecretStr(
@@ -193,7 +193,7 @@ class Amqp(_Group):
     declared: an existing one stays as it is until somebody deletes it."""
 
 
-class Ccfs(_Group):
+class CcfsGroup(_Group):
     """The file service."""
 
     base_url: Annotated[
@@ -220,14 +220,14 @@ class Ccfs(_Group):
     """Requests of this worker process per second; unbounded when unset."""
 
 
-class Credentials(_Group):
+class CredentialsGroup(_Group):
     """The accounts' keys."""
 
     dir: Path
     """A directory with one file per appId that holds its secret key."""
 
 
-class Storage(_Group):
+class StorageGroup(_Group):
     """The shared storage."""
 
     root: Path
@@ -251,7 +251,7 @@ class Storage(_Group):
     """Permissions of new directories, octal, such as `2770`; what the umask leaves when unset."""
 
 
-class Retry(_Group):
+class RetryGroup(_Group):
     """The attempts."""
 
     delays: Annotated[
@@ -267,7 +267,7 @@ class Retry(_Group):
     """Attempts in all while CC-FS says that the file does not exist."""
 
 
-class Http(_Group):
+class HttpGroup(_Group):
     """The server of probes and metrics."""
 
     host: Annotated[str, Field(min_length=1)] = "0.0.0.0"  # noqa: S104 - kubelet and Prometheus come from outside the pod
@@ -284,7 +284,7 @@ class Http(_Group):
     the status through a browser that its own name leads here (DNS rebinding)."""
 
 
-class Log(_Group):
+class LogGroup(_Group):
     """The log, on standard output."""
 
     level: Annotated[
@@ -328,26 +328,26 @@ class Sourced(BaseSettings):
 class BrokerSettings(Sourced):
     """The part that commands need which only talk with the broker."""
 
-    amqp: Amqp = Field(default_factory=Amqp)
-    retry: Retry = Field(default_factory=Retry)
+    amqp: AmqpGroup = Field(default_factory=AmqpGroup)
+    retry: RetryGroup = Field(default_factory=RetryGroup)
 
 
 class CcfsSettings(Sourced):
     """The part that reaching CC-FS needs."""
 
-    ccfs: Ccfs
+    ccfs: CcfsGroup
 
 
 class CredentialsSettings(Sourced):
     """The part that reading keys needs."""
 
-    credentials: Credentials
+    credentials: CredentialsGroup
 
 
 class StorageSettings(Sourced):
     """The part that the storage needs."""
 
-    storage: Storage
+    storage: StorageGroup
 
 
 class SigningSettings(CcfsSettings, CredentialsSettings):
@@ -364,13 +364,13 @@ class FetchSettings(SigningSettings, StorageSettings):
 class Settings(Sourced):
     """Everything that can be set."""
 
-    amqp: Amqp = Field(default_factory=Amqp)
-    ccfs: Ccfs
-    credentials: Credentials
-    storage: Storage
-    retry: Retry = Field(default_factory=Retry)
-    http: Http = Field(default_factory=Http)
-    log: Log = Field(default_factory=Log)
+    amqp: AmqpGroup = Field(default_factory=AmqpGroup)
+    ccfs: CcfsGroup
+    credentials: CredentialsGroup
+    storage: StorageGroup
+    retry: RetryGroup = Field(default_factory=RetryGroup)
+    http: HttpGroup = Field(default_factory=HttpGroup)
+    log: LogGroup = Field(default_factory=LogGroup)
     concurrency: Annotated[int, Field(ge=1, le=2000)] = 16
     """Concurrent downloads; also the prefetch of the job consumer. Each takes up to 4 file descriptors, and
     the worker itself 192, of those that the hard limit allows (`ulimit -Hn`)."""

@@ -29,7 +29,16 @@ from worker.observe import web
 from worker.observe.metrics import Metrics
 from worker.observe.overview import Identity, Overview
 from worker.observe.tracing import open_tracer
-from worker.settings import Amqp, Ccfs, Credentials, Http, Retry, Settings, SettingsError, Storage
+from worker.settings import (
+    AmqpGroup,
+    CcfsGroup,
+    CredentialsGroup,
+    HttpGroup,
+    RetryGroup,
+    Settings,
+    SettingsError,
+    StorageGroup,
+)
 from worker.storage import CASE_FOLDED, RootRules, SharedStorage, Threads, has_mount, is_case_folded
 from worker.supervisor import Supervisor
 from worker.tls import client_context
@@ -204,7 +213,7 @@ def pace(settings: Settings) -> Pace:
     )
 
 
-def volume_watch(storage: Storage, opened: SharedStorage, gate: Gate) -> VolumeWatch:
+def volume_watch(storage: StorageGroup, opened: SharedStorage, gate: Gate) -> VolumeWatch:
     """What watches the volume of the storage."""
     return VolumeWatch(
         opened,
@@ -227,7 +236,7 @@ def tracing(settings: Settings) -> AbstractAsyncContextManager[Tracer | None]:
 
 
 @asynccontextmanager
-async def http_server(http: Http, overview: Overview) -> AsyncIterator[int]:
+async def http_server(http: HttpGroup, overview: Overview) -> AsyncIterator[int]:
     """Serve probes, metrics and status; gives the port.
 
     Raises:
@@ -256,7 +265,7 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def storage_problems(storage: Storage, *, called: str = STORAGE_ROOT) -> Iterator[str]:
+def storage_problems(storage: StorageGroup, *, called: str = STORAGE_ROOT) -> Iterator[str]:
     """Say why the storage root cannot be used.
 
     Blocks for as long as the volume does. Makes a directory and removes it, to see whether names that
@@ -277,7 +286,7 @@ def storage_problems(storage: Storage, *, called: str = STORAGE_ROOT) -> Iterato
         yield f"{called}: {CASE_FOLDED.format(root=storage.root)}: mount a file system that tells them apart"
 
 
-def credentials_problems(credentials: Credentials) -> Iterator[str]:
+def credentials_problems(credentials: CredentialsGroup) -> Iterator[str]:
     """Say why the directory of keys cannot be used."""
     return _directory_problems("WORKER_CREDENTIALS__DIR", credentials.dir, os.R_OK | os.X_OK)
 
@@ -292,7 +301,7 @@ def _directory_problems(variable: str, directory: Path, access: int) -> Iterator
         yield f"{variable}: {directory} cannot be {wanted} by user {os.geteuid()}: change its owner or mode"
 
 
-def ccfs_tls(ccfs: Ccfs) -> ssl.SSLContext:
+def ccfs_tls(ccfs: CcfsGroup) -> ssl.SSLContext:
     """How CC-FS is verified.
 
     Raises:
@@ -305,7 +314,7 @@ def ccfs_tls(ccfs: Ccfs) -> ssl.SSLContext:
         raise SettingsError([line]) from exc
 
 
-def amqp_tls(amqp: Amqp) -> ssl.SSLContext | None:
+def amqp_tls(amqp: AmqpGroup) -> ssl.SSLContext | None:
     """How the broker is verified; None for `amqp://`.
 
     Raises:
@@ -333,7 +342,7 @@ def block_bytes(concurrency: int) -> int:
 
 
 def ccfs_client(
-    ccfs: Ccfs, tls: ssl.SSLContext | None, *, concurrency: int = 1
+    ccfs: CcfsGroup, tls: ssl.SSLContext | None, *, concurrency: int = 1
 ) -> AbstractAsyncContextManager[CcfsClient]:
     """The client of CC-FS for `concurrency` downloads; without `tls` it trusts the system's authorities."""
     return open_client(
@@ -350,7 +359,7 @@ def ccfs_client(
 
 
 def shared_storage(
-    storage: Storage, executor: Threads, *, lookout: Threads | None = None, concurrency: int = 1
+    storage: StorageGroup, executor: Threads, *, lookout: Threads | None = None, concurrency: int = 1
 ) -> SharedStorage:
     """The storage. Blocks for as long as the volume does.
 
@@ -375,17 +384,17 @@ def shared_storage(
     )
 
 
-def keyring(credentials: Credentials, executor: Threads, *, patience: float) -> Keyring:
+def keyring(credentials: CredentialsGroup, executor: Threads, *, patience: float) -> Keyring:
     """The keys, read on `executor`; a read is given up after `patience` seconds."""
     return Keyring(KeyDirectory(credentials.dir), call=executor.start, patience=patience)
 
 
-def retry_policy(retry: Retry) -> RetryPolicy:
+def retry_policy(retry: RetryGroup) -> RetryPolicy:
     """The waits between attempts."""
     return RetryPolicy(delays=retry.delays, not_found_attempts=retry.not_found_attempts)
 
 
-def names(amqp: Amqp) -> Names:
+def names(amqp: AmqpGroup) -> Names:
     """What the queues and exchanges are called here."""
     return Names(
         jobs=amqp.jobs_queue,
@@ -396,7 +405,7 @@ def names(amqp: Amqp) -> Names:
     )
 
 
-def topology(amqp: Amqp, retry: Retry) -> Topology:
+def topology(amqp: AmqpGroup, retry: RetryGroup) -> Topology:
     """What has to exist in the broker."""
     return Topology(
         names=names(amqp),
@@ -406,7 +415,7 @@ def topology(amqp: Amqp, retry: Retry) -> Topology:
     )
 
 
-def broker_connection(amqp: Amqp, role: str) -> AbstractAsyncContextManager[Connection]:
+def broker_connection(amqp: AmqpGroup, role: str) -> AbstractAsyncContextManager[Connection]:
     """A connection with the broker for something that is not the worker's session.
 
     Args:

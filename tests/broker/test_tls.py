@@ -11,7 +11,7 @@ from devkit.run.rabbitmq import PrivateRabbitMQ, TlsFiles
 from worker import wiring
 from worker.broker import BrokerOptions, open_session
 from worker.errors import BrokerError
-from worker.settings import Amqp
+from worker.settings import AmqpGroup
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
         yield Guarded(node.tls_url, files.ca, client)
 
 
-async def enter(options: BrokerOptions, amqp: Amqp) -> bool:
+async def enter(options: BrokerOptions, amqp: AmqpGroup) -> bool:
     over_tls = replace(options, url=amqp.url.get_secret_value(), tls=wiring.amqp_tls(amqp))
     async with open_session(over_tls, on_job=lambda _: None, on_dropped=lambda _: None) as session:
         await session.consume()
@@ -54,7 +54,7 @@ async def enter(options: BrokerOptions, amqp: Amqp) -> bool:
 async def test_the_certificate_of_the_settings_opens_the_broker(
     guarded: Guarded, options: BrokerOptions
 ) -> None:
-    amqp = Amqp(url=guarded.url, ca_file=guarded.ca_file, cert_file=guarded.cert_file)
+    amqp = AmqpGroup(url=guarded.url, ca_file=guarded.ca_file, cert_file=guarded.cert_file)
 
     assert await enter(options, amqp)
 
@@ -63,7 +63,7 @@ async def test_without_a_certificate_the_broker_stays_closed(
     guarded: Guarded, options: BrokerOptions
 ) -> None:
     with pytest.raises(BrokerError, match=r"RabbitMQ at localhost:\d+/"):
-        await enter(options, Amqp(url=guarded.url, ca_file=guarded.ca_file))
+        await enter(options, AmqpGroup(url=guarded.url, ca_file=guarded.ca_file))
 
 
 async def test_a_broker_that_nobody_vouches_for_is_not_trusted(
@@ -71,4 +71,4 @@ async def test_a_broker_that_nobody_vouches_for_is_not_trusted(
 ) -> None:
     """Whatever the client shows of itself, and with the line that names the cause."""
     with pytest.raises(BrokerError, match="certificate verify failed"):
-        await enter(options, Amqp(url=guarded.url, cert_file=guarded.cert_file))
+        await enter(options, AmqpGroup(url=guarded.url, cert_file=guarded.cert_file))

@@ -24,7 +24,7 @@ def triggers(release: Release) -> dict[str, dict[str, str]]:
 
 
 def test_keda_counts_the_jobs_that_workers_have_in_hand(rehearse: Rehearse) -> None:
-    jobs = triggers(rehearse(MATRIX["keda"]))[settings.Amqp().jobs_queue]
+    jobs = triggers(rehearse(MATRIX["keda"]))[settings.AmqpGroup().jobs_queue]
 
     assert jobs["protocol"] == "http"
     assert "excludeUnacknowledged" not in jobs

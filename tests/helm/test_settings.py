@@ -141,10 +141,10 @@ def test_what_the_chart_derives_rests_on_the_defaults_of_the_worker(rehearse: Re
                 "concurrency": defaults["concurrency"].default,
                 "jobTimeout": defaults["job_timeout"].default,
                 "amqp": {
-                    "publishTimeout": settings.Amqp().publish_timeout,
-                    "jobsQueue": settings.Amqp().jobs_queue,
+                    "publishTimeout": settings.AmqpGroup().publish_timeout,
+                    "jobsQueue": settings.AmqpGroup().jobs_queue,
                 },
-                "http": {"port": settings.Http().port},
+                "http": {"port": settings.HttpGroup().port},
             }
         },
         MATRIX["keda"],

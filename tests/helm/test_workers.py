@@ -33,7 +33,7 @@ def test_a_pod_has_time_to_drain(rehearse: Rehearse, grace: float) -> None:
     release = rehearse(at("config.shutdownGrace", grace))
 
     # Before the drain and after it, the worker waits for the broker at most so long each.
-    broker = settings.Amqp().publish_timeout
+    broker = settings.AmqpGroup().publish_timeout
     assert release.pod["spec"]["terminationGracePeriodSeconds"] >= grace + 2 * broker
 
 

@@ -14,7 +14,7 @@ from schemas.__main__ import documents
 from schemas.asyncapi import PROPERTIES, asyncapi
 from schemas.documents import MODELS, json_schema
 from worker.broker import Names
-from worker.settings import Amqp
+from worker.settings import AmqpGroup
 
 META_SCHEMA = Path(__file__).parents[1] / "data" / "asyncapi-3.0.0.schema.json"
 MESSAGES = asyncapi()["components"]["messages"]
@@ -113,7 +113,7 @@ def test_the_channels_bear_the_names_that_the_worker_declares_by_default() -> No
     bindings = [channel["bindings"]["amqp"] for channel in asyncapi()["channels"].values()]
     queues = {binding["queue"]["name"] for binding in bindings if binding["is"] == "queue"}
     exchanges = {binding["exchange"]["name"] for binding in bindings if binding["is"] == "routingKey"}
-    names, settings = Names(), Amqp()
+    names, settings = Names(), AmqpGroup()
 
     assert queues == {names.jobs, names.results_queue, names.dead, names.failed}
     assert queues == {

@@ -20,7 +20,7 @@ from worker.errors import BrokerError, JobError
 from worker.finding import Finding, fine, wrong
 from worker.settings import (
     BrokerSettings,
-    Ccfs,
+    CcfsGroup,
     CcfsSettings,
     CredentialsSettings,
     StorageSettings,
@@ -161,7 +161,7 @@ def _key_problem(keys: KeyDirectory, name: str) -> Iterator[Finding]:
         yield wrong(f"key {name}", exc.message, "write the account's secret key into it, and nothing else")
 
 
-def _unreachable(ccfs: Ccfs, error: Exception) -> Finding:
+def _unreachable(ccfs: CcfsGroup, error: Exception) -> Finding:
     """Say why CC-FS gave no answer."""
     if not isinstance(error, JobError):
         return wrong("CC-FS", "did not answer in time", "check WORKER_CCFS__BASE_URL and the way there")

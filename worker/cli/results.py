@@ -14,7 +14,7 @@ from worker.broker.follow import follow
 from worker.cli import terminal
 from worker.cli.outcome_lines import read_outcomes, show
 from worker.cli.terminal import Output, OutputOption
-from worker.settings import Amqp, BrokerSettings, load_part
+from worker.settings import AmqpGroup, BrokerSettings, load_part
 
 
 class Ending(StrEnum):
@@ -81,7 +81,7 @@ class _Wanted:
 
 
 async def _follow(
-    amqp: Amqp, wanted: _Wanted, count: int | None, timeout: float | None, output_format: Output
+    amqp: AmqpGroup, wanted: _Wanted, count: int | None, timeout: float | None, output_format: Output
 ) -> None:
     names = wiring.names(amqp)
     async with (

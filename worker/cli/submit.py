@@ -22,7 +22,7 @@ from worker.cli.joblist import lines_of, read_list, read_pair
 from worker.cli.outcome_lines import read_outcomes, show
 from worker.cli.terminal import Output, OutputOption
 from worker.errors import one_line
-from worker.settings import Amqp, BrokerSettings, load_part
+from worker.settings import AmqpGroup, BrokerSettings, load_part
 
 
 def submit(
@@ -113,7 +113,7 @@ class _Batch:
         patience: Seconds to wait for the outcomes; None waits for none.
     """
 
-    amqp: Amqp
+    amqp: AmqpGroup
     submissions: Sequence[Submission]
     output_format: Output
     patience: float | None

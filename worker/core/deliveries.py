@@ -239,13 +239,13 @@ class Deliveries:
         retry = self._policy.decide(error, job.attempt)
         if retry is None:
             return await self._give_up(delivery, job, error, started_at)
-        log.warning("job.retried", **error.told, delay=retry.delay, next_attempt=retry.attempt)
+        log.warning("job.retried", **error.log_fields, delay=retry.delay, next_attempt=retry.attempt)
         await self._send_around(delivery, retry)
         self._observer.retried(error.code, retry.delay)
         return _End(Ending.RETRIED, error.code)
 
     async def _give_up(self, delivery: Delivery, job: Job, error: JobError, started_at: datetime) -> _End:
-        log.error("job.failed", **error.told)
+        log.error("job.failed", **error.log_fields)
         if error.code in PARKED:
             await self._publish(delivery, lambda: delivery.park(error, job))
             self._observer.parked(error.code)

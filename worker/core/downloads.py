@@ -171,7 +171,7 @@ class Downloads:
             return await self._fetch(request, progress)
         except JobError as error:
             if await self._is_outage(error):
-                log.warning("job.outage", **error.told)
+                log.warning("job.outage", **error.log_fields)
                 self._pace.collapse()
                 raise HeldBackError(error.message) from error
             self._pace.failed(request.app_id, error, began)
