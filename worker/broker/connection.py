@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar, cast
 
@@ -104,14 +104,10 @@ async def open_channel(
         yield channel
     finally:
         # Waited for, and never cancelled, for the same reason.
-        await finished(_close_channel(channel), _CLOSE_TIMEOUT)
+        await finished(channel.close(), _CLOSE_TIMEOUT)
 
 
-async def _close_channel(channel: AbstractChannel) -> None:
-    await channel.close()
-
-
-async def finished(call: Coroutine[Any, Any, _T], timeout: float) -> "asyncio.Task[_T]":
+async def finished(call: Awaitable[_T], timeout: float) -> "asyncio.Task[_T]":
     """Wait for a call to the broker that must not be cancelled, whatever becomes of the caller.
 
     aiormq (7.2) closes the channel of a cancelled call, and what is in hand on it is lost.
@@ -123,7 +119,7 @@ async def finished(call: Coroutine[Any, Any, _T], timeout: float) -> "asyncio.Ta
     Returns:
         The task; not done yet if it has taken longer.
     """
-    task = asyncio.create_task(call)
+    task = asyncio.ensure_future(call)
     _going_on.add(task)
     task.add_done_callback(_forget)
     await asyncio.wait({task}, timeout=timeout)

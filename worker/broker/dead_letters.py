@@ -11,6 +11,7 @@ consumer in even when the first one asked to be the only one (tried on RabbitMQ 
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -70,21 +71,15 @@ class Parked:
     """A parked message in our hands; unless it is settled it goes back to the queue."""
 
     def __init__(
-        self,
-        message: Message,
-        tag: int,
-        lane: Lane,
-        publisher: Publisher,
-        names: Names,
-        on_settled: Callable[[], None],
+        self, got: "_Got", publisher: Publisher, names: Names, on_settled: Callable[[], None]
     ) -> None:
-        self._message = message
-        self._tag = tag
-        self._lane = lane
+        self._message = got.message
+        self._tag = got.tag
+        self._lane = got.lane
         self._publisher = publisher
         self._names = names
         self._on_settled = on_settled
-        self.letter = _read(message)
+        self.letter = _read(got.message)
 
     async def replay(self) -> None:
         """Publish it as a new job, and remove it here once the broker has confirmed that.
@@ -115,8 +110,11 @@ class Parked:
 
 
 class _Got(NamedTuple):
+    """A message, and the delivery tag and the channel to settle it by."""
+
     message: Message
     tag: int
+    lane: Lane
 
 
 class _Getter:
@@ -126,7 +124,7 @@ class _Getter:
         self.lane = lane
         self._queue = queue
         self._timeout = timeout
-        self._got = frames.Assembly(frames.GET_OK, self._on_message)
+        self._assembly = frames.Assembly(frames.GET_OK, self._on_message)
         self._answer: asyncio.Future[_Got | None] | None = None
         lane.divert(self._take)
         lane.channel.closing.add_done_callback(lambda _: self._break())
@@ -144,10 +142,10 @@ class _Getter:
         if kind == frames.METHOD and payload.startswith(frames.GET_EMPTY):
             self._say(None)
             return True
-        return self._got.take(kind, payload)
+        return self._assembly.take(kind, payload)
 
     def _on_message(self, method: bytes, message: Message) -> None:
-        self._say(_Got(message, frames.read_get_ok(method).tag))
+        self._say(_Got(message, frames.read_get_ok(method).tag, self.lane))
 
     def _break(self) -> None:
         if self._answer is not None and not self._answer.done():
@@ -186,25 +184,19 @@ class DeadLetters:
             BrokerError: The connection was lost.
         """
         wanted = min(limit, self.count)
-        asked = 0
-        getting: dict[asyncio.Task[_Got | None], _Getter] = {}
-        idle = list(self._getters)
+        asked = min(wanted, len(self._getters))
+        getting = deque((getter, asyncio.create_task(getter.get())) for getter in self._getters[:asked])
         try:
-            while True:
-                while idle and asked < wanted:
-                    getter = idle.pop()
-                    getting[asyncio.create_task(getter.get())] = getter
+            while getting:
+                getter, task = getting.popleft()
+                if (got := await task) is None:
+                    continue
+                if asked < wanted:
                     asked += 1
-                if not getting:
-                    return
-                done, _ = await asyncio.wait(getting, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    getter = getting.pop(task)
-                    if (got := task.result()) is not None:
-                        idle.append(getter)
-                        yield Parked(*got, getter.lane, self._publisher, self._names, self._count_settled)
+                    getting.append((getter, asyncio.create_task(getter.get())))
+                yield Parked(got, self._publisher, self._names, self._count_settled)
         finally:
-            for task in getting:
+            for _, task in getting:
                 task.cancel()
 
     def _count_settled(self) -> None:

@@ -22,7 +22,7 @@ from aio_pika.exceptions import ChannelClosed, ChannelNotFoundEntity, ChannelPre
 from aiormq.exceptions import ChannelAccessRefused
 
 from worker.broker.connection import Connection, open_channel, unbroken
-from worker.broker.topology import Topology, look
+from worker.broker.topology import Topology, ask, look
 from worker.errors import BrokerError, one_line
 from worker.finding import Finding, fine, wrong
 
@@ -63,25 +63,20 @@ async def inspect(
         BrokerError: The connection was lost meanwhile.
     """
     with unbroken():
+        names = topology.names
         things = [*_exchanges(topology, timeout), *_queues(topology, timeout)]
-        looks = [
-            await _inspect_thing(connection, thing, declares=declares, timeout=timeout) for thing in things
+        return [
+            *[
+                await _inspect_thing(connection, thing, declares=declares, timeout=timeout)
+                for thing in things
+            ],
+            *await _old_queue(connection, names.old_dropped, timeout),
+            await _may_consume(connection, names.jobs, timeout),
+            await _may_consume(connection, names.dropped, timeout),
+            await _may_publish(connection, names.results, timeout),
+            # The default exchange: retries and parked copies go straight to their queues.
+            await _may_publish(connection, "", timeout),
         ]
-        old = await _old_queue(connection, topology.names.old_dropped, timeout)
-        return [*looks, *old, *await _permissions(connection, topology, timeout)]
-
-
-async def _old_queue(connection: Connection, name: str, timeout: float) -> list[Finding]:
-    """What to do about the queue that the first release had for what the broker gives up on."""
-    try:
-        found = await look(connection, name, timeout=timeout)
-    except BrokerError:
-        # A login of today needs no permission on it.
-        return []
-    if found is None:
-        return []
-    seen = f"messages ready: {found.message_count}, of an earlier release"
-    return [fine(f"queue {name}", f"{seen}: delete it once it is empty and no worker of that release runs")]
 
 
 def version(connection: Connection) -> Finding:
@@ -116,7 +111,7 @@ def _exchanges(topology: Topology, timeout: float) -> list[_Thing]:
 def _queues(topology: Topology, timeout: float) -> list[_Thing]:
     def queue(name: str) -> _Thing:
         async def look(channel: AbstractChannel) -> str:
-            found = (await channel.declare_queue(name, passive=True, timeout=timeout)).declaration_result
+            found = await ask(channel, name, timeout=timeout)
             return f"messages ready: {found.message_count}, consumers: {found.consumer_count}"
 
         async def declare(channel: AbstractChannel) -> object:
@@ -169,15 +164,17 @@ def _not_declarable(thing: _Thing, seen: str, *, declares: bool) -> Finding:
     )
 
 
-async def _permissions(connection: Connection, topology: Topology, timeout: float) -> list[Finding]:
-    names = topology.names
-    return [
-        await _may_consume(connection, names.jobs, timeout),
-        await _may_consume(connection, names.dropped, timeout),
-        await _may_publish(connection, names.results, timeout),
-        # Retries and parked copies go straight to their queues.
-        await _may_publish(connection, "", timeout),
-    ]
+async def _old_queue(connection: Connection, name: str, timeout: float) -> list[Finding]:
+    """What to do about the queue that the first release had for what the broker gives up on."""
+    try:
+        found = await look(connection, name, timeout=timeout)
+    except BrokerError:
+        # A login of today needs no permission on it.
+        return []
+    if found is None:
+        return []
+    seen = f"messages ready: {found.message_count}, of an earlier release"
+    return [fine(f"queue {name}", f"{seen}: delete it once it is empty and no worker of that release runs")]
 
 
 async def _may_consume(connection: Connection, queue: str, timeout: float) -> Finding:

@@ -115,10 +115,13 @@ def event(outcome: Outcome, job: Job) -> Message:
 
 
 def _event_values(outcome: Outcome, job: Job) -> dict[int, bytes]:
+    # Like uuid.uuid4 (RFC 9562), which asks the kernel for each: that releases the GIL, and other threads run
+    # first. Nobody has to be kept from guessing the id.
+    message_id = uuid.UUID(int=random.getrandbits(128), version=4)
     return {
         amqp.CONTENT_TYPE: _JSON,
         amqp.CORRELATION_ID: amqp.short(job.correlation_id),
-        amqp.MESSAGE_ID: amqp.short(_unique_id()),
+        amqp.MESSAGE_ID: amqp.short(str(message_id)),
         amqp.TIMESTAMP: amqp.timestamp(datetime.now(UTC)),
         amqp.TYPE: _TYPES[outcome.status],
         amqp.APP_ID: _APP_ID,
@@ -208,7 +211,9 @@ def _copy(
         values.pop(flag, None)
     values |= changes
     try:
-        theirs = message.properties.headers_but(_is_dropped)
+        theirs = message.properties.headers_but(
+            lambda name: name in _OURS or _BROKERS.fullmatch(name) is not None
+        )
     except UnreadableError as exc:
         return _without_headers(message.body, values, headers, f"they cannot be read: {exc}")
     copy = _message(message.body, values, headers, theirs)
@@ -231,15 +236,3 @@ def _message(
     table = amqp.table({**headers, PUBLISH_ID: random.getrandbits(_ID_BITS)}, others)
     whole = {**values, amqp.HEADERS: table, amqp.DELIVERY_MODE: _PERSISTENT}
     return Message(body, amqp.Properties(amqp.written(whole)))
-
-
-def _is_dropped(name: bytes) -> bool:
-    return name in _OURS or _BROKERS.fullmatch(name) is not None
-
-
-def _unique_id() -> str:
-    """A random UUID (RFC 9562, version 4), by the generator that the process seeded itself with.
-
-    Nobody has to be kept from guessing it; `uuid.uuid4` asks the kernel, which lets other threads in.
-    """
-    return str(uuid.UUID(int=random.getrandbits(128), version=4))

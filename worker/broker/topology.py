@@ -243,10 +243,9 @@ async def look(connection: AbstractConnection, queue: str, *, timeout: float) ->
     async with open_channel(connection) as channel:
         with explained("queue", queue):
             try:
-                found = await channel.declare_queue(queue, passive=True, timeout=timeout)
+                return await ask(channel, queue, timeout=timeout)
             except ChannelNotFoundEntity:
                 return None
-    return found.declaration_result
 
 
 async def count(channel: AbstractChannel, queue: str, *, timeout: float) -> int:
@@ -256,8 +255,18 @@ async def count(channel: AbstractChannel, queue: str, *, timeout: float) -> int:
         BrokerError: There is no such queue.
     """
     with explained("queue", queue, if_missing=FROM_THE_WORKER):
-        found = await channel.declare_queue(queue, passive=True, timeout=timeout)
-    return found.declaration_result.message_count or 0
+        return (await ask(channel, queue, timeout=timeout)).message_count or 0
+
+
+async def ask(channel: AbstractChannel, queue: str, *, timeout: float) -> Queue.DeclareOk:
+    """Ask how many messages lie ready in a queue, and how many consumers it has.
+
+    Raises:
+        ChannelClosed: There is no such queue (ChannelNotFoundEntity), or the login may not use it. The
+            broker has closed the channel.
+    """
+    found = await channel.declare_queue(queue, passive=True, timeout=timeout)
+    return found.declaration_result
 
 
 @contextmanager
