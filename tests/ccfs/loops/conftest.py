@@ -5,17 +5,20 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 import pytest
-import uvloop
 
 from tests.ccfs.authority import Authority
 from tests.ccfs.loops.transfers import OpenTo
 from tests.ccfs.raw import Script, serving
 from tests.ccfs.samples import OpenClient
 from worker.ccfs import CcfsClient
+from worker.runtime import loop_factory
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+    loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+    if uvloop := loop_factory():
+        loops["uvloop"] = uvloop
+    return loops
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "TLS"])
