@@ -1,4 +1,4 @@
-"""Opens connections to RabbitMQ and says in one line why one cannot be had."""
+"""Opens connections and channels, and says in one line why one cannot be opened."""
 
 import asyncio
 import ssl
@@ -16,49 +16,49 @@ from worker.broker.wire import Lane, WireFactory
 from worker.errors import BrokerError
 
 ANSWER_TIMEOUT = 15.0
-"""Seconds for one answer of the broker that is no confirm: to open a channel, declare, consume, cancel.
+"""Seconds for one answer of the broker, other than a confirm: to open a channel, declare, consume, cancel.
 
-It is no setting, and not the publish timeout: quorum queues take seconds to be declared in a busy cluster,
-and a session set up with a lower bound would never open there. The end of the worker does not wait for it.
+Not a setting, and not the publish timeout: declaring a quorum queue takes seconds in a busy cluster, and with
+a lower bound no session would ever open there. The end of the worker does not wait for it.
 """
 _CLOSE_TIMEOUT = 1.5
-"""Seconds for the closing handshake of a connection or channel. A session closes two connections, and has to
-be over within five seconds of the end of the drain."""
+"""Seconds for the closing handshake of a connection or channel. A session closes two connections, and must be
+over within five seconds of the end of the drain."""
 _MISSED_HEARTBEATS = 3
 
 _T = TypeVar("_T")
 _going_on: "set[asyncio.Task[Any]]" = set()
-"""Keeps calls from being garbage collected, which the event loop does not."""
+"""Calls that are running. The event loop refers to tasks weakly: without this, one could be collected."""
 
 
 class Connection(aio_pika.Connection):
-    """A connection on whose channels jobs may go past aio-pika and aiormq.
+    """A connection whose channels can bypass aio-pika and aiormq.
 
     Args:
         url: With login, virtual host and heartbeat.
-        name: What the broker's own tools call it.
+        name: Its name in the broker's own tools.
         tls: How to verify an `amqps://` broker.
     """
 
     def __init__(self, url: URL, *, name: str, tls: ssl.SSLContext | None) -> None:
         super().__init__(url, ssl_context=tls, client_properties={"connection_name": name})
         self._factory = WireFactory(tls)
-        # aio-pika (10.2) has no parameter for it, but hands these to aiormq as they are.
+        # aio-pika (10.2) has no parameter for it, but passes `kwargs` to aiormq unchanged.
         self.kwargs["transport_factory"] = self._factory
 
     @property
     def closing(self) -> asyncio.Future[object]:
-        """Is done as soon as the open connection is closed or broken, also if it has been for long."""
+        """Done when the connection is closed or broken. Raises RuntimeError before it is open."""
         if self.transport is None:
             raise RuntimeError("the connection is not open yet")
         return self.transport.connection.closing
 
     def abort(self) -> None:
-        """Give up what is left of the connection, without another word to the broker."""
+        """Drop the connection without a closing handshake."""
         self._factory.abort()
 
     async def lane(self, channel: AbstractChannel) -> Lane:
-        """Give the way past aiormq on one of its open channels."""
+        """Open the way past aiormq on one of its open channels."""
         return self._factory.wire.lane(await underlay(channel))
 
 
@@ -70,7 +70,7 @@ async def open_connection(
 
     Args:
         url: `amqp://` or `amqps://`, with login and virtual host.
-        name: What the broker's own tools call the connection.
+        name: The connection's name in the broker's own tools.
         heartbeat: Seconds; the peer counts as dead when three have passed without a frame.
         timeout: Seconds for TCP, TLS and the AMQP handshake together.
         tls: How to verify an `amqps://` broker.
@@ -89,10 +89,11 @@ async def open_connection(
 async def open_channel(
     connection: AbstractConnection, *, confirms: bool = False
 ) -> AsyncIterator[AbstractChannel]:
-    """Hold one channel open; with confirms, returned messages raise.
+    """Hold one channel open.
 
-    Who enters it on a connection that others use must not be cancelled: aiormq (7.2) then closes the channel
-    in a way that makes the broker close the connection (504, "expected 'channel.open'").
+    Do not cancel a task that enters this on a connection which others use: aiormq (7.2) then closes a channel
+    that is not open yet, and the broker closes the whole connection (504, "expected 'channel.open'").
+    `finished` protects from that.
 
     Raises:
         BrokerError: It cannot be opened.
@@ -103,21 +104,21 @@ async def open_channel(
     try:
         yield channel
     finally:
-        # Waited for, and never cancelled, for the same reason.
+        # In a task that nobody cancels, for the same reason.
         await finished(channel.close(), _CLOSE_TIMEOUT)
 
 
 async def finished(call: Awaitable[_T], timeout: float) -> "asyncio.Task[_T]":
-    """Wait for a call to the broker that must not be cancelled, whatever becomes of the caller.
+    """Run a call to the broker to its end, even when the caller is cancelled.
 
-    aiormq (7.2) closes the channel of a cancelled call, and what is in hand on it is lost.
+    aiormq (7.2) closes the channel of a cancelled call, and with it the deliveries in hand are lost.
 
     Args:
-        call: Goes on in a task of its own.
-        timeout: Seconds.
+        call: Runs in a task of its own.
+        timeout: Seconds to wait for it.
 
     Returns:
-        The task; not done yet if it has taken longer.
+        The task. It is not done when the time ran out.
     """
     task = asyncio.ensure_future(call)
     _going_on.add(task)
@@ -128,19 +129,19 @@ async def finished(call: Awaitable[_T], timeout: float) -> "asyncio.Task[_T]":
 
 def _forget(task: "asyncio.Task[Any]") -> None:
     _going_on.discard(task)
-    # Its caller may have gone; asyncio would report an exception that nobody has looked at.
+    # The caller may be gone: asyncio would report an exception that nobody has read.
     if not task.cancelled():
         task.exception()
 
 
 async def underlay(channel: AbstractChannel) -> aiormq.Channel:
-    """The channel of aiormq's below one of aio-pika's."""
+    """Give the channel of aiormq on which one of aio-pika is built."""
     return cast("aiormq.Channel", await channel.get_underlay_channel())
 
 
 @contextmanager
 def unbroken() -> Iterator[None]:
-    """Turn a connection that breaks, or a broker that keeps silent, into BrokerError."""
+    """Raise BrokerError when the connection breaks or the broker does not answer."""
     try:
         yield
     except TimeoutError as exc:
@@ -173,16 +174,16 @@ async def _open(
 
 
 def _negotiated(heartbeat: int) -> int:
-    """The heartbeat with which aiormq (7.2) notices a dead line after three of those asked for.
+    """Give the heartbeat to ask aiormq for, so that it notices a dead peer after three of the wanted ones.
 
-    It gives a line three heartbeats and three seconds, and looks every half heartbeat.
+    aiormq (7.2) waits for three heartbeats and three seconds more, and looks every half heartbeat.
     """
     slack = _MISSED_HEARTBEATS
     return max(1, int((_MISSED_HEARTBEATS * heartbeat - slack) / (_MISSED_HEARTBEATS + 0.5)))
 
 
 async def _close(opened: Connection) -> None:
-    # The peer of a dead line never answers the closing handshake.
+    # A dead peer never answers the closing handshake.
     try:
         async with asyncio.timeout(_CLOSE_TIMEOUT):
             await opened.close()

@@ -1,13 +1,12 @@
-"""The parked messages, as an operator sees them: looked at, put back into the queue of jobs, or dropped.
+"""The parked messages, for operators: shown, replayed as jobs, or discarded.
 
-A queue cannot be read without taking from it. So each message is taken, held unsettled, and goes back at
-the end unless it was settled; a process that dies meanwhile loses nothing, since the broker then gives
-back what it held. Going back counts as a delivery, which is why the queue's delivery limit is so high
-(`worker.broker.topology.KEPT_FOR_OTHERS`).
+A queue cannot be read without taking messages from it. Each one is taken, held unsettled, and returned at
+the end unless it was settled. When the process dies, the broker returns what it held. A return counts as a
+delivery, which is why the queue's delivery limit is so high (`worker.broker.topology.KEPT_FOR_OTHERS`).
 
-Two operators at once would each see a part of the queue and believe it to be all. A queue that only one
-connection can have ("exclusive", RabbitMQ "Queues") is the lock between them: quorum queues let a second
-consumer in even when the first one asked to be the only one (tried on RabbitMQ 3.10 and 4.3).
+Of two concurrent operators, each would see a part of the queue and take it for the whole. The lock between
+them is an exclusive queue, which only one connection can have (RabbitMQ "Queues"). An exclusive consumer is
+no lock: quorum queues let a second consumer in (tried on RabbitMQ 3.10 and 4.3).
 """
 
 import asyncio
@@ -34,7 +33,7 @@ from worker.errors import BrokerError, one_line
 
 _RETURN_TIMEOUT, _RETURN_POLL = 5.0, 0.01
 _GETTERS = 8
-"""Messages asked for at once: one at a time takes a millisecond or more each."""
+"""Messages asked for concurrently: each takes a millisecond or more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,12 +44,12 @@ class DeadLetter:
         job: What could be read of it.
         reason: The error code that it was parked with; empty when something else put it there.
         detail: The error message that it was parked with.
-        since: When it was parked; None when nobody wrote that down.
-        body: As it was published; of one larger than a job may have, the beginning.
-        cut: What is known of a body of which there is only the beginning; None when it is whole.
+        since: When it was parked; None when that was not recorded.
+        body: As it was published; only the beginning of one that is larger than a job may have.
+        cut: What is known of the rest of such a body; None when it is whole.
         defect: Why not all of its headers can be read; empty when they can.
-        headers: All of its headers that can be read. They make no difference between two letters: the broker
-            counts there how often a message was looked at.
+        headers: All of its headers that can be read. Comparing letters leaves them out: the broker counts in
+            them how often a message was taken.
     """
 
     job: Job
@@ -68,7 +67,7 @@ class NotWholeError(Exception):
 
 
 class Parked:
-    """A parked message in our hands; unless it is settled it goes back to the queue."""
+    """A parked message that is held. It goes back to the queue unless it is settled."""
 
     def __init__(
         self, got: "_Got", publisher: Publisher, names: Names, on_settled: Callable[[], None]
@@ -94,7 +93,7 @@ class Parked:
         await self.discard()
 
     async def check_whole(self) -> None:
-        """See that all of it is here. Raises NotWholeError."""
+        """Check that its whole body was kept. Raises NotWholeError."""
         if cut := self.letter.cut:
             raise NotWholeError(
                 f"only the first {len(self.letter.body)} of its {cut.size} bytes were kept: "
@@ -102,7 +101,7 @@ class Parked:
             )
 
     async def discard(self) -> None:
-        """Remove it for good. Raises BrokerError."""
+        """Remove it for good. Raises BrokerError when the connection is lost: then it stays parked."""
         if self._lane.is_closed:
             raise BrokerError("the connection with RabbitMQ broke: the message stays parked")
         self._lane.send(frames.ack(self._lane.number, self._tag))
@@ -157,7 +156,7 @@ class _Getter:
 
 
 class DeadLetters:
-    """The queue of parked messages, for one operator alone.
+    """The queue of parked messages, held for one operator.
 
     Attributes:
         count: How many messages lay in it when it was opened.
@@ -174,11 +173,11 @@ class DeadLetters:
     async def take(self, limit: int) -> AsyncGenerator[Parked, None]:
         """Give the messages one by one, roughly the oldest first.
 
-        Never more than there were in the beginning: a replayed job that fails again comes back, and would
-        be replayed for ever.
+        It gives no more than there were in the beginning: a replayed job that fails again comes back, and
+        would be replayed for ever.
 
         Args:
-            limit: How many at most; what was given and not settled stays in memory.
+            limit: How many at most. Those that are not settled stay in memory.
 
         Raises:
             BrokerError: The connection was lost.
@@ -207,7 +206,7 @@ class DeadLetters:
 async def open_dead_letters(
     connection: Connection, names: Names, *, timeout: float
 ) -> AsyncIterator[DeadLetters]:
-    """Look into the queue of parked messages; on leaving, all that was not settled goes back.
+    """Hold the queue of parked messages. On leaving, all that was not settled goes back.
 
     Args:
         connection: An open connection.
@@ -233,7 +232,7 @@ async def open_dead_letters(
 
 
 async def _await_return(channel: AbstractChannel, letters: DeadLetters, dead: str) -> None:
-    """Wait until the broker counts again what went back: whoever looks a moment sooner would miss it."""
+    """Wait until the broker counts what went back: the next look would miss it before."""
     with suppress(TimeoutError, BrokerError, *CONNECTION_EXCEPTIONS):
         async with asyncio.timeout(_RETURN_TIMEOUT):
             expected = letters.count - letters.settled
@@ -262,7 +261,7 @@ async def _getter(connection: Connection, queue: str, timeout: float) -> AsyncIt
         try:
             yield getter
         finally:
-            # Since RabbitMQ 4.3 giving back does not count toward the delivery limit; closing a channel does.
+            # Not by closing the channel, which counts toward the delivery limit. A nack does not since 4.3.
             with suppress(*CONNECTION_EXCEPTIONS):
                 await getter.lane.channel.basic_nack(0, multiple=True, requeue=True)
 
@@ -274,7 +273,7 @@ def _read(message: Message) -> DeadLetter:
     since = headers.get(messages.DEAD_SINCE, death.get("time"))
     return DeadLetter(
         job=read_job(envelope),
-        # The broker itself may have put it there, when nobody consumed what it gave up on.
+        # The broker itself may have put it there, when no worker consumed what it gave up on.
         reason=one_line(str(headers.get(messages.DEAD_REASON, death.get("reason", "")))),
         detail=one_line(str(headers.get(messages.DEAD_DETAIL, ""))),
         since=since.astimezone(UTC) if isinstance(since, datetime) else None,

@@ -1,4 +1,4 @@
-"""A message in our hands, and everything that can be done with it."""
+"""A delivered message: its outcome is published, and then it is settled."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ class Origin:
     """Where deliveries came from.
 
     Attributes:
-        lane: The way back to their channel.
-        is_deleted: Whether their queue was deleted. The broker then gives them out no second time.
+        lane: Their channel.
+        is_deleted: Whether their queue was deleted. The broker then does not deliver them again.
     """
 
     lane: Lane
@@ -31,12 +31,12 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Outlet:
-    """Through what is published what becomes of deliveries.
+    """What deliveries of a session publish with.
 
     Attributes:
-        publisher: The publisher of the session that they came from.
-        newest: The one to go on with when that session is over and their queue was deleted.
-        names: Where messages go.
+        publisher: That session's publisher.
+        newest: Gives the next one, for deliveries whose session is over and whose queue was deleted.
+        names: What queues and exchanges are called.
     """
 
     publisher: Publisher
@@ -49,9 +49,9 @@ class AmqpDelivery:
 
     Args:
         message: The message.
-        receipt: How it came.
+        receipt: How it was delivered.
         origin: The channel and queue that it came from.
-        outlet: Publishes what becomes of it.
+        outlet: What to publish its outcome with.
     """
 
     def __init__(self, message: Message, receipt: Receipt, origin: Origin, outlet: Outlet) -> None:
@@ -66,12 +66,12 @@ class AmqpDelivery:
 
     @property
     def alive(self) -> bool:
-        """Whether something may still be done with it: its channel is open, or nobody else will get it."""
+        """Whether it is still ours: its channel is open, or the broker will not deliver it again."""
         return self.orphaned or not self._origin.lane.is_closed
 
     @property
     def orphaned(self) -> bool:
-        """Whether its queue was deleted, so that the broker gives it out no second time."""
+        """Whether its queue was deleted, so that the broker does not deliver it again."""
         return self._origin.is_deleted
 
     async def publish(self, outcome: Outcome, job: Job) -> None:
@@ -108,7 +108,7 @@ class AmqpDelivery:
         )
 
     async def ack(self) -> None:
-        """Settle: done with."""
+        """Settle: the job is done with."""
         self._settle(frames.ack(self._origin.lane.number, self._tag))
 
     async def give_back(self) -> None:
@@ -121,11 +121,11 @@ class AmqpDelivery:
 
     def _settle(self, frame: bytes) -> None:
         self._check_alive()
-        # On a closed channel it is an orphan, which nobody has to hear of.
+        # An orphan may have a closed channel. Its frame is lost then, which does no harm.
         self._origin.lane.send(frame)
 
     async def _send(self, exchange: str, routing_key: str, write: Callable[[int], Message]) -> None:
-        """Publish what `write` makes for the largest frame that the broker takes."""
+        """Publish what `write` makes, given the largest frame that the broker takes."""
         with SPAN.get().publish(exchange, routing_key):
             while True:
                 self._check_alive()
@@ -138,7 +138,7 @@ class AmqpDelivery:
                 self._publisher = await self._newest.after(publisher)
 
     def _check_alive(self) -> None:
-        # What is published for a message that the broker gives out again is a duplicate for certain.
+        # The broker delivers the message again: whatever is published for it now is a duplicate for certain.
         if not self.alive:
             raise SessionLostError(
                 "the connection that the message came from is gone; the broker delivers it again"

@@ -1,4 +1,4 @@
-"""Follows outcomes as they are published, through a queue of its own: no consumer loses one by it."""
+"""Follows outcomes as they are published, through a queue of its own: no consumer misses one for it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
@@ -19,7 +19,7 @@ async def follow(
 ) -> AsyncIterator[AsyncIterator[bytes]]:
     """Give the bodies of the events that are published from now on.
 
-    The queue is exclusive and goes with the connection.
+    The queue is exclusive: the broker deletes it with the connection.
 
     Args:
         connection: An open connection.

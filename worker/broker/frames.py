@@ -1,4 +1,4 @@
-"""AMQP 0-9-1 frames that every job needs, read and written by hand; pamqp does all others. Pure.
+"""The AMQP 0-9-1 frames that every job needs, read and written by hand. pamqp does all others. Pure.
 
 Layouts are those of the AMQP 0-9-1 specification (sections 2.3.5 and 4.2), numbers of classes and methods
 those of its amqp0-9-1.xml; `basic.nack` is RabbitMQ's ("Consumer Acknowledgements and Publisher Confirms").
@@ -22,7 +22,7 @@ FRAME_END = b"\xce"
 HEARTBEAT_FRAME = FRAME_HEAD.pack(HEARTBEAT, 0, 0) + FRAME_END
 
 DELIVER = struct.pack(">HH", 60, 60)
-"""How the payload of a method's frame begins; the others likewise."""
+"""How the payload of a method's frame begins, here and below: its class and its number."""
 RETURN = struct.pack(">HH", 60, 50)
 ACK = struct.pack(">HH", 60, 80)
 NACK = struct.pack(">HH", 60, 120)
@@ -43,7 +43,7 @@ _REQUEUE_NACKED = 2
 _WITH_ACK = 0
 _FRAME_OVERHEAD = FRAME_HEAD.size + len(FRAME_END)
 _UNBOUNDED_STEP = 128 * 1024
-"""Bytes of a frame where the broker sets no bound (`frame_max` 0): its own default."""
+"""Bytes of our frames where the broker sets no bound (`frame_max` 0): RabbitMQ's default bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +74,17 @@ class Receipt(NamedTuple):
 
 
 class Confirm(NamedTuple):
-    """The broker's word on one message, or with `multiple` on all up to it."""
+    """The broker's ack or nack of one message, or with `multiple` of all up to it."""
 
     tag: int
     multiple: bool
 
 
 class _Body:
-    """The body of a message while it comes: of a large one only the beginning is kept, and the rest hashed.
+    """The body of a message while it is received. Of a large one the beginning is kept, and the whole hashed.
 
-    RabbitMQ takes messages of 16 or 128 MiB. Sixteen of them in hand would take more memory than there is.
+    RabbitMQ takes messages of 16 MiB, before version 4 of 128 MiB. A prefetch full of these would not fit
+    into memory.
     """
 
     def __init__(self, size: int) -> None:
@@ -109,11 +110,11 @@ class _Body:
 
 
 class Assembly:
-    """Puts methods together with the contents that follow them, frame by frame or in smaller pieces.
+    """Assembles messages from the frames of a channel: a method, a header, and pieces of the body.
 
     Args:
-        begins: How the methods begin that are followed here.
-        complete: Is called with the payload of each method and its message.
+        begins: How the payload of the method begins, such as `DELIVER`.
+        complete: Called with the payload of each method and its message.
     """
 
     def __init__(self, begins: bytes, complete: Callable[[bytes, Message], None]) -> None:
@@ -124,12 +125,13 @@ class Assembly:
         self._body = _Body(0)
 
     def take(self, kind: int, payload: bytes) -> bool:
-        """Take in a frame of the channel; False if it belongs to nothing that is followed here."""
+        """Take a frame of the channel; False when it belongs to another method."""
         if kind == METHOD:
             if not payload.startswith(self._begins):
                 return False
             self._method = payload
             return True
+        # The content of a method that is not ours, as of a basic.get-ok on a channel that consumes.
         if not self._method:
             return False
         if kind == HEADER:
@@ -137,6 +139,7 @@ class Assembly:
             self._properties, self._body = Properties(payload[_CONTENT_HEAD.size :]), _Body(size)
         else:
             self._body.add(payload)
+        # A body of no bytes has no frame: the header ends the message.
         if self._body.missing <= 0:
             method, self._method = self._method, b""
             self._complete(method, self._body.message(self._properties))
@@ -168,17 +171,17 @@ def ack(channel: int, tag: int) -> bytes:
 
 
 def nack(channel: int, tag: int) -> bytes:
-    """Write `basic.nack` of one message, which returns to its queue."""
+    """Write `basic.nack`: the message returns to its queue."""
     return _frame(METHOD, channel, NACK + _TAG_AND_BITS.pack(tag, _REQUEUE_NACKED))
 
 
 def reject(channel: int, tag: int) -> bytes:
-    """Write `basic.reject` of a message, which returns to its queue."""
+    """Write `basic.reject`: the message returns to its queue."""
     return _frame(METHOD, channel, _REJECT + _TAG_AND_BITS.pack(tag, _REQUEUE_REJECTED))
 
 
 def get(channel: int, queue: str) -> bytes:
-    """Write `basic.get` of the next message of a queue, to be settled."""
+    """Write `basic.get`: ask for the next message of a queue, which is then to be settled."""
     return _frame(METHOD, channel, _GET + _RESERVED + short(queue) + _WITH_ACK.to_bytes(1, "big"))
 
 
@@ -208,7 +211,7 @@ def publish(channel: int, message: Message, *, exchange: str, routing_key: str, 
 
 
 def fits(properties: Properties, frame_max: int) -> bool:
-    """Whether the header of a message with these properties fits into one frame, which it has to."""
+    """Whether a message may have these properties: its header must fit into one frame."""
     return not frame_max or _FRAME_OVERHEAD + _CONTENT_HEAD.size + len(properties.raw) <= frame_max
 
 

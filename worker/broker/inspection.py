@@ -1,7 +1,7 @@
-"""Looks at a broker without changing it: topology, arguments, permissions.
+"""Inspects a broker without changing it: topology, arguments, permissions.
 
-AMQP has no question "may I?" and none "what are this queue's arguments?". The answers are had so that
-nothing is left behind (tried on RabbitMQ 3.10 and 4.3):
+AMQP cannot ask for permissions, nor for a queue's arguments. These ways find them and leave nothing behind
+(tried on RabbitMQ 3.10 and 4.3):
 
 - a passive declare tells whether something exists, and how full a queue is;
 - declaring what exists with the wanted arguments changes nothing, and is refused when they differ
@@ -33,11 +33,11 @@ _OLDEST = (3, 10)
 
 @dataclass(frozen=True, slots=True)
 class _Thing:
-    """A queue or an exchange, and the two ways to declare it.
+    """A queue or an exchange, and how to look at it and declare it.
 
     Attributes:
         name: What it is called.
-        look: Looks whether it is there, and how full it is.
+        look: Checks that it exists, and gives what is worth knowing.
         declare: Declares it with the wanted arguments.
         is_used_as_is: Whether the worker also uses one with other arguments.
     """
@@ -51,11 +51,11 @@ class _Thing:
 async def inspect(
     connection: Connection, topology: Topology, *, declares: bool, timeout: float
 ) -> list[Finding]:
-    """Compare what is in the broker with what the worker wants there.
+    """Compare what is in the broker with what the worker needs.
 
     Args:
         connection: An open connection, with the worker's own login.
-        topology: What shall be there.
+        topology: What it needs.
         declares: Whether the worker declares what is missing when it starts.
         timeout: Seconds for each question.
 
@@ -80,7 +80,7 @@ async def inspect(
 
 
 def version(connection: Connection) -> Finding:
-    """Tell the broker's version, and whether the worker can use it."""
+    """Give the broker's version, and whether the worker can use it."""
     properties = connection.transport.connection.server_properties if connection.transport else {}
     product, number = (one_line(str(properties.get(name, "?"))) for name in ("product", "version"))
     found = _NUMBER.match(number)
@@ -165,7 +165,7 @@ def _not_declarable(thing: _Thing, seen: str, *, declares: bool) -> Finding:
 
 
 async def _old_queue(connection: Connection, name: str, timeout: float) -> list[Finding]:
-    """What to do about the queue that the first release had for what the broker gives up on."""
+    """Find the queue that the first release had for messages that the broker gave up on."""
     try:
         found = await look(connection, name, timeout=timeout)
     except BrokerError:
@@ -207,8 +207,8 @@ async def _may_publish(connection: Connection, exchange: str, timeout: float) ->
             target = await channel.get_exchange(exchange, ensure=False)
             await target.publish(Message(b""), "ccfs-worker.check", mandatory=False)
             async with asyncio.timeout(timeout):
-                # A timeout of aiormq's (7.2) would hand the frame over a turn of the loop later: behind the
-                # answer to a refusal that comes meanwhile, on a channel that is then no longer open.
+                # Not by the timeout argument: aiormq (7.2) then sends the frame one turn of the loop later,
+                # on a closed channel if the broker has refused the publish meanwhile.
                 await transaction.rollback()
     except ChannelAccessRefused:
         wanted = exchange or "amq.default"
@@ -227,7 +227,7 @@ async def _channel(connection: Connection, timeout: float) -> AsyncIterator[Abst
         try:
             yield channel
         except RuntimeError as exc:
-            # The refusal of one step can come before the next, which then only finds the channel closed.
+            # The refusal of one step may arrive before the next, which then finds the channel closed.
             reason = await asyncio.wait_for(closed, timeout)
             if isinstance(reason, ChannelClosed):
                 raise reason from exc

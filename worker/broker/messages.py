@@ -1,4 +1,4 @@
-"""Messages on the wire: what is read from a job, and what events, retries and parked copies look like."""
+"""What is read from a job's message, and what is written into events, retries and parked copies."""
 
 import random
 import re
@@ -23,13 +23,14 @@ DEAD_DETAIL = "x-dead-detail"
 DEAD_SINCE = "x-dead-since"
 """When a message was parked, as an AMQP timestamp."""
 DEAD_BODY_BYTES = "x-dead-body-bytes"
-"""How long the body was of which a parked copy holds only the beginning."""
+"""Bytes of the whole body, on a parked copy that holds only its beginning."""
 DEAD_BODY_SHA256 = "x-dead-body-sha256"
-"""The SHA-256 of the whole of it, which its `jobId` may be."""
+"""SHA-256 of the whole body, on the same copy: the job's `jobId` may be that."""
 HEADERS_DROPPED = "x-headers-dropped"
-"""Why a copy is without its publisher's headers."""
+"""Why a copy lacks its publisher's headers."""
 PUBLISH_ID = "x-publish-id"
-"""Tells the publishes of a channel apart when one comes back: a `message_id` may be absent or come twice."""
+"""Identifies a publish on its channel when the broker returns it. `message_id` cannot: it may be absent, or
+come twice."""
 
 _OURS = frozenset(
     name.encode()
@@ -43,8 +44,8 @@ _OURS = frozenset(
         PUBLISH_ID,
     )
 )
-# The broker's own records of a message's past, which a fresh copy must not carry on: they would make
-# it look like part of a dead-letter cycle, and CC would route the copy to further queues.
+# The broker's own records of a message's past. A fresh copy must not carry them: the broker could take it for
+# part of a dead-letter cycle and drop it, and CC would route the copy to further queues.
 _BROKERS = re.compile(
     rb"x-death|x-(first|last)-death-(exchange|queue|reason)|x-(delivery|acquired)-count|CC|BCC"
 )
@@ -57,7 +58,7 @@ _ID_BITS = 63
 
 
 def read_envelope(message: Message) -> Envelope:
-    """Reduce a delivered message to what the contract reads; never raises."""
+    """Take from a delivered message what the contract reads. Never raises."""
     properties = message.properties
     return Envelope(
         body=message.body,
@@ -73,7 +74,7 @@ def read_envelope(message: Message) -> Envelope:
 
 
 def read_letter(message: Message) -> Envelope:
-    """Reduce a parked message to what the contract reads, as far as the copy holds it; never raises."""
+    """Take from a parked message what the contract reads, as far as the copy holds it. Never raises."""
     envelope = read_envelope(message)
     size, sha256 = (message.properties.header(name) for name in (DEAD_BODY_BYTES, DEAD_BODY_SHA256))
     if not isinstance(size, int) or not isinstance(sha256, str):
@@ -82,15 +83,15 @@ def read_letter(message: Message) -> Envelope:
 
 
 def last_death(properties: amqp.Properties) -> dict[str, Any]:
-    """What RabbitMQ wrote when it gave up on a message, or let its time run out, for the last time."""
+    """Give RabbitMQ's record of the last time that it dead-lettered a message; empty without one."""
     deaths = properties.header("x-death")
     last = deaths[0] if isinstance(deaths, list) and deaths else None
     return last if isinstance(last, dict) else {}
 
 
 def _has_forged_death(properties: amqp.Properties) -> bool:
-    # RabbitMQ 3.x ignores what is no list. In a list it relies on what it writes itself: tables, one for each
-    # queue and reason, with a number as `count` (rabbit_dead_letter in 3.10).
+    # RabbitMQ 3.x ignores an x-death that is no list. In a list it relies on what it writes itself: tables,
+    # one for each queue and reason, with a number as `count` (rabbit_dead_letter in 3.10).
     deaths = properties.header("x-death")
     if not isinstance(deaths, list):
         return False
@@ -152,11 +153,11 @@ def job_message(job: DownloadJob, job_id: str) -> Message:
 
 
 def retry_copy(message: Message, retry: Retry, *, frame_max: int) -> Message:
-    """A fresh copy of a job message for the tier in which it waits for that attempt.
+    """A fresh copy of a job message for the tier in which it waits for its next attempt.
 
     Args:
         message: The job.
-        retry: How long, and for which attempt.
+        retry: How long it waits, and for which attempt.
         frame_max: Bytes that a frame may have, as negotiated; 0 is no bound.
     """
     changes = {}
@@ -167,9 +168,9 @@ def retry_copy(message: Message, retry: Retry, *, frame_max: int) -> Message:
 
 
 def parked_copy(message: Message, job: Job, error: JobError, *, frame_max: int) -> Message:
-    """A copy of a job message for the dead letters, with the reason why it lies there.
+    """A copy of a job message for the dead letters, with the reason for it.
 
-    Of a body larger than a job may have it holds the beginning.
+    It holds only the beginning of a body that is larger than a job may have.
 
     Args:
         message: The job.
@@ -190,8 +191,8 @@ def parked_copy(message: Message, job: Job, error: JobError, *, frame_max: int) 
 
 
 def replayed_copy(message: Message, *, frame_max: int) -> Message:
-    """A copy of a parked message that starts over as a job that was just published."""
-    # The time that the job waits in the queue counts from here.
+    """A copy of a parked message that starts again at the first attempt."""
+    # The time that the job waits in its queue counts from the timestamp.
     now = {amqp.TIMESTAMP: amqp.timestamp(datetime.now(UTC))}
     return _copy(message, {}, now, frame_max)
 
@@ -199,12 +200,12 @@ def replayed_copy(message: Message, *, frame_max: int) -> Message:
 def _copy(
     message: Message, headers: Mapping[str, Value], changes: Mapping[int, bytes], frame_max: int
 ) -> Message:
-    """A copy of a message with its publisher's properties and headers as they came, and ours.
+    """Copy a message: its publisher's properties and headers as they came, and ours.
 
-    Two properties are left out. The publisher's `expiration` counted in the queue of jobs: in a tier it
-    would end the wait, and among the dead letters it would throw the letter away. A `user_id` RabbitMQ takes
-    only from the login of that name ("Validated User-ID"), and else it closes the channel. `delivery_mode`
-    is 2, since 1 may be lost, and RabbitMQ 3 refuses all others.
+    Two properties are left out. `expiration` was meant for the queue of jobs: in a tier it would end the wait
+    early, and among the dead letters it would drop the letter. RabbitMQ accepts a `user_id` only from the
+    login of that name ("Validated User-ID"), and otherwise closes the channel. `delivery_mode` becomes 2: the
+    broker may lose a message with 1, and RabbitMQ 3 refuses all other values.
     """
     values = message.properties.values()
     for flag in (amqp.EXPIRATION, amqp.USER_ID):

@@ -1,8 +1,9 @@
-"""The properties of a message as the bytes in which they came: read where the contract says so, else copied.
+"""The properties of a message, kept as the bytes in which they came. Pure.
 
-To decode and encode them again would lose what the library that does it cannot say: doubles became floats,
-an absent priority became 0, and a timestamp in microseconds ended the connection. Layout: AMQP 0-9-1,
-section 4.2.6.1; the order and the types of the properties are those of its amqp0-9-1.xml. Pure.
+What the contract reads is decoded, and the rest is copied as it is. Decoding and encoding with pamqp changed
+messages: doubles became floats, an absent priority became 0, and a timestamp in microseconds ended the
+connection. Layout: AMQP 0-9-1, section 4.2.6.1. The order and the types of the properties are those of its
+amqp0-9-1.xml.
 """
 
 import struct
@@ -15,7 +16,7 @@ from worker.broker import tables
 from worker.broker.tables import Field, UnreadableError, Value
 
 CONTENT_TYPE, CONTENT_ENCODING, HEADERS, DELIVERY_MODE, PRIORITY = 0x8000, 0x4000, 0x2000, 0x1000, 0x0800
-"""Flags of properties, by which they are known here; the others as well."""
+"""Flags of properties, here and below. They serve as names of the properties."""
 CORRELATION_ID, REPLY_TO, EXPIRATION, MESSAGE_ID, TIMESTAMP = 0x0400, 0x0200, 0x0100, 0x0080, 0x0040
 TYPE, USER_ID, APP_ID, CLUSTER_ID = 0x0020, 0x0010, 0x0008, 0x0004
 
@@ -43,15 +44,15 @@ _MAX_SHORT_STRING = 255
 
 
 class Properties:
-    """The properties of one message. Making and reading them never raises.
+    """The properties of one message. Making one never raises, whatever the bytes are.
 
     Args:
         raw: The flags and the values, as they stand in the content's header.
 
     Attributes:
         raw: The same.
-        defect: Why not all of it can be read, as one line; empty when it can. What stands before the
-            trouble is there all the same.
+        defect: Why not all of it can be read, as one line; empty when it can. What stands before the defect
+            can be read.
     """
 
     __slots__ = ("_fields", "_values", "defect", "raw")
@@ -79,13 +80,13 @@ class Properties:
             return None
 
     def sent_at(self) -> datetime | None:
-        """The timestamp; None when it is absent or beyond all time."""
+        """The timestamp; None when it is absent or no calendar has it."""
         if TIMESTAMP not in self._values:
             return None
         return tables.moment(_TIMESTAMP.unpack_from(self.raw, self._values[TIMESTAMP][0])[0])
 
     def header(self, name: str) -> Any:  # noqa: ANN401 - whatever a publisher put there
-        """The value of a header; None when there is none. Of two with one name the last counts."""
+        """The value of a header; None without one. Of several with the same name the last counts."""
         if not self._fields:
             return None
         wanted = name.encode()
@@ -97,14 +98,14 @@ class Properties:
         return {tables.name_of(field): tables.read(self.raw, field) for field in self._fields}
 
     def values(self) -> dict[int, bytes]:
-        """The value of each property that is there, as it came."""
+        """The bytes of each property that is there."""
         return {flag: self.raw[start:end] for flag, (start, end) in self._values.items()}
 
     def headers_but(self, dropped: Callable[[bytes], bool]) -> bytes:
-        """The headers as they came, one after the other, without those whose name is `dropped`.
+        """The bytes of the headers, except those whose name is `dropped`.
 
         Raises:
-            UnreadableError: It cannot be told where each of them ends.
+            UnreadableError: They cannot be separated.
         """
         if HEADERS not in self._values:
             return b""
@@ -138,7 +139,7 @@ class Properties:
 
 
 def written(values: Mapping[int, bytes]) -> bytes:
-    """Write a property list: flags, and the value of each property, as it shall stand there."""
+    """Write a property list: the flags, then the given bytes of each property."""
     return _FLAGS.pack(sum(values)) + b"".join([values[flag] for flag in _ORDER if flag in values])
 
 
@@ -151,7 +152,7 @@ def short(text: str) -> bytes:
 
 
 def table(headers: Mapping[str, Value], others: bytes = b"") -> bytes:
-    """Write headers: `others`, one after the other as they came, and ours behind them."""
+    """Write a table of headers: the bytes of `others`, then ours."""
     content = others + b"".join([tables.write(name, value) for name, value in headers.items()])
     return _LENGTH.pack(len(content)) + content
 
@@ -167,7 +168,7 @@ def _flags_set(flags: int) -> tuple[int, ...]:
 
 
 def _end(raw: bytes, flag: int, position: int) -> int:
-    """Where the value of a property ends that begins there; beyond the end of all if it is cut off."""
+    """Where the property ends whose value begins at `position`; past the end of `raw` if it is cut off."""
     if flag == HEADERS:
         length = _LENGTH.size
         return (

@@ -1,4 +1,4 @@
-"""Publishes so that a message either lies in a queue for good or the caller knows that it does not."""
+"""Publishes with confirms: a message is in a queue for good, or its publisher knows that it may not be."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -17,7 +17,7 @@ from worker.errors import NotConfirmedError, SessionLostError
 
 
 class _Word(Enum):
-    """What the broker says of a message."""
+    """The broker's answer to a publish."""
 
     ACK = auto()
     NACK = auto()
@@ -25,9 +25,10 @@ class _Word(Enum):
 
 
 class _Confirms:
-    """What was published on a channel and not confirmed yet.
+    """The publishes of a channel that have no answer yet.
 
-    The broker counts from 1, and says `basic.return` of a message before it confirms it.
+    The broker numbers them from 1. It sends `basic.return` of a message before it acks it, so that the return
+    settles the publish and the ack that follows is ignored.
     """
 
     def __init__(self) -> None:
@@ -37,7 +38,7 @@ class _Confirms:
         self._returned = frames.Assembly(frames.RETURN, self._return)
 
     def expect(self, message: Message) -> asyncio.Future[_Word]:
-        """Give the future of the broker's word on the message, which has to be the next that is published."""
+        """Give the future of the broker's answer. The message must be the next one that is published."""
         self._last_tag += 1
         number = publish_id(message.properties)
         word: asyncio.Future[_Word] = asyncio.get_running_loop().create_future()
@@ -46,7 +47,7 @@ class _Confirms:
         return word
 
     def take(self, kind: int, payload: bytes) -> bool:
-        """Take in a frame of the channel; see `Lane.divert`."""
+        """Take a frame of the channel; see `Lane.divert`."""
         if kind == frames.METHOD:
             if payload.startswith(frames.ACK):
                 self._settle(frames.read_confirm(payload), _Word.ACK)
@@ -57,7 +58,7 @@ class _Confirms:
         return self._returned.take(kind, payload)
 
     def lose(self) -> None:
-        """Nothing more will be confirmed."""
+        """The channel is closed: nothing more will be confirmed."""
         waiting, self._waiting = self._waiting, {}
         for word in waiting.values():
             if not word.done():
@@ -67,13 +68,13 @@ class _Confirms:
         if not confirm.multiple:
             self._say(confirm.tag, word)
             return
-        # Tags rise in the order of publishing, as the dictionary keeps it.
+        # The dictionary keeps the order of publishing, so that its tags ascend.
         for tag in list(takewhile(lambda tag: tag <= confirm.tag, self._waiting)):
             self._say(tag, word)
 
     def _say(self, tag: int, word: _Word) -> None:
         waiting = self._waiting.pop(tag, None)
-        # Whoever waited may have gone, or have heard that the message came back.
+        # The waiting task may be cancelled, or have its answer from `basic.return`.
         if waiting is not None and not waiting.done():
             waiting.set_result(word)
 
@@ -86,14 +87,15 @@ class _Confirms:
 class Publisher:
     """Publishes mandatory and with confirms (RabbitMQ "Consumer Acknowledgements and Publisher Confirms").
 
-    Made by `publisher`. A publish ends by the broker's word on it (ack, nack or return), or with the channel:
-    a confirm that is late still counts, and a message published again meanwhile would be a second one.
+    Made by `publisher`. A publish ends with the broker's answer (ack, nack or return) or with the channel.
+    Time alone does not end it: a late confirm still counts, and publishing again meanwhile would duplicate
+    the message.
 
     Args:
-        lane: The way to a channel with confirms, on which nobody else publishes.
-        confirms: Takes what the broker says on it.
-        timeout: Seconds to wait for each confirm, for commands, which have to end; None waits for good.
-        on_return: Is called when no queue takes a message.
+        lane: A channel with confirms, on which nothing else is published.
+        confirms: Takes the broker's answers on it.
+        timeout: Seconds to wait for each confirm; None is no limit. For commands, which have to end.
+        on_return: Called when no queue takes a message.
     """
 
     def __init__(
@@ -109,9 +111,9 @@ class Publisher:
         """Publish a message.
 
         Raises:
-            NotConfirmedError: No queue takes it, or the broker refused it. With a `timeout`, also when
-                there was no word in time; then the message may or may not have been taken.
-            SessionLostError: The channel is gone.
+            NotConfirmedError: No queue takes it, or the broker refused it. With a `timeout`, also when no
+                answer came in time; then the message may or may not have been taken.
+            SessionLostError: The channel is closed.
         """
         if self._lane.is_closed:
             raise SessionLostError("the connection broke before publishing")
@@ -122,6 +124,8 @@ class Publisher:
             routing_key=routing_key,
             frame_max=self._lane.frame_max,
         )
+        # In this order and without an await between: the broker counts what it receives, and `expect` what we
+        # send. `frames.publish` may raise, and then nothing must be counted.
         word = self._confirms.expect(message)
         self._lane.send(written)
         match await self._heard(word):
@@ -145,25 +149,25 @@ class Publisher:
             ) from exc
 
     async def to_queue(self, name: str, message: Message) -> None:
-        """Publish a copy of a job into a queue; raises as `to_exchange` does."""
+        """Publish a message to one queue. Raises what `to_exchange` raises."""
         await self.to_exchange("", message, name)
 
 
 class NewestPublisher:
-    """The publisher of the newest session, for what has to be published although its own session is over."""
+    """Gives the publisher of the newest session to deliveries whose own session is over."""
 
     def __init__(self) -> None:
         self._publisher: Publisher | None = None
         self._replaced = asyncio.Event()
 
     def replace(self, publisher: Publisher) -> None:
-        """A session is open: what waits goes on with its publisher."""
+        """A session is open: those that wait continue with its publisher."""
         self._publisher = publisher
         self._replaced.set()
         self._replaced = asyncio.Event()
 
     async def after(self, spent: Publisher) -> Publisher:
-        """Give the publisher of a session later than that of `spent`, once there is one."""
+        """Wait for a session that is newer than that of `spent`, and give its publisher."""
         while self._publisher is None or self._publisher is spent:
             await self._replaced.wait()
         return self._publisher
@@ -176,7 +180,7 @@ async def publisher(
     timeout: float | None = None,
     on_return: Callable[[], None] = lambda: None,
 ) -> Publisher:
-    """Publish on an open channel with confirms; see `Publisher` for the rest."""
+    """Make a publisher of an open channel with confirms; see `Publisher` for the arguments."""
     confirms = _Confirms()
     lane = await connection.lane(channel)
     lane.divert(confirms.take)
@@ -186,6 +190,6 @@ async def publisher(
 
 @asynccontextmanager
 async def open_publisher(connection: Connection, *, timeout: float) -> AsyncIterator[Publisher]:
-    """Open a publisher for a command, on a channel of its own; `timeout` are the seconds for each confirm."""
+    """Open a publisher for a command, on its own channel. It waits `timeout` seconds for each confirm."""
     async with open_channel(connection, confirms=True) as channel:
         yield await publisher(connection, channel, timeout=timeout)

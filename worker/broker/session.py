@@ -1,9 +1,9 @@
 """A session with RabbitMQ: entered and left as a whole.
 
-One connection consumes and another publishes, so that a broker that blocks publishers (memory or disk
-alarm) still gets our acks. When a connection or channel of it closes, the session is lost, and its holder
-opens the next one. A queue or exchange that somebody deletes does not end it: it is declared again, and what
-is in hand stays in hand, since the broker gives out nothing of a deleted queue a second time.
+One connection consumes and another publishes, so that a broker that blocks publishers (memory or disk alarm)
+still reads our acks. When one of its connections or channels closes, the session is lost, and its holder
+opens the next one. A deleted queue or exchange does not end it: it is declared again, and deliveries in hand
+stay ours, since the broker delivers nothing of a deleted queue a second time.
 """
 
 import asyncio
@@ -36,14 +36,14 @@ from worker.core.retry import backoff
 from worker.errors import BrokerError
 
 _DROPPED_PREFETCH = 8
-"""Messages given up on are few and need no download: they share none of the jobs' places."""
+"""Prefetch of messages that the broker gave up on. They are few, and need no download."""
 _RESTORE_INTERVAL = 5.0
-"""Seconds after which a returned message has everything declared again: they may come by the thousand."""
+"""Least seconds between two declarations that returned messages cause: those may come by the thousand."""
 _CONSUMING: FieldTable = {"x-consumer-timeout": 30 * 24 * 3600 * 1000}
-"""Keeps RabbitMQ 4.3 from taking back a message that we hold, for 30 days in milliseconds. Our own deadlines
-end a job; what remains is a message that waits for a confirm, and that would only be published twice. A
-`basic.cancel` then means that the queue is gone. Earlier versions do not know the argument, and ignore it:
-there the channel is closed, and the session is lost."""
+"""Keeps RabbitMQ 4.3 from taking back a message that we hold, for 30 days (in milliseconds). Our deadlines
+end a job. What is held longer waits for a confirm, and a redelivery would only publish it twice. With this
+argument a `basic.cancel` always means that the queue is gone. Earlier versions ignore it: there the broker
+closes the channel, and the session is lost."""
 
 _T = TypeVar("_T")
 
@@ -58,10 +58,10 @@ class BrokerOptions:
         url: `amqp://` or `amqps://`, login included.
         topology: Queues and exchanges.
         declare: False only checks that they exist.
-        prefetch: Unsettled jobs that the broker gives us at most.
+        prefetch: Most unsettled jobs that the broker delivers.
         heartbeat: Seconds.
         connect_timeout: Seconds to open a connection.
-        answer_timeout: Seconds for each answer that is no confirm.
+        answer_timeout: Seconds for each answer other than a confirm.
         tls: How to verify an `amqps://` broker; None for `amqp://`.
         host: Our name in the broker's list of connections.
     """
@@ -81,7 +81,7 @@ Receive = Callable[[AmqpDelivery], None]
 
 
 class _Loss:
-    """Whether a session is over, and why. It is there before anything of the session that could break."""
+    """Whether a session is over, and why. It exists before anything of the session that could break."""
 
     def __init__(self) -> None:
         self.future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -92,17 +92,17 @@ class _Loss:
         return self.future.result() if self.future.done() else ""
 
     def say(self, reason: str) -> None:
-        """It is over; the first reason counts."""
+        """The session is over. The first reason counts."""
         if not self.future.done():
             self.future.set_result(reason)
 
     def watch(self, closing: "asyncio.Future[object]") -> None:
-        """It is over when this connection or channel is closed, also if it is already."""
+        """Lose the session when a connection or channel closes, or if it has closed already."""
         closing.add_done_callback(self._on_close)
 
     def _on_close(self, closing: "asyncio.Future[object]") -> None:
         if closing.cancelled() or isinstance(closing.exception(), asyncio.CancelledError):
-            # aiormq's way of ending a connection whose heartbeats stay away.
+            # aiormq (7.2) cancels a connection whose heartbeats are missing.
             self.say("the line to RabbitMQ went silent")
         else:
             self.say(f"RabbitMQ or the line closed the connection: {closing.exception()!r}")
@@ -148,18 +148,18 @@ class _Shared:
 
 
 class _Consumer:
-    """One queue's consumer, which can be stopped and started.
+    """The consumer of one queue, which can be stopped and started.
 
-    Each has a channel. When the broker cancels the consumer, since its queue was deleted, the channel is kept
-    for what is in hand, and the next consumer gets another: to consume from a queue that is still being
-    deleted closes the channel.
+    It has its own channel. When its queue is deleted, the broker cancels the consumer. Deliveries in hand
+    keep the channel, and the consumer starts again on another one: consuming from a queue whose deletion is
+    not complete closes the channel.
 
     Attributes:
         queue: The queue's name.
         delivered: How many messages have come.
-        tag: What the broker calls it; None while it gets nothing.
-        is_wanted: Whether it should get messages.
-        is_passing: Whether its queue is not missed when somebody deletes it.
+        tag: The consumer's tag; None while it receives nothing.
+        is_wanted: Whether it should receive messages.
+        is_passing: Whether its queue may be deleted for good.
         is_over: Whether that has happened.
     """
 
@@ -185,7 +185,7 @@ class _Consumer:
         self._cancelled_tag: str | None = None
 
     async def start(self) -> None:
-        """Get messages, if they are wanted and do not come already; without a queue, nothing happens."""
+        """Receive messages if they are wanted and do not come yet. Does nothing without a queue."""
         if not self.is_wanted or self.tag is not None:
             return None
         origin = self._origin or await self._open()
@@ -195,7 +195,7 @@ class _Consumer:
             return self.lose(None)
         if origin is not self._origin:
             self._shared.loss.watch(origin.lane.channel.closing)
-        # The broker may have cancelled it before we came to read its answer.
+        # The broker may have cancelled the consumer before this task ran again.
         if tag == self._cancelled_tag:
             origin.is_deleted = True
         else:
@@ -208,13 +208,13 @@ class _Consumer:
         return self._origin is not None and self.tag is None
 
     async def stop(self) -> None:
-        """Get no more messages; those in hand stay ours."""
+        """Receive no more messages. Those in hand stay ours."""
         if self.tag is not None and self._origin is not None:
             tag, self.tag = self.tag, None
             await self._origin.lane.channel.basic_cancel(tag)
 
     def lose(self, tag: str | None) -> None:
-        """The broker has cancelled the consumer, or has no such queue any more."""
+        """The broker has cancelled the consumer, or no longer has the queue."""
         if self._origin is not None:
             self._origin.is_deleted = True
         self.tag, self._origin, self._cancelled_tag = None, None, tag
@@ -238,8 +238,8 @@ class _Consumer:
         return origin
 
     def _on_cancel(self, cancel: Basic.Cancel) -> None:
-        # What is in hand stays unsettled on its channel. Its outcomes are published, and the broker ignores
-        # acks of a queue that is gone (tried on RabbitMQ 3.10, 4.0 and 4.3).
+        # Deliveries in hand stay unsettled on their channel. Their outcomes are published, and the broker
+        # ignores acks for a queue that is gone (tried on RabbitMQ 3.10, 4.0 and 4.3).
         log.warning("broker.consumer_cancelled", queue=self.queue)
         self.lose(cancel.consumer_tag)
 
@@ -248,7 +248,7 @@ class Session:
     """An open session. Made by `open_session`.
 
     Attributes:
-        obstacle: Why what was deleted cannot be declared again, as one line; empty when nothing is missing.
+        obstacle: Why something deleted cannot be declared again, as one line; empty when nothing is missing.
     """
 
     def __init__(
@@ -267,7 +267,7 @@ class Session:
 
     @property
     def consuming(self) -> bool:
-        """Whether the broker gives us jobs."""
+        """Whether the broker delivers jobs to us."""
         return self._jobs.tag is not None and not self.is_lost
 
     @property
@@ -291,35 +291,35 @@ class Session:
     async def consume(self) -> None:
         """Take jobs, and messages that the broker gave up on.
 
-        A queue that was deleted meanwhile is declared first, which this does not wait for.
+        A queue that was deleted meanwhile is declared again first. This does not wait for that.
 
         Raises:
             BrokerError: The session is lost.
         """
         for consumer in self._consumers:
             consumer.is_wanted = True
-        # To consume from a queue that is not there would close the channel, and lose what is in hand.
+        # Consuming from a missing queue would close the channel, and with it lose the deliveries in hand.
         jobs = self._jobs
         if jobs.is_paused and not await self._look(jobs.queue):
-            # Unless the queue was declared again meanwhile, which has started the consumer.
+            # The queue may have been declared again during that look, which has started the consumer.
             if jobs.is_paused:
                 jobs.lose(None)
             return
         await self._do(*(consumer.start for consumer in self._consumers))
 
     async def pause(self) -> None:
-        """Take no more jobs; what was delivered stays ours. Raises BrokerError."""
+        """Take no more jobs. Those in hand stay ours. Raises BrokerError."""
         self._jobs.is_wanted = False
         await self._do(self._jobs.stop)
 
     async def stop(self) -> None:
-        """Take nothing more of anything. Raises BrokerError."""
+        """Take nothing more from any queue. Raises BrokerError."""
         for consumer in self._consumers:
             consumer.is_wanted = False
         await self._do(*(consumer.stop for consumer in self._consumers))
 
     async def queue_lengths(self) -> dict[str, int]:
-        """Count, by queue, the messages that wait to be delivered. Raises BrokerError."""
+        """Count the messages ready in each queue. Raises BrokerError."""
         return _answer(await finished(self._count_all(), self._options.answer_timeout))
 
     @property
@@ -328,20 +328,20 @@ class Session:
         return tuple(consumer for consumer in (*self._given_up, self._jobs) if not consumer.is_over)
 
     async def _count_all(self) -> dict[str, int]:
-        # Not on the publishing connection, which a broker with an alarm does not read.
+        # Not on the publishing connection: a broker with an alarm does not read it.
         timeout, queues = self._options.answer_timeout, self._options.topology.queues()
         async with open_channel(self._connection) as channel:
             with unbroken():
                 return {queue: await count(channel, queue, timeout=timeout) for queue in queues}
 
     async def check(self, free_places: int) -> None:
-        """Lose the session if the broker seems to have dropped our consumer without a word.
+        """Lose the session if the broker seems to have dropped our consumer silently.
 
-        It counts as dropped when the queue has no consumer at all, or when twice in a row jobs stand in
-        it, we could take some, and none has come since the check before.
+        That is so when the queue has no consumer at all, or when in two checks in a row the queue had jobs,
+        we had free places, and none had come since the check before.
 
         Args:
-            free_places: Jobs that we could take now.
+            free_places: How many jobs we could take now.
         """
         jobs = self._jobs
         tag = jobs.tag
@@ -350,7 +350,7 @@ class Session:
         except BrokerError:
             return
         if queue is None:
-            # Unless the queue was declared again meanwhile, which gave us another consumer.
+            # The queue may have been declared again during that look, which gave us another consumer.
             if jobs.tag == tag:
                 jobs.lose(tag)
             return
@@ -414,10 +414,10 @@ class Session:
         return state
 
     async def _do(self, *steps: Callable[[], Awaitable[None]]) -> None:
-        """Take steps on channels that hold deliveries, for one caller at a time.
+        """Take steps on channels that hold deliveries, one caller at a time.
 
-        No step is ever cancelled, although its caller may be. When one fails or takes too long, the session
-        is lost.
+        A step goes on when its caller is cancelled: aiormq (7.2) would close the channel. When a step fails
+        or takes too long, the session is lost.
         """
         try:
             _answer(await finished(self._take(steps), self._options.answer_timeout))
@@ -432,7 +432,7 @@ class Session:
 
 
 def _answer(task: "asyncio.Task[_T]") -> _T:
-    """What the broker answered. Raises BrokerError."""
+    """The broker's answer. Raises BrokerError when it did not come."""
     with unbroken():
         if not task.done():
             raise TimeoutError
@@ -451,9 +451,9 @@ async def open_session(
 
     Args:
         options: What to connect to.
-        on_job: Is called with each job message; must return at once.
+        on_job: Called with each job message. It must return without waiting.
         on_dropped: The same for messages that the broker gave up on.
-        newest: Publishes what is left of a session whose queue was deleted; None is one for this session.
+        newest: Lets deliveries of earlier sessions whose queue was deleted publish through this one.
 
     Raises:
         BrokerError: The session could not be opened; the text says what to do.
@@ -515,7 +515,7 @@ async def _given_up(options: BrokerOptions, shared: _Shared, receive: Receive) -
         receive(delivery)
 
     consumers = [_Consumer(shared, names.dropped, prefetch=_DROPPED_PREFETCH, receive=receive)]
-    # A login of today needs no permission on it.
+    # A login of today needs no permission on the queue of the first release.
     with suppress(BrokerError):
         if await look(shared.connection, names.old_dropped, timeout=options.answer_timeout):
             consumers.append(

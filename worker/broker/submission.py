@@ -1,4 +1,4 @@
-"""Publishes jobs as any publisher does, for operators: each confirmed, many at a time."""
+"""Publishes jobs for operators: each is confirmed, many concurrently."""
 
 import asyncio
 import itertools
@@ -11,13 +11,13 @@ from worker.broker.connection import Connection, open_channel, unbroken
 from worker.broker.publisher import open_publisher
 from worker.broker.topology import Names, count
 
-_AT_ONCE = 256
-"""Messages on their way to the broker: waiting for each confirm alone takes a millisecond or more."""
+_BATCH = 256
+"""Messages published before their confirms are awaited: each confirm takes a millisecond or more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A job to publish, and the id that its outcome will bear."""
+    """A job to publish, and the id that its outcome will have."""
 
     job_id: str
     job: DownloadJob
@@ -38,10 +38,11 @@ async def submit_all(
         names: What the queue is called.
         submissions: The jobs; their ids must be unique.
         timeout: Seconds to wait for each confirm.
-        on_confirmed: Is called with each job that lies in the queue for good.
+        on_confirmed: Called with each job that the broker has confirmed.
 
     Raises:
-        BrokerError: A job was not confirmed; those after it were not published.
+        BrokerError: A job was not confirmed. Others of its batch may have been, and no later batch was
+            published.
     """
     async with open_publisher(connection, timeout=timeout) as publisher:
 
@@ -51,14 +52,14 @@ async def submit_all(
             on_confirmed(submission)
 
         remaining = iter(submissions)
-        while batch := list(itertools.islice(remaining, _AT_ONCE)):
+        while batch := list(itertools.islice(remaining, _BATCH)):
             results = await asyncio.gather(*map(publish, batch), return_exceptions=True)
             if failure := next((result for result in results if result is not None), None):
                 raise failure
 
 
 async def check_jobs_queue(connection: Connection, names: Names, *, timeout: float) -> None:
-    """See that there is a queue of jobs.
+    """Check that there is a queue of jobs.
 
     Raises:
         BrokerError: There is none, or the login may not use it.

@@ -1,7 +1,7 @@
-"""Field tables of AMQP 0-9-1, read from the bytes in which they came, whatever those are. Pure.
+"""Reads the field tables of AMQP 0-9-1, whatever their bytes are. Pure.
 
-Layout: AMQP 0-9-1, section 4.2.5.5, with the types that RabbitMQ has instead ("AMQP 0-9-1 Errata").
-Other libraries read a table whole, and raise in the middle of it: one by recursion, one for a date.
+Layout: AMQP 0-9-1, section 4.2.5.5, with the types as RabbitMQ has them ("AMQP 0-9-1 Errata"). Libraries
+raise in the middle of a table: one that recurses for a deep one, another for a date beyond the calendar.
 """
 
 import struct
@@ -11,11 +11,11 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 MAX_DEPTH = 64
-"""Tables and lists within each other that are read. RabbitMQ takes thousands; libraries that read them by
-recursion, pamqp among them, fail above some 300."""
+"""Tables and lists that may be nested in each other. RabbitMQ takes thousands. Libraries that recurse, such
+as pamqp, fail above some 300."""
 
 Value = str | int | datetime
-"""What is written here."""
+"""Types of values that can be written."""
 
 _ARRAY, _TABLE = ord("A"), ord("F")
 _TEXTS = frozenset(b"Sx")
@@ -40,7 +40,7 @@ _NUMBERS = {
     }.items()
 }
 _NOTHING = frozenset((ord("V"), 0))
-"""pamqp reads a zero byte as the type of nothing, too: it was seen in the wild."""
+"""A zero byte counts as the type of nothing, as in pamqp: it was seen in the wild."""
 _SIZES = (
     {kind: number.size for kind, number in _NUMBERS.items()}
     | dict.fromkeys(_NOTHING, 0)
@@ -51,18 +51,18 @@ _LAST_SECOND = 0xFFFF_FFFF
 
 
 class UnreadableError(ValueError):
-    """Bytes that are no property list or table; the text says why, as one line."""
+    """The bytes are no property list or table; the text says why, as one line."""
 
 
 class Field(NamedTuple):
     """Where a field lies in its table.
 
     Attributes:
-        name: As it came.
+        name: Its name, as bytes.
         kind: The type of its value.
-        start: Where it begins.
-        value: Where its value begins, behind the type.
-        end: Where the next one begins.
+        start: Where the field begins.
+        value: Where its value begins, after the type.
+        end: Where the next field begins.
     """
 
     name: bytes
@@ -73,9 +73,7 @@ class Field(NamedTuple):
 
 
 def fields(data: bytes, start: int, end: int) -> Iterator[Field]:
-    """Find the fields of the table between two places of `data`, behind its length.
-
-    What is nested is stepped over.
+    """Find the fields of the table between two places of `data`, after its length. Steps over nested ones.
 
     Raises:
         UnreadableError: The table is not whole, or has a value of unknown type.
@@ -87,7 +85,7 @@ def fields(data: bytes, start: int, end: int) -> Iterator[Field]:
 
 
 def check_nested(data: bytes, found: list[Field]) -> None:
-    """See that all within some fields can be read.
+    """Check that what is nested in some fields can be read.
 
     Raises:
         UnreadableError: Something is not whole, has an unknown type, or is nested too deep.
@@ -101,9 +99,9 @@ def check_nested(data: bytes, found: list[Field]) -> None:
 
 
 def read(data: bytes, field: Field) -> Any:  # noqa: ANN401 - whatever a publisher put there
-    """Read the value of a field that was checked.
+    """Read the value of a field that `check_nested` has checked.
 
-    Text that is not UTF-8 and byte arrays are bytes; a moment that no calendar has is its number.
+    A byte array, or text that is not UTF-8, is given as bytes; a timestamp that no calendar has as a number.
     """
     if field.kind == _TABLE:
         return {name_of(inner): read(data, inner) for inner in _inner(data, field)}
@@ -121,9 +119,9 @@ def name_of(field: Field) -> str:
 
 
 def moment(seconds: int) -> datetime | None:
-    """The moment that a timestamp means; None where that is beyond all time.
+    """The moment that a timestamp means; None when no calendar has it.
 
-    Seconds beyond the year 2106 are taken for milliseconds, as pamqp does: some publishers write these.
+    Seconds beyond the year 2106 are read as milliseconds, as pamqp does: some publishers write those.
     """
     try:
         return datetime.fromtimestamp(seconds / 1000 if seconds > _LAST_SECOND else seconds, UTC)
@@ -132,7 +130,7 @@ def moment(seconds: int) -> datetime | None:
 
 
 def write(name: str, value: Value) -> bytes:
-    """Write a field of ours: text, a number of 64 bits, or a moment."""
+    """Write a field: text, a number of 64 bits, or a moment."""
     if isinstance(value, str):
         octets = value.encode()
         written = b"S" + _LENGTH.pack(len(octets)) + octets
@@ -154,7 +152,7 @@ def _inner(data: bytes, field: Field) -> Iterator[Field]:
 
 
 def _field(data: bytes, start: int, named: int, end: int) -> Field:
-    """The field from `start` on, whose type stands at `named`."""
+    """Read the field at `start`, whose type stands at `named`."""
     if named >= end:
         raise UnreadableError("a field is cut off")
     kind, value = data[named], named + 1

@@ -1,4 +1,4 @@
-"""The queues and exchanges that the contract names, and how they hang together.
+"""The queues and exchanges that the contract names, and how they are connected.
 
     default exchange ──▶ ccfs.jobs ──(delivery limit)──▶ ccfs.jobs.dlx ──▶ ccfs.jobs.dropped.v2
                             ▲
@@ -9,9 +9,9 @@
 Everything is durable and every queue a quorum queue (RabbitMQ 3.10 and later: message TTL and
 at-least-once dead lettering on quorum queues).
 
-The first release had `ccfs.jobs.dropped` in the place of `ccfs.jobs.dropped.v2`, without a delivery limit:
-RabbitMQ 4 gives it 20. The arguments of a queue cannot be changed, so that another queue has taken its place,
-under the same routing key, which is an argument of `ccfs.jobs`. What lies in the old one is consumed as well.
+The first release had `ccfs.jobs.dropped` instead of `ccfs.jobs.dropped.v2`. It had no delivery limit, and
+RabbitMQ 4 gives such a queue 20. The arguments of a queue cannot be changed: hence the new queue. It has the
+old routing key, which is an argument of `ccfs.jobs`. Messages in the old queue are still consumed.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,12 +30,12 @@ from worker.core.retry import tier_name
 from worker.errors import BrokerError
 
 KEPT_FOR_OTHERS = 1_000_000_000
-"""Delivery limit of the queues whose messages the broker must never give up on. RabbitMQ 4 gives a queue
-without one a limit of 20 and then drops the message: a consumer who looks and requeues would lose it, and
-what the worker could not turn into an outcome in 20 sessions would go without one."""
+"""Delivery limit of queues whose messages the broker must never give up on. RabbitMQ 4 gives a queue without
+one a limit of 20, and drops the message after that. A consumer that reads and requeues would lose it, and a
+job whose outcome could not be published in 20 sessions would have none."""
 
 FROM_THE_WORKER = "a worker makes it when it starts; see `ccfs-worker check`"
-"""What to do about something missing, for those who only use it."""
+"""What to do when something is missing, for commands that only use it."""
 
 _Arguments = dict[str, FieldValue]
 
@@ -44,7 +44,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Names:
-    """What the contract's queues and exchanges are called in this installation.
+    """The names of the contract's queues and exchanges in this installation.
 
     Attributes:
         jobs: The queue of jobs; the tiers and the queue of dropped messages are named after it.
@@ -62,12 +62,12 @@ class Names:
 
     @property
     def dead_letter_exchange(self) -> str:
-        """Where the broker puts job messages that it gives up on."""
+        """The exchange to which the broker sends job messages that it gives up on."""
         return f"{self.jobs}.dlx"
 
     @property
     def dropped(self) -> str:
-        """The queue behind that exchange: the worker turns each message there into an outcome."""
+        """The queue bound to that exchange: the worker turns each message in it into an outcome."""
         return f"{self.old_dropped}.v2"
 
     @property
@@ -76,20 +76,19 @@ class Names:
         return f"{self.jobs}.dropped"
 
     def tier(self, seconds: float) -> str:
-        """The queue in which jobs wait so long.
+        """The queue in which jobs wait for that time.
 
-        Its name holds its TTL: other waits are other queues, for a queue cannot be declared again
-        with another argument.
+        Its name contains its TTL, since a queue cannot be declared again with another argument.
         """
         return f"{self.jobs}.retry.{tier_name(seconds)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topology:
-    """What has to exist before the worker can work.
+    """What must exist in the broker before the worker can work.
 
     Attributes:
-        names: What it is called.
+        names: What queues and exchanges are called.
         tiers: Seconds of each wait between attempts.
         delivery_limit: Deliveries after which the broker gives up on a job message.
         failed_keep: Failed jobs that are kept; above, the oldest give way.
@@ -134,8 +133,8 @@ def _dead_letters_to(exchange: str, routing_key: str) -> _Arguments:
     return {
         "x-dead-letter-exchange": exchange,
         "x-dead-letter-routing-key": routing_key,
-        # Without it a dead letter is lost when its target is unavailable at that moment; the broker
-        # grants it only to queues that refuse rather than drop on overflow (RabbitMQ "Quorum Queues").
+        # Without it a dead letter is lost when its target is unavailable at that moment. It takes effect only
+        # with the overflow below (RabbitMQ "Quorum Queues").
         "x-dead-letter-strategy": "at-least-once",
         "x-overflow": "reject-publish",
     }
@@ -144,14 +143,14 @@ def _dead_letters_to(exchange: str, routing_key: str) -> _Arguments:
 async def declare(
     connection: AbstractConnection, topology: Topology, *, passive: bool, timeout: float
 ) -> Topology:
-    """Declare everything; what exists already with the same arguments stays as it is.
+    """Declare everything. What exists with the same arguments stays as it is.
 
     Jobs need all of it but the queue of failed jobs. That one is used as it is when it has other arguments,
     and left out when it cannot be had.
 
     Args:
         connection: An open connection; a channel of its own is used, since a refusal closes it.
-        topology: What shall be there.
+        topology: What to declare.
         passive: Only check that it exists, for logins that may not declare.
         timeout: Seconds for each step.
 
@@ -224,7 +223,7 @@ async def _declare_needed(
                     await queue.bind(dead_letters, names.old_dropped, timeout=timeout)
                 if name == names.results_queue:
                     await queue.bind(results, "#", timeout=timeout)
-    # Last: from the moment on in which both are bound, nothing that is dropped can be lost.
+    # Last: while both queues are bound, nothing that the broker drops can be lost.
     if not passive and await look(connection, names.old_dropped, timeout=timeout):
         async with open_channel(connection) as channel:
             with explained("queue", names.old_dropped):
@@ -235,7 +234,7 @@ async def _declare_needed(
 async def look(connection: AbstractConnection, queue: str, *, timeout: float) -> Queue.DeclareOk | None:
     """Ask how many messages and consumers a queue has; None when there is no such queue.
 
-    It has a channel of its own, which the broker closes when there is no such queue.
+    It uses its own channel, which the broker closes when there is no such queue.
 
     Raises:
         BrokerError: The login may not use the queue.
@@ -273,7 +272,7 @@ async def ask(channel: AbstractChannel, queue: str, *, timeout: float) -> Queue.
 def explained(
     kind: str, name: str, *, if_missing: str = "make it, or set WORKER_AMQP__DECLARE=true"
 ) -> Iterator[None]:
-    """Turn a refusal to declare, check or use a queue or exchange into one line that says what to do."""
+    """Turn a refusal to declare, check or use a queue or exchange into a BrokerError that says what to do."""
     try:
         yield
     except ChannelNotFoundEntity as exc:

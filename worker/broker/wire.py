@@ -1,10 +1,10 @@
-"""The wire between us and RabbitMQ, where the frames of jobs go past aiormq.
+"""A connection's protocol: deliveries, publishes, confirms and acks bypass aiormq, the rest goes through it.
 
-aiormq takes each frame through a stream, a queue and a task or two: most of what a small job cost in
-messages. It keeps all that is rare: handshake, heartbeats, opening, closing, consuming, declaring.
-Deliveries, publishes, confirms and acks go straight to and from the socket.
+aiormq passes each frame through a stream, a queue and a task or two, which was most of the CPU that a small
+job spent on messages. It still does what is rare: handshake, heartbeats, opening, closing, consuming,
+declaring.
 
-aiormq (7.2) lets its transport be chosen (`TransportFactory`); nothing here reaches into it.
+aiormq (7.2) lets callers choose the transport (`TransportFactory`). Nothing here uses its private parts.
 """
 
 import asyncio
@@ -23,24 +23,25 @@ from worker.broker.frames import BODY, FRAME_END, FRAME_HEAD, HEADER, HEARTBEAT,
 
 _KINDS = frozenset({METHOD, HEADER, BODY, HEARTBEAT})
 _LARGEST_FRAME = 1024 * 1024
-"""Bytes of a body's frame above which it is taken in pieces: with `frame_max` 0 RabbitMQ puts a body into
-one, however long it is."""
+"""Bytes of a body frame above which it is taken in pieces: with `frame_max` 0 RabbitMQ sends a body of any
+length as one frame."""
 _LIFE_SIGN_INTERVAL = 1.0
+"""Seconds between two heartbeats that aiormq is shown while only frames arrive that it does not see."""
 _WRITE_INTERVAL = 0.002
-"""Seconds between two writes of a busy connection: to write is what a small job's messages cost most, here
-and in the broker, which also makes durable at once what comes at once."""
+"""Seconds between two writes of a busy connection. Writing is the largest cost of a small job's messages,
+here and in the broker. What arrives there together also becomes durable together."""
 
 log = structlog.stdlib.get_logger(__name__)
 
 Take = Callable[[int, bytes], bool]
-"""Takes the type and payload of a frame, or gives False and leaves it to aiormq."""
+"""Takes a frame, by its type and payload; False leaves it to aiormq."""
 
 
 class Wire(asyncio.StreamReaderProtocol):
-    """A connection's protocol: sorts the frames that come in, and joins those that go out.
+    """Sorts the frames that a connection receives, and joins those that it sends.
 
     Args:
-        reader: What aiormq reads from.
+        reader: The stream that aiormq reads from.
     """
 
     def __init__(self, reader: asyncio.StreamReader) -> None:
@@ -55,7 +56,7 @@ class Wire(asyncio.StreamReaderProtocol):
         self._last_life_sign = self._loop.time()
 
     def lane(self, channel: aiormq.Channel) -> "Lane":
-        """Give the way past aiormq on an open channel of this connection."""
+        """Open the way past aiormq on an open channel of this connection."""
         return Lane(self, channel)
 
     def divert(self, channel: aiormq.Channel, take: Take) -> None:
@@ -71,13 +72,13 @@ class Wire(asyncio.StreamReaderProtocol):
         channel.closing.add_done_callback(leave)
 
     def send(self, frames: bytes) -> None:
-        """Send whole frames: on an idle connection at once, otherwise joined with what else comes soon."""
+        """Send whole frames: immediately on an idle connection, else within `_WRITE_INTERVAL`, joined."""
         if not self._outgoing:
             self._loop.call_at(self._last_write + _WRITE_INTERVAL, self.flush)
         self._outgoing.append(frames)
 
     def abort(self) -> None:
-        """Give the connection up without another word to its peer."""
+        """Drop the connection without a closing handshake."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -108,13 +109,13 @@ class Wire(asyncio.StreamReaderProtocol):
         return None
 
     def _sort(self, data: bytes) -> bytes:
-        """Give out the whole frames; returns those that are aiormq's."""
+        """Hand out the whole frames, keep the rest, and return those that are for aiormq."""
         others: list[bytes] = []
         start, size = 0, len(data)
         while size - start >= FRAME_HEAD.size:
             kind, channel, length = FRAME_HEAD.unpack_from(data, start)
             if kind not in _KINDS:
-                # Whatever is at the other end, aiormq says what it makes of it.
+                # Not AMQP: leave it to aiormq, which reports what it cannot read.
                 self._speaks_amqp, self._rest = False, b""
                 others.append(data[start:])
                 return b"".join(others)
@@ -131,9 +132,9 @@ class Wire(asyncio.StreamReaderProtocol):
         return b"".join(others)
 
     def _split(self, data: bytes, start: int, others: list[bytes]) -> tuple[int, bytes]:
-        """Give out what there is of a frame as one of its own; returns a head for what is still to come."""
+        """Hand out what has come of a frame as a frame of its own; returns a head for the rest of it."""
         kind, channel, length = FRAME_HEAD.unpack_from(data, start)
-        # One byte at least is left: an empty frame would come behind a content that is complete.
+        # At least one byte is left for later: the rest must not become an empty frame after a complete body.
         piece = data[start + FRAME_HEAD.size :][: length - 1]
         if not self._is_taken(kind, channel, piece):
             others.append(FRAME_HEAD.pack(kind, channel, len(piece)) + piece + FRAME_END)
@@ -147,13 +148,14 @@ class Wire(asyncio.StreamReaderProtocol):
         try:
             return take(kind, payload)
         except Exception:
-            # asyncio closes a connection whose protocol raises, and the broker would send the frame again.
+            # asyncio closes a connection whose protocol raises. The broker would send the same frame again on
+            # the next one.
             log.exception("broker.frame_unreadable", channel=channel, kind=kind)
             return True
 
 
 class _Writer(asyncio.StreamWriter):
-    """What aiormq writes to: what it closes, it closes behind all that was sent before."""
+    """The stream that aiormq writes to. It keeps the order: what we sent before goes out first."""
 
     def __init__(self, transport: asyncio.Transport, wire: Wire, reader: asyncio.StreamReader) -> None:
         super().__init__(transport, wire, reader, asyncio.get_running_loop())
@@ -166,7 +168,7 @@ class _Writer(asyncio.StreamWriter):
 
 
 class Lane:
-    """The way past aiormq on one channel. Made by `Wire.lane`."""
+    """A channel on which frames bypass aiormq. Made by `Wire.lane`."""
 
     def __init__(self, wire: Wire, channel: aiormq.Channel) -> None:
         self._wire = wire
@@ -189,19 +191,19 @@ class Lane:
         """Start a consumer, whose deliveries go where `divert` says; returns its tag."""
 
         async def never_called(_: DeliveredMessage) -> None:
-            # aiormq wants a callback for the deliveries, but does not see them.
+            # aiormq asks for a callback, but never sees a delivery.
             pass
 
         answer = await self.channel.basic_consume(queue, never_called, arguments=arguments, timeout=timeout)
         return str(answer.consumer_tag)
 
     def send(self, frames: bytes) -> None:
-        """Send whole frames of this channel; what is sent on a closed one is lost."""
+        """Send whole frames of this channel. What is sent on a closed one is lost."""
         self._wire.send(frames)
 
 
 class WireFactory(TransportFactory):
-    """Connects one connection, and keeps its wire.
+    """Opens the transport of one connection, and keeps its wire.
 
     Args:
         tls: How to verify an `amqps://` broker.
@@ -219,7 +221,7 @@ class WireFactory(TransportFactory):
         return self._wire
 
     def abort(self) -> None:
-        """Give the connection up, if there is one."""
+        """Drop the connection, if there is one."""
         if self._wire is not None:
             self._wire.abort()
 
