@@ -140,13 +140,16 @@ volumeMounts:
 {{/* What is the same in every pod of ours. */}}
 {{- define "ccfs-worker.podSpec" -}}
 serviceAccountName: {{ include "ccfs-worker.serviceAccountName" . }}
-automountServiceAccountToken: false
+automountServiceAccountToken: {{ .Values.serviceAccount.automountToken }}
 enableServiceLinks: false
-{{- with .Values.imagePullSecrets }}
+{{- if not (kindIs "invalid" .Values.hostUsers) }}
+hostUsers: {{ .Values.hostUsers }}
+{{- end }}
+{{- with concat .Values.imagePullSecrets (($.Values.global).imagePullSecrets | default list) | uniq }}
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .Values.podSecurityContext }}
+{{- with include "ccfs-worker.openshift" . | eq "true" | ternary (omit .Values.podSecurityContext "runAsUser" "runAsGroup" "fsGroup") .Values.podSecurityContext }}
 securityContext:
   {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -166,21 +169,21 @@ securityContext:
 {{/* The checksums restart the pods when a value changes that the worker reads only at its start. The accounts' keys
      have none: they are read again. */}}
 {{- define "ccfs-worker.podAnnotations" -}}
-{{- if .Values.broker.url }}
-checksum/broker: {{ .Values.broker.url | sha256sum }}
+{{- $ours := dict }}
+{{- with .Values.broker.url }}
+{{- $_ := set $ours "checksum/broker" (sha256sum .) }}
 {{- end }}
 {{- range $peer, $tls := .Values.tls }}
 {{- with $tls.ca.pem }}
-checksum/{{ $peer }}-ca: {{ . | sha256sum }}
+{{- $_ := set $ours (printf "checksum/%s-ca" $peer) (sha256sum .) }}
 {{- end }}
 {{- end }}
 {{- if .Values.monitoring.scrapeAnnotations }}
-prometheus.io/scrape: "true"
-prometheus.io/path: /metrics
-prometheus.io/port: {{ .Values.config.http.port | default 8080 | quote }}
+{{- $port := .Values.config.http.port | default 8080 | toString }}
+{{- $ours = merge $ours (dict "prometheus.io/scrape" "true" "prometheus.io/path" "/metrics" "prometheus.io/port" $port) }}
 {{- end }}
-{{- with .Values.podAnnotations }}
-{{ tpl (toYaml .) $ }}
+{{- with merge (include "ccfs-worker.common" (list . "podAnnotations") | fromYaml) $ours }}
+{{- toYaml . }}
 {{- end }}
 {{- end }}
 

@@ -6,6 +6,17 @@
 {{- $problems = append $problems "config.ccfs.baseUrl: is required: where CC-FS is, https://ip:port" }}
 {{- end }}
 
+{{- with urlParse (include "ccfs-worker.baseUrl" .) }}
+{{- $number := "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])" }}
+{{- $address := printf "^(%s[.]){3}%s$|^[0-9a-fA-F:]*:[0-9a-fA-F:.]*$|[a-zA-Z_]" $number $number }}
+{{- if and .host (not (regexMatch $address .hostname)) }}
+{{- $problems = append $problems (printf "config.ccfs.baseUrl: %s is neither an address nor a name" .hostname) }}
+{{- end }}
+{{- if gt (include "ccfs-worker.port" (list . 443) | int) 65535 }}
+{{- $problems = append $problems (printf "config.ccfs.baseUrl: there is no port %s" (include "ccfs-worker.port" (list . 443))) }}
+{{- end }}
+{{- end }}
+
 {{- with .Values.broker }}
 {{- if ne (include "ccfs-worker.count" (list .existingSecret .url .volume)) "1" }}
 {{- $problems = append $problems "broker: set one of broker.existingSecret (a Secret with the AMQP URL), broker.url (for a trial) and broker.volume" }}
@@ -21,6 +32,13 @@
 {{- with .Values.storage }}
 {{- if ne (include "ccfs-worker.count" (list .existingClaim .newClaim.enabled .emptyDir.enabled .volume)) "1" }}
 {{- $problems = append $problems "storage: set one of storage.existingClaim (a ReadWriteMany claim), storage.newClaim.enabled, storage.emptyDir.enabled (for a trial) and storage.volume" }}
+{{- end }}
+{{- end }}
+
+{{- if and .Values.storage.newClaim.enabled (has "ReadWriteOncePod" .Values.storage.newClaim.accessModes) }}
+{{- $scales := or .Values.autoscaling.keda.enabled .Values.autoscaling.hpa.enabled (gt (int .Values.replicaCount) 1) }}
+{{- if or $scales .Values.helmTest.enabled (ne .Values.strategy.type "Recreate") }}
+{{- $problems = append $problems "storage.newClaim.accessModes: of ReadWriteOncePod only one pod can be at a time: set strategy.type to Recreate, replicaCount to 1 and helmTest.enabled to false, or use ReadWriteMany" }}
 {{- end }}
 {{- end }}
 
@@ -47,8 +65,8 @@
 {{- end }}
 
 {{- with .Values.podDisruptionBudget }}
-{{- if and .enabled (eq (kindIs "invalid" .maxUnavailable) (kindIs "invalid" .minAvailable)) }}
-{{- $problems = append $problems "podDisruptionBudget: set one of maxUnavailable and minAvailable, and the other to null" }}
+{{- if and .enabled (kindIs "invalid" .maxUnavailable) (kindIs "invalid" .minAvailable) }}
+{{- $problems = append $problems "podDisruptionBudget: set one of maxUnavailable and minAvailable" }}
 {{- end }}
 {{- end }}
 

@@ -212,3 +212,10 @@ async def test_a_part_can_be_checked_alone(run: Run) -> None:
 
     subjects = {line.split()[1].rstrip(":") for line in checked.stdout.splitlines()}
     assert (checked.returncode, subjects) == (0, {"storage", "keys"})
+
+
+async def test_a_full_volume_keeps_no_worker_from_starting(run: Run) -> None:
+    """The chart's init container runs this: new pods on a full volume have to come up and wait."""
+    checked = await run("check", "--only", "storage", STORAGE__MIN_FREE_BYTES=str(10**18))
+
+    assert (checked.returncode, wrong(checked.stdout)) == (0, [])

@@ -9,6 +9,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+OPENSHIFT: Mapping[str, tuple[str, ...]] = {"security.openshift.io/v1": ("SecurityContextConstraints",)}
+"""What OpenShift has beyond that."""
+
 KINDS: Mapping[str, tuple[str, ...]] = {
     "v1": ("ConfigMap", "PersistentVolumeClaim", "Pod", "Secret", "Service", "ServiceAccount"),
     "apps/v1": ("Deployment",),
@@ -22,16 +25,17 @@ KINDS: Mapping[str, tuple[str, ...]] = {
 
 
 @contextmanager
-def open_cluster(version: str) -> Iterator[str]:
+def open_cluster(version: str, kinds: Mapping[str, tuple[str, ...]] = KINDS) -> Iterator[str]:
     """Serves a cluster.
 
     Args:
         version: its Kubernetes version, such as `1.29`.
+        kinds: what it knows.
 
     Yields:
         The URL of its API.
     """
-    answers = _answers(version)
+    answers = _answers(version, kinds)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -56,17 +60,17 @@ def open_cluster(version: str) -> Iterator[str]:
             thread.join()
 
 
-def _answers(version: str) -> dict[str, object]:
+def _answers(version: str, served: Mapping[str, tuple[str, ...]]) -> dict[str, object]:
     major, minor = version.split(".")
     answers: dict[str, object] = {
         "/version": {"major": major, "minor": minor, "gitVersion": f"v{version}.0"},
         "/api": {"kind": "APIVersions", "versions": ["v1"]},
-        "/apis": {"kind": "APIGroupList", "groups": [_group(name) for name in KINDS if name != "v1"]},
+        "/apis": {"kind": "APIGroupList", "groups": [_group(name) for name in served if name != "v1"]},
         "/openapi/v3": {
-            "paths": {_root(name)[1:]: {"serverRelativeURL": f"/openapi/v3{_root(name)}"} for name in KINDS}
+            "paths": {_root(name)[1:]: {"serverRelativeURL": f"/openapi/v3{_root(name)}"} for name in served}
         },
     }
-    for name, kinds in KINDS.items():
+    for name, kinds in served.items():
         resources = [{"name": _plural(kind), "namespaced": True, "kind": kind} for kind in kinds]
         answers[_root(name)] = {"kind": "APIResourceList", "groupVersion": name, "resources": resources}
         answers[f"/openapi/v3{_root(name)}"] = _openapi(name, kinds)

@@ -8,7 +8,7 @@ import helm_python as helm
 import kubernetes_validate
 import pytest
 
-from tests.helm.cluster import open_cluster
+from tests.helm.cluster import KINDS, OPENSHIFT, open_cluster
 from tests.helm.release import CHART, FIVE, NAME, Release, Values, install, merged, render
 
 NEWEST = kubernetes_validate.latest_version().removesuffix(".0")
@@ -23,9 +23,11 @@ class Rehearse(Protocol):
 
 @pytest.fixture(scope="session")
 def clusters() -> Iterator[Mapping[str, str]]:
-    """The URLs of clusters by their Kubernetes version."""
+    """The URLs of clusters by their Kubernetes version; `openshift` is one of the newest."""
     with ExitStack() as stack:
-        yield {version: stack.enter_context(open_cluster(version)) for version in (*VERSIONS, "1.24")}
+        plain = {version: stack.enter_context(open_cluster(version)) for version in (*VERSIONS, "1.24")}
+        openshift = stack.enter_context(open_cluster(NEWEST, {**KINDS, **OPENSHIFT}))
+        yield {**plain, "openshift": openshift}
 
 
 @pytest.fixture(scope="session")

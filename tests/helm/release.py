@@ -1,6 +1,6 @@
 """What Helm makes of the chart and some values."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -153,5 +153,16 @@ def install(chart: helm.Chart, values: Values, name: str, cluster: str) -> Relea
     return Release((*_documents(done["manifest"]), *tests), done["notes"])
 
 
+class _Strict(yaml.SafeLoader):
+    """Refuses a key that stands twice in a map, as the API server does."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [key.value for key, _ in node.value]
+        twice = {key for key in keys if keys.count(key) > 1}
+        if twice:
+            raise yaml.constructor.ConstructorError(None, None, f"twice: {twice}", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def _documents(text: str) -> Iterator[Document]:
-    return (document for document in yaml.safe_load_all(text) if document)
+    return (document for document in yaml.load_all(text, _Strict) if document)

@@ -69,6 +69,26 @@ def test_only_the_port_of_probes_and_metrics_can_be_called(rehearse: Rehearse) -
     ]
 
 
+@pytest.mark.parametrize("nobody", [[], None])
+def test_an_empty_list_of_those_who_scrape_lets_nobody_in(rehearse: Rehearse, nobody: object) -> None:
+    policy = rehearse(at("networkPolicy.metrics.from", nobody)).one("NetworkPolicy")["spec"]
+
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    assert "ingress" not in policy
+
+
+def test_more_callers_may_be_named_though_nobody_scrapes(rehearse: Rehearse) -> None:
+    (policy,) = rehearse(MATRIX["everything"]).all("NetworkPolicy")
+
+    assert policy["spec"]["ingress"] == [{"from": [{"podSelector": {}}]}]
+
+
+def test_a_name_that_the_pods_hosts_file_has_is_its_address(rehearse: Rehearse) -> None:
+    ways = egress(rehearse(MATRIX["air-gapped"]))
+
+    assert ways[frozenset({28080})] == [{"ipBlock": {"cidr": "10.20.0.7/32"}}]
+
+
 def test_helm_test_may_reach_the_same(rehearse: Rehearse) -> None:
     release = rehearse()
 

@@ -129,4 +129,6 @@ def test_a_disruption_budget_may_say_how_many_stay_or_be_left_out(rehearse: Rehe
     (kept,) = rehearse(MATRIX["everything"]).all("PodDisruptionBudget")
 
     assert (kept["spec"]["minAvailable"], "maxUnavailable" in kept["spec"]) == ("50%", False)
+    alone = rehearse(at("podDisruptionBudget.minAvailable", 1)).one("PodDisruptionBudget")["spec"]
+    assert (alone["minAvailable"], "maxUnavailable" in alone) == (1, False)
     assert rehearse(at("podDisruptionBudget.enabled", value=False)).all("PodDisruptionBudget") == []

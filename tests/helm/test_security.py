@@ -3,7 +3,7 @@
 import pytest
 
 from tests.helm.conftest import Rehearse
-from tests.helm.release import MATRIX, Document
+from tests.helm.release import MATRIX, Document, at
 
 ALLOWED_VOLUMES = {
     "configMap",
@@ -78,6 +78,33 @@ def test_openshift_may_choose_the_user(rehearse: Rehearse) -> None:
         "fsGroupChangePolicy": "OnRootMismatch",
         "seccompProfile": {"type": "RuntimeDefault"},
     }
+
+
+def test_openshift_is_found_out(rehearse: Rehearse) -> None:
+    """As part of another chart nothing else works: there, Helm 4 takes no notice of null."""
+    found, told, denied = (
+        rehearse(version="openshift"),
+        rehearse(at("openshift.enabled", value=True)),
+        rehearse(at("openshift.enabled", value=False), version="openshift"),
+    )
+
+    for release in (found, told):
+        assert not release.pod["spec"]["securityContext"].keys() & {"runAsUser", "runAsGroup", "fsGroup"}
+        dns = release.one("NetworkPolicy")["spec"]["egress"][0]["ports"]
+        assert {port["port"] for port in dns} == {53, 5353}
+    assert denied.pod["spec"]["securityContext"]["runAsUser"] == 10001
+
+
+def test_a_token_is_mounted_for_who_asks(rehearse: Rehearse) -> None:
+    release = rehearse(at("serviceAccount.automountToken", value=True))
+
+    assert release.pod["spec"]["automountServiceAccountToken"] is True
+    assert release.one("ServiceAccount")["automountServiceAccountToken"] is True
+
+
+def test_pods_can_have_user_ids_of_their_own(rehearse: Rehearse) -> None:
+    assert "hostUsers" not in rehearse().pod["spec"]
+    assert rehearse(at("hostUsers", value=False)).pod["spec"]["hostUsers"] is False
 
 
 @pytest.mark.parametrize("values", MATRIX)

@@ -154,3 +154,11 @@ def test_what_the_chart_derives_rests_on_the_defaults_of_the_worker(rehearse: Re
     assert unset.pod["spec"][grace] == explicit.pod["spec"][grace]
     assert unset.worker["ports"] == explicit.worker["ports"]
     assert unset.one("ScaledObject")["spec"] == explicit.one("ScaledObject")["spec"]
+
+
+def test_a_default_is_documented_as_it_is() -> None:
+    described = {name: value.description for name, value in FREE.items()}
+
+    assert 'Unset is `"0.0.0.0"`' in described["WORKER_HTTP__HOST"]
+    assert "Unset is `[10, 60, 300, 900]`" in described["WORKER_RETRY__DELAYS"]
+    assert "Unset is `1500`" in described["WORKER_JOB_TIMEOUT"]

@@ -1,13 +1,16 @@
 """The chart takes what it documents, and says of each wrong value which one it is and what to do."""
 
 import json
+import shutil
 import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import helm_python as helm
 import jsonschema
 import pytest
+import yaml
 
 from devkit.generate.chart import derive, values
 from devkit.generate.chart.values import Group
@@ -65,6 +68,11 @@ def test_a_value_of_the_wrong_type_is_refused_and_named(chart: helm.Chart, path:
         ("config.retry.delays", [10, -1]),
         ("accounts.keys", {".hidden": "key"}),
         ("storage.mountPath", "data"),
+        ("strategy", {"type": "Sometimes"}),
+        ("strategy", {"type": "RollingUpdate", "rollingUpdate": {"partition": 1}}),
+        ("livenessProbe", {"exec": {"command": ["true"]}}),
+        ("livenessProbe", {"successThreshold": 2}),
+        ("readinessProbe", {"terminationGracePeriodSeconds": 5}),
         ("storage.newClaim.accessModes", []),
         ("podDisruptionBudget.maxUnavailable", "half"),
         ("autoscaling.keda.scaleDownStabilization", 3601),
@@ -90,6 +98,9 @@ def test_without_values_helm_says_all_that_is_needed(chart: helm.Chart) -> None:
 
 
 KEDA = at("autoscaling.keda.enabled", value=True)
+ONE_POD = {
+    "storage": {"existingClaim": "", "newClaim": {"enabled": True, "accessModes": ["ReadWriteOncePod"]}}
+}
 MANAGED = merged(KEDA, at("autoscaling.keda.managementApi.existingSecret", "management"))
 
 
@@ -103,8 +114,12 @@ MANAGED = merged(KEDA, at("autoscaling.keda.managementApi.existingSecret", "mana
         (merged(MANAGED, at("autoscaling.hpa.enabled", value=True)), "exclude each other"),
         (merged(MANAGED, at("autoscaling.keda.minReplicas", 11)), r"autoscaling.keda: minReplicas \(11\)"),
         (KEDA, "autoscaling.keda.managementApi: set one of"),
-        (at("podDisruptionBudget.minAvailable", 1), "podDisruptionBudget: set one of"),
         (at("podDisruptionBudget.maxUnavailable", None), "podDisruptionBudget: set one of"),
+        (at("config.ccfs.baseUrl", "https://999.1.1.1"), "config.ccfs.baseUrl: 999.1.1.1 is neither"),
+        (at("config.ccfs.baseUrl", "https://1.2.3"), "config.ccfs.baseUrl: 1.2.3 is neither"),
+        (at("config.ccfs.baseUrl", "https://10.0.0.1:70000"), "config.ccfs.baseUrl: there is no port 70000"),
+        (ONE_POD, "storage.newClaim.accessModes"),
+        (merged(ONE_POD, at("strategy.type", "Recreate")), "storage.newClaim.accessModes"),
         (at("terminationGracePeriodSeconds", 120), r"terminationGracePeriodSeconds: 120 must be above"),
         (at("extraEnv", [{"name": "WORKER_CONCURRENCY", "value": "1"}]), "extraEnv: WORKER_CONCURRENCY"),
     ],
@@ -117,7 +132,37 @@ def test_values_that_do_not_fit_together_are_refused_and_named(
 
 
 def test_a_part_of_another_chart_gets_its_shared_values(rehearse: Rehearse) -> None:
-    assert rehearse({"global": {"imageRegistry": "registry.example.com"}, "enabled": True}).deployment
+    shared = {"imageRegistry": "mirror.example.com", "imagePullSecrets": [{"name": "mirror"}]}
+
+    release = rehearse({"global": shared, "enabled": True}, at("image.repository", "calls/ccfs-worker"))
+
+    assert release.worker["image"].startswith("mirror.example.com/calls/ccfs-worker:")
+    assert release.pod["spec"]["imagePullSecrets"] == [{"name": "mirror"}]
+
+
+def test_a_part_of_another_chart_runs_on_openshift(tmp_path: Path) -> None:
+    """Where the parent's null for `runAsUser` would not get through."""
+    (tmp_path / "charts").mkdir()
+    (tmp_path / "Chart.yaml").write_text("apiVersion: v2\nname: parent\nversion: 1.0.0\n")
+    (tmp_path / "values.yaml").write_text(
+        yaml.safe_dump({"ccfs-worker": merged(FIVE, at("openshift.enabled", value=True), {"x-anchors": [1]})})
+    )
+    shutil.copytree(CHART, tmp_path / "charts/ccfs-worker")
+
+    with helm.Chart.load(tmp_path) as parent:
+        files = parent.render({}, name="cdr", namespace="calls")
+
+    deployment = yaml.safe_load(
+        next(text for file, text in files.items() if file.endswith("deployment.yaml"))
+    )
+    assert "runAsUser" not in deployment["spec"]["template"]["spec"]["securityContext"]
+
+
+def test_keys_for_anchors_are_let_through_and_others_are_not(chart: helm.Chart) -> None:
+    chart.validate_schema({"x-common": {"a": 1}})
+
+    with pytest.raises(helm.HelmValuesError, match="mispelt"):
+        chart.validate_schema({"mispelt": 1})
 
 
 def test_the_chart_is_of_the_version_of_the_worker(chart: helm.Chart) -> None:

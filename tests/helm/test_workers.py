@@ -28,6 +28,31 @@ def test_liveness_asks_only_whether_the_worker_turns_and_readiness_whether_it_ta
     assert worker["ports"] == [{"name": "http", "containerPort": 9090, "protocol": "TCP"}]
 
 
+def test_pods_may_all_go_before_new_ones_come(rehearse: Rehearse) -> None:
+    """The API refuses `rollingUpdate` beside `Recreate`, and it is among the defaults."""
+    assert rehearse(at("strategy.type", "Recreate")).deployment["spec"]["strategy"] == {"type": "Recreate"}
+
+
+@pytest.mark.parametrize("probe", ["startupProbe", "livenessProbe", "readinessProbe"])
+def test_a_probe_can_be_turned_off(rehearse: Rehearse, probe: str) -> None:
+    worker = rehearse(at(f"{probe}.enabled", value=False)).worker
+
+    assert probe not in worker
+    assert len([name for name in worker if name.endswith("Probe")]) == 2
+
+
+def test_a_claim_for_one_pod_alone_is_taken_where_pods_never_overlap(rehearse: Rehearse) -> None:
+    alone = {
+        "storage": {"existingClaim": "", "newClaim": {"enabled": True, "accessModes": ["ReadWriteOncePod"]}},
+        "strategy": {"type": "Recreate"},
+        "replicaCount": 1,
+        "helmTest": {"enabled": False},
+    }
+
+    (claim,) = rehearse(alone).all("PersistentVolumeClaim")
+    assert claim["spec"]["accessModes"] == ["ReadWriteOncePod"]
+
+
 @pytest.mark.parametrize("grace", [0, 0.5, 120, 1500])
 def test_a_pod_has_time_to_drain(rehearse: Rehearse, grace: float) -> None:
     release = rehearse(at("config.shutdownGrace", grace))
@@ -193,10 +218,58 @@ def test_templates_are_filled_in_where_they_are_allowed(rehearse: Rehearse) -> N
 
 
 def test_common_labels_are_on_everything(rehearse: Rehearse) -> None:
-    release = rehearse(MATRIX["trial"], at("commonLabels", {"team": "calls"}))
+    release = rehearse(MATRIX["trial"], at("commonLabels", {"team": "{{ .Release.Namespace }}"}))
 
     assert {document["metadata"]["labels"]["team"] for document in release.documents} == {"calls"}
     assert release.pod["metadata"]["labels"]["team"] == "calls"
+
+
+def test_common_annotations_are_on_everything_but_pods(rehearse: Rehearse) -> None:
+    release = rehearse(MATRIX["trial"], at("commonAnnotations", {"owner": "{{ .Release.Name }}"}))
+
+    assert {document["metadata"]["annotations"]["owner"] for document in release.documents} == {"cdr"}
+    assert "owner" not in release.pod["metadata"].get("annotations", {})
+
+
+def test_no_key_of_the_users_stands_twice_or_changes_a_selector(rehearse: Rehearse) -> None:
+    """A YAML map with a key twice is refused by the API; the last one would win elsewhere."""
+    taken = {"app.kubernetes.io/name": "theirs", "app.kubernetes.io/component": "theirs"}
+    release = rehearse(
+        MATRIX["everything"],
+        {"commonLabels": taken, "podLabels": taken, "podAnnotations": {"prometheus.io/port": "1"}},
+    )
+
+    assert (
+        release.deployment["spec"]["selector"]["matchLabels"].items()
+        <= release.pod["metadata"]["labels"].items()
+    )
+    assert release.pod["metadata"]["annotations"]["prometheus.io/port"] == "1"
+
+
+def test_everything_can_go_into_another_namespace(rehearse: Rehearse) -> None:
+    release = rehearse(
+        MATRIX["trial"], at("monitoring.podMonitor.enabled", value=True), {"namespaceOverride": "other"}
+    )
+
+    assert {document["metadata"]["namespace"] for document in release.documents} == {"other"}
+    (monitor,) = release.all("PodMonitor")
+    assert monitor["spec"]["namespaceSelector"] == {"matchNames": ["other"]}
+
+
+def test_a_mesh_can_be_kept_from_the_test_pod(rehearse: Rehearse) -> None:
+    """Beside a sidecar, which never ends, it would hang."""
+    (pod,) = rehearse(
+        at(
+            "helmTest",
+            {
+                "labels": {"sidecar.istio.io/inject": "false"},
+                "annotations": {"linkerd.io/inject": "disabled"},
+            },
+        )
+    ).all("Pod")
+
+    assert pod["metadata"]["labels"]["sidecar.istio.io/inject"] == "false"
+    assert pod["metadata"]["annotations"]["linkerd.io/inject"] == "disabled"
 
 
 def test_helm_test_checks_what_can_be_reached(rehearse: Rehearse) -> None:

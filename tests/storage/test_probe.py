@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from worker.finding import Finding
-from worker.storage.probe import probe_storage
+from worker.storage.probe import free_space, probe_storage
 
 
-def probe(root: Path, *, min_free_bytes: int = 0) -> dict[str, Finding]:
-    return {finding.name: finding for finding in probe_storage(root, min_free_bytes=min_free_bytes)}
+def probe(root: Path) -> dict[str, Finding]:
+    return {finding.name: finding for finding in probe_storage(root)}
 
 
 def broken(findings: dict[str, Finding]) -> list[str]:
@@ -28,7 +28,7 @@ def test_a_good_root_is_found_good_and_left_as_it_was(tmp_path: Path) -> None:
     findings = probe(tmp_path)
 
     assert broken(findings) == []
-    assert len(findings) == 6
+    assert len(findings) == 5
     assert [path.name for path in tmp_path.iterdir()] == ["app1"]
 
 
@@ -106,9 +106,24 @@ def test_a_root_that_takes_no_directory_is_told(tmp_path: Path, monkeypatch: pyt
 
 
 def test_too_little_space_is_told(tmp_path: Path) -> None:
-    findings = probe(tmp_path, min_free_bytes=shutil.disk_usage(tmp_path).total * 2)
+    finding = free_space(tmp_path, min_free_bytes=shutil.disk_usage(tmp_path).total * 2)
 
-    assert broken(findings) == ["storage free space"]
+    assert (finding.name, finding.ok) == ("storage free space", False)
+
+
+@pytest.mark.parametrize("full", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_volume_breaks_no_promise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: int) -> None:
+    """A worker may start on one: it waits for space, and says so."""
+
+    def refuse(path: Path, *_: Any, **__: Any) -> None:
+        raise OSError(full, os.strerror(full), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+
+    findings = probe(tmp_path)
+
+    assert broken(findings) == []
+    assert "full" in findings["storage writable"].detail
 
 
 def test_what_a_killed_trial_left_is_removed_by_a_later_one(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ class Part(StrEnum):
     SETTINGS = "settings"
     BROKER = "broker"
     STORAGE = "storage"
+    SPACE = "space"
     KEYS = "keys"
     CCFS = "CC-FS"
 
@@ -45,9 +46,9 @@ def check(
 ) -> None:
     """Try out all that a worker depends on here.
 
-    Settings, broker, storage, keys, CC-FS, clock: one line each, and what to do where something is wrong.
-    Changes nothing: what is tried on the storage is removed again, and no job is taken. Ends with 1 when
-    something is wrong.
+    Settings, broker, storage, its free space, keys, CC-FS, clock: one line each, and what to do where
+    something is wrong. Changes nothing: what is tried on the storage is removed again, and no job is taken.
+    Ends with 1 when something is wrong.
 
     Examples:
         ccfs-worker check
@@ -81,6 +82,7 @@ async def run_checks(parts: Collection[Part] = tuple(Part)) -> AsyncIterator[Fin
     of_part = {
         Part.BROKER: partial(_findings, BrokerSettings, checks.check_broker),
         Part.STORAGE: partial(_findings, StorageSettings, checks.check_storage),
+        Part.SPACE: partial(_findings, StorageSettings, checks.check_space),
         Part.KEYS: partial(_findings, CredentialsSettings, checks.check_keys),
         Part.CCFS: partial(_findings, CcfsSettings, checks.check_ccfs),
     }

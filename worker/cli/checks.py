@@ -23,10 +23,11 @@ from worker.settings import (
     CcfsGroup,
     CcfsSettings,
     CredentialsSettings,
+    StorageGroup,
     StorageSettings,
     unknown_variables,
 )
-from worker.storage.probe import probe_storage
+from worker.storage.probe import free_space, probe_storage
 from worker.urls import masked
 
 PATIENCE = 30.0
@@ -79,18 +80,35 @@ async def check_broker(settings: BrokerSettings) -> list[Finding]:
 async def check_storage(settings: StorageSettings) -> list[Finding]:
     """Write, flush and rename a file on the shared storage, and remove it again."""
     storage = settings.storage
+
+    def probe() -> Iterator[Finding]:
+        if problems := list(wiring.storage_problems(storage)):
+            yield from (wrong("storage", problem, "") for problem in problems)
+        else:
+            yield from probe_storage(storage.root)
+
+    return await _of_volume(storage, probe)
+
+
+async def check_space(settings: StorageSettings) -> list[Finding]:
+    """Look whether the shared storage has the space that is to stay free there."""
+    storage = settings.storage
+
+    def look() -> Iterator[Finding]:
+        # What else is wrong with the root is for `check_storage` to say.
+        if storage.root.is_dir():
+            yield free_space(storage.root, min_free_bytes=storage.min_free_bytes)
+
+    return await _of_volume(storage, look)
+
+
+async def _of_volume(storage: StorageGroup, look: Callable[[], Iterator[Finding]]) -> list[Finding]:
     found: list[Finding] = []
-
-    def probe() -> None:
-        found.extend(wrong("storage", problem, "") for problem in wiring.storage_problems(storage))
-        if not found:
-            # One by one: the findings so far are kept when the next step hangs.
-            found.extend(probe_storage(storage.root, min_free_bytes=storage.min_free_bytes))
-
     patience = min(PATIENCE / 2, storage.hang_after)
     try:
         async with asyncio.timeout(patience):
-            await _in_daemon_thread(probe)
+            # One by one: the findings so far are kept when the next step hangs.
+            await _in_daemon_thread(lambda: found.extend(look()))
     except TimeoutError:
         found.append(
             wrong("storage", f"hangs: no answer within {patience:g} s", "see whether the file server answers")

@@ -8,7 +8,8 @@ from pathlib import PurePath
 from schemas import ErrorCode
 from worker.errors import JobError
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""What the system says where there is no space, or no more for this user."""
 
 
 @contextmanager
@@ -24,5 +25,5 @@ def storage_errors(path: PurePath) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        code = ErrorCode.STORAGE_FULL if exc.errno in _FULL else ErrorCode.STORAGE_ERROR
+        code = ErrorCode.STORAGE_FULL if exc.errno in FULL else ErrorCode.STORAGE_ERROR
         raise JobError(code, f"storage: {path}: {exc.strerror or exc}") from exc

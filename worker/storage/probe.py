@@ -17,6 +17,7 @@ from pathlib import Path
 
 from worker.errors import one_line
 from worker.finding import Finding, fine, wrong
+from worker.storage.errors import FULL
 
 _PREFIX = ".ccfs-worker-check-"
 _LEFT_BEHIND = 3600.0
@@ -27,17 +28,17 @@ _MAX_SKEW = 60.0
 """Seconds. Temporary files are swept by their age: the file server dates them, this machine has the time."""
 
 
-def probe_storage(root: Path, *, min_free_bytes: int) -> Iterator[Finding]:
+def probe_storage(root: Path) -> Iterator[Finding]:
     """Try out a directory; blocks for as long as the storage does.
+
+    A full volume breaks no promise, and a worker may start on it: that is left to `free_space`.
 
     Args:
         root: An existing directory.
-        min_free_bytes: Bytes that have to be free.
 
     Yields:
         A finding for each promise; nothing more after one that the others need.
     """
-    yield _free_space(root, min_free_bytes)
     try:
         with _trial(root) as directory:
             yield _written(directory)
@@ -46,11 +47,29 @@ def probe_storage(root: Path, *, min_free_bytes: int) -> Iterator[Finding]:
             yield _atomic_rename(directory)
             yield _synced(directory)
     except OSError as exc:
+        if exc.errno in FULL:
+            yield fine("storage writable", "not tried: the volume is full")
+            return
         yield wrong(
             "storage writable",
             f"{one_line(str(exc))}",
             f"let user {os.geteuid()} create directories and files in {root}",
         )
+
+
+def free_space(root: Path, *, min_free_bytes: int) -> Finding:
+    """Compare the free bytes of a directory's volume with those that have to be free."""
+    name = "storage free space"
+    volume = os.statvfs(root)
+    free = volume.f_bavail * volume.f_frsize
+    detail = f"{_mebibytes(free)} free, {_mebibytes(min_free_bytes)} to stay free"
+    if free < min_free_bytes:
+        return wrong(name, detail, "make room: the worker takes no jobs until there is")
+    return fine(name, detail)
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size // 1024**2:,} MiB"
 
 
 @contextmanager
@@ -64,20 +83,6 @@ def _trial(root: Path) -> Iterator[Path]:
         yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def _free_space(root: Path, min_free_bytes: int) -> Finding:
-    name = "storage free space"
-    volume = os.statvfs(root)
-    free = volume.f_bavail * volume.f_frsize
-    detail = f"{_mebibytes(free)} free, {_mebibytes(min_free_bytes)} to stay free"
-    if free < min_free_bytes:
-        return wrong(name, detail, "make room: the worker takes no jobs until there is")
-    return fine(name, detail)
-
-
-def _mebibytes(size: int) -> str:
-    return f"{size // 1024**2:,} MiB"
 
 
 def _written(directory: Path) -> Finding:

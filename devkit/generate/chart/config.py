@@ -116,7 +116,7 @@ def _description(setting: Setting) -> str:
 
 def _short(default: object) -> str:
     # As users write it: 1500, not 1500.0.
-    return re.sub(r"\.0\b", "", json.dumps(default))
+    return re.sub(r"\.0(?=[],]|$)", "", json.dumps(default))
 
 
 def _schema(setting: Setting) -> dict[str, object]:

@@ -27,6 +27,9 @@ def make(values: Group) -> str:
         "title": "Values of the chart ccfs-worker",
         **root,
         "properties": {**properties, **_OF_HELM},
+        "patternProperties": {
+            "^x-": {"description": "For YAML anchors and the like; the chart takes no notice."}
+        },
     }
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
