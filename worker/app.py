@@ -44,12 +44,12 @@ async def run(settings: Settings) -> None:
         await _until_drained(parts)
     log.info("worker.stopped")
     if pools.hanging:
-        # A thread that hangs in the kernel would also hold up the interpreter's own end.
+        # The interpreter joins its threads at exit, and one that hangs in the kernel never ends.
         _leave()
 
 
 async def _look_around(settings: Settings, pools: Pools, draining: asyncio.Event) -> Surroundings | None:
-    """Look at what the settings point at; None when a signal comes first.
+    """Check what the settings point at; None when a signal comes first.
 
     Raises:
         SettingsError: It cannot be used, or does not answer in time.
@@ -73,7 +73,7 @@ async def _look_around(settings: Settings, pools: Pools, draining: asyncio.Event
 
 
 async def _until_drained(parts: Parts) -> None:
-    """Run the parts until the supervisor has drained; the others have no end of their own."""
+    """Run all parts until the supervisor has drained. The others run for ever, and are cancelled then."""
     background = (
         parts.descriptors.run(),
         parts.upstream.run(),
@@ -105,6 +105,6 @@ def _leave() -> None:
 
 
 def _say_left() -> None:
-    # This thread and the main one are no news.
+    # Without this thread and the main one.
     log.warning("worker.left", threads=threading.active_count() - 2)
     logs.flush()

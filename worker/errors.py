@@ -9,22 +9,22 @@ _AUTHORIZATION = re.compile(r"auth-v2/\S+")
 
 
 def one_line(text: str, limit: int = _MAX_MESSAGE) -> str:
-    """Make foreign text fit for events, logs and headers: one printable line, bounded, no signature in it."""
+    """Make foreign text fit for events, logs and headers: one printable, bounded line without a signature."""
     printable = "".join(char if char.isprintable() else " " for char in text[: 4 * limit])
     line = _AUTHORIZATION.sub("auth-v2/***", " ".join(printable.split()))
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
 class JobError(Exception):
-    """Why one attempt at a job failed, in the words of the outcome that it may become.
+    """Why one attempt at a job failed. Its attributes become fields of the outcome.
 
     Attributes:
-        code: The contract's name for the failure; it decides whether the job is tried again.
+        code: The contract's error code. It decides whether the job is tried again.
         message: One line for a human. It goes into events, logs and message headers, so it must
             hold no key and no other secret.
         result_code: CC-FS's own `resultCode`, when it gave one.
         http_status: The HTTP status of CC-FS's answer, when there was one.
-        retry_after: Seconds that the peer asked us to stay away (RFC 9110, section 10.2.3).
+        retry_after: Seconds that the peer asked us to wait (RFC 9110, section 10.2.3).
         asked: False when the attempt ended before CC-FS was asked, and so says nothing about it.
     """
 
@@ -48,17 +48,17 @@ class JobError(Exception):
 
     @property
     def log_fields(self) -> dict[str, object]:
-        """Its fields in a log line; those of CC-FS's answer only when there was one."""
+        """Its fields in a log line. Those of CC-FS's answer are there only if it answered."""
         answer = {"result_code": self.result_code, "http_status": self.http_status}
-        said = {name: value for name, value in answer.items() if value is not None}
-        return {"code": self.code, "reason": self.message, **said}
+        given = {name: value for name, value in answer.items() if value is not None}
+        return {"code": self.code, "reason": self.message, **given}
 
 
 class HeldBackError(Exception):
-    """The job cannot be tried now, through no fault of its own: it goes back to the broker, uncounted.
+    """The job cannot be tried now, for no reason of its own: it goes back to the broker, uncounted.
 
     Attributes:
-        wait: Seconds until its turn may come; None when nobody can tell.
+        wait: Seconds until its turn may come; None when that is not known.
     """
 
     def __init__(self, message: str, *, wait: float | None = None) -> None:
@@ -67,17 +67,17 @@ class HeldBackError(Exception):
 
 
 class BrokerError(Exception):
-    """The broker could not be reached, refused us, or went away; the text says which and what to do."""
+    """The broker could not be reached, refused us, or went away. The text says which, and what to do."""
 
 
 class SessionLostError(BrokerError):
-    """The session that a delivery came from is over: the broker gives the message out again."""
+    """The session that a delivery came from is over: the broker delivers the message again."""
 
 
 class NotConfirmedError(BrokerError):
     """The broker did not take a message for good: it was returned or refused.
 
-    In a command also: it was not confirmed in time, and may or may not have been taken.
+    In a command also when it was not confirmed in time. Then it may or may not have been taken.
 
     Attributes:
         unroutable: True when the broker had no queue for the message.

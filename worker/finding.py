@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """A verdict on one thing.
+    """The verdict on one thing that was checked.
 
     Attributes:
         name: What was checked, as the operator knows it.
         ok: Whether the worker can work with it.
-        detail: What was seen, as one line.
+        detail: What was found, as one line.
         remedy: What to do when it is not ok, as one line; empty when `detail` says it.
     """
 

@@ -1,4 +1,4 @@
-"""What concerns the process as a whole: its event loop, its memory, its signals, its end."""
+"""The process as a whole: its event loop, its memory, its signals, its end."""
 
 import asyncio
 import ctypes
@@ -17,7 +17,7 @@ _M_ARENA_MAX = -8
 _ARENAS = 2
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _LAST_WORDS = 2.0
-"""Seconds to write the rest of the log."""
+"""Seconds to write the rest of the log. It may lie on the volume that hangs."""
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -35,7 +35,7 @@ def bound_arenas() -> None:
     """Make threads share glibc's heaps (M_ARENA_MAX, mallopt(3)). Call it before the first thread starts.
 
     By default glibc makes up to eight heaps for each core, and each keeps what was freed in it: with tens of
-    storage threads, memory creeps up. Other C libraries have no such limit. MALLOC_ARENA_MAX wins over it.
+    storage threads, memory creeps up. Other C libraries lack this limit. MALLOC_ARENA_MAX wins over it.
     """
     if "MALLOC_ARENA_MAX" not in os.environ:
         with suppress(AttributeError):
@@ -43,9 +43,9 @@ def bound_arenas() -> None:
 
 
 def spare_startup() -> None:
-    """Keep what exists now out of later garbage collections (gc.freeze). Call it when all is imported.
+    """Exclude what exists now from later garbage collections (gc.freeze). Call it after all imports.
 
-    Otherwise each full collection walks it all, which stops the event loop for tens of milliseconds.
+    Otherwise each full collection visits it, which stops the event loop for tens of milliseconds.
     """
     gc.collect()
     gc.freeze()
@@ -55,7 +55,7 @@ def spare_startup() -> None:
 def drain_on_signal(patience: float, leave: Callable[[], None]) -> Iterator[asyncio.Event]:
     """Give an event that the first SIGTERM or SIGINT sets; the second one ends the process immediately.
 
-    The default handling of signals returns on leaving.
+    On leaving, signals have their default handling again.
 
     Args:
         patience: Seconds after the first signal at which the process stops waiting for anything.
@@ -67,12 +67,12 @@ def drain_on_signal(patience: float, leave: Callable[[], None]) -> Iterator[asyn
 
     def handle(number: signal.Signals) -> None:
         if draining.is_set():
-            # The broker takes back whatever a dead worker holds: nothing is lost by not tidying up.
+            # Nothing is lost without a cleanup: the broker takes back whatever a dead worker holds.
             os._exit(128 + number)
         log.info("worker.draining", signal=number.name)
         draining.set()
         deadline = threading.Timer(patience, leave)
-        # A timer of the usual kind would itself keep the process alive until it fires.
+        # A thread that is no daemon would keep the process alive until the timer fires.
         deadline.daemon = True
         deadline.start()
 
@@ -86,12 +86,12 @@ def drain_on_signal(patience: float, leave: Callable[[], None]) -> Iterator[asyn
 
 
 def end_process(last_words: Callable[[], None]) -> NoReturn:
-    """End the process without waiting for any thread: one that hangs in the kernel may never return.
+    """End the process without waiting for threads: one that hangs in the kernel may never return.
 
     Args:
         last_words: Writes the rest of the log; it may take two seconds.
     """
-    # On a thread: a log that is a file may lie on what hangs.
+    # On a thread: the log may be a file on the volume that hangs.
     words = threading.Thread(target=last_words, daemon=True)
     words.start()
     words.join(_LAST_WORDS)

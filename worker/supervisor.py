@@ -1,4 +1,4 @@
-"""Keeps the worker in a session with RabbitMQ: opens the next one when one is lost, until told to drain."""
+"""Keeps the worker in a session with RabbitMQ: opens the next one when one is lost, until the drain."""
 
 import asyncio
 import random
@@ -15,13 +15,13 @@ from worker.core.retry import backoff
 from worker.errors import BrokerError
 
 _CHECK_INTERVAL = 30.0
-"""Seconds between two looks at whether the broker still knows our consumer."""
+"""Seconds between two checks that the broker still knows our consumer."""
 _SETTLED_AFTER = 30.0
 """Seconds after which a session counts as a success; one lost sooner adds to the backoff."""
 _STOP_TIMEOUT = 1.0
-"""Seconds that are waited, after the drain, for the broker to say that it sends nothing more."""
+"""Seconds to wait, after the drain, until the broker has stopped delivering."""
 _ABANDON_TIMEOUT = 4.0
-"""Seconds in which a session that is being opened may close its connections, before it is left to itself."""
+"""Seconds in which a session that was being opened may close its connections; after that it is abandoned."""
 
 _T = TypeVar("_T")
 
@@ -33,11 +33,11 @@ class Supervisor:
 
     Args:
         options: The broker.
-        deliveries: Takes them in.
-        gate: Says whether new jobs are taken.
-        draining: Is set when the worker shall end.
-        grace: Seconds that what is in flight then has to finish.
-        on_session: Is called at each session opened.
+        deliveries: Handles what the broker delivers.
+        gate: Jobs are taken while it is open.
+        draining: Set when the worker is to end.
+        grace: Seconds that jobs in flight then have to finish.
+        on_session: Called for each session opened.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Supervisor:
 
     def problem(self) -> str:
         """Why there is no session, as one line; empty when there is one."""
-        # A lost one is told at once, and left a moment later.
+        # A session gives its reason as soon as it is lost, and is left a moment later.
         return self._problem if self._session is None else self._session.loss
 
     def pause(self) -> str:
@@ -77,7 +77,7 @@ class Supervisor:
         return f"not consuming: {obstacle}" if obstacle else "not consuming"
 
     async def queue_lengths(self) -> dict[str, int]:
-        """Count, by queue, the messages that wait to be delivered.
+        """Count the messages ready in each queue.
 
         Raises:
             BrokerError: There is no session, or it was lost meanwhile.
@@ -87,7 +87,7 @@ class Supervisor:
         return await self._session.queue_lengths()
 
     async def run(self) -> None:
-        """Work until told to drain, then drain."""
+        """Work until `draining` is set, then drain."""
         failures = 0
         loop = asyncio.get_running_loop()
         while not self._draining.is_set():
@@ -100,7 +100,7 @@ class Supervisor:
                 wait = backoff(failures, random.random())
                 log.warning("broker.unavailable", reason=self._problem, retry_in=round(wait, 1))
                 await _first(self._draining.wait(), asyncio.sleep(wait))
-        # Without a session nothing that is in flight can be settled any more.
+        # Without a session nothing in flight can be settled: the broker has it back already.
         await self._deliveries.drain(grace=0)
 
     async def _hold_session(self) -> None:
@@ -120,7 +120,7 @@ class Supervisor:
             try:
                 await self._work(session)
             except BrokerError as exc:
-                # Said at once: leaving a session whose line is dead takes its time.
+                # Now, since leaving a session whose connection is dead takes seconds.
                 self._problem = str(exc)
                 log.warning("broker.lost", reason=self._problem)
                 raise
@@ -145,12 +145,12 @@ class Supervisor:
         await self._drain(session)
 
     async def _drain(self, session: Session) -> None:
-        """Let what is in hand finish within its grace, whatever becomes of the request to send no more."""
+        """Let jobs in hand finish within their grace, even if the broker does not answer to `stop`."""
         stopping = asyncio.create_task(session.stop())
-        stopping.add_done_callback(_look_at)
+        stopping.add_done_callback(_read_exception)
         await self._deliveries.drain(self._grace)
         await asyncio.wait({stopping}, timeout=_STOP_TIMEOUT)
-        # What came until the broker heard of it.
+        # For what the broker delivered before it stopped.
         await self._deliveries.drain(grace=0)
 
     async def _watch(self, session: Session) -> None:
@@ -160,7 +160,7 @@ class Supervisor:
 
 
 async def _first(*waits: Coroutine[object, object, object]) -> None:
-    """Wait until the first of several is done; the others are dropped."""
+    """Wait until one of several is done, and cancel the others."""
     tasks = [asyncio.ensure_future(wait) for wait in waits]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -170,9 +170,9 @@ async def _first(*waits: Coroutine[object, object, object]) -> None:
 
 
 async def _unless(event: asyncio.Event, work: Coroutine[object, object, _T]) -> _T | None:
-    """Do some work, or drop it when an event comes first, however it hangs."""
+    """Do some work, or abandon it when the event is set first, even if its cancellation hangs."""
     task, waiting = asyncio.ensure_future(work), asyncio.ensure_future(event.wait())
-    task.add_done_callback(_look_at)
+    task.add_done_callback(_read_exception)
     try:
         await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
@@ -184,7 +184,7 @@ async def _unless(event: asyncio.Event, work: Coroutine[object, object, _T]) -> 
     return None
 
 
-def _look_at(task: "asyncio.Future[Any]") -> None:
-    """Keep asyncio from reporting the error of something that is not waited for any more."""
+def _read_exception(task: "asyncio.Future[Any]") -> None:
+    """Read the exception of an abandoned task: asyncio would report it as never retrieved."""
     if not task.cancelled():
         task.exception()

@@ -11,7 +11,7 @@ def client_context(
     key: Path | None = None,
     verify: bool = True,
 ) -> ssl.SSLContext:
-    """Make a context for outgoing connections, with the ciphers and versions Python deems safe.
+    """Make a context for outgoing connections, with Python's default ciphers and versions.
 
     Args:
         ca_file: PEM file of the authorities to trust; None trusts the system's.
@@ -25,7 +25,7 @@ def client_context(
     """
 
     def refuse_password() -> str:
-        # Without this callback OpenSSL asks on the terminal, and a worker without one waits for ever.
+        # Without this callback OpenSSL asks on the terminal, and a worker that has none waits for ever.
         raise OSError("the private key is encrypted; store it without a password")
 
     context = ssl.create_default_context(cafile=ca_file)

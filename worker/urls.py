@@ -1,4 +1,4 @@
-"""URLs with a login in them: where its password ends, and how one is shown. Pure."""
+"""URLs that hold a login: where the password ends, and how to show them without it. Pure."""
 
 import re
 
@@ -11,17 +11,17 @@ _SHOWABLE = re.compile(r"([^/?#@]*://[^/?#@:]*)(:[^/?#@]*)?(@[^@]*)")
 
 
 def has_stray_at(url: str) -> bool:
-    """Whether a URL has an `@` in the wrong place, which makes the end of its login ambiguous.
+    """Whether a URL has an `@` in a wrong place, which makes it unclear where its login ends.
 
-    The authority ends at the first `/`, `?` or `#` (RFC 3986, section 3.2): one of these in a password makes
-    what follows it a path, which is shown.
+    The authority ends at the first `/`, `?` or `#` (RFC 3986, section 3.2). With one of these in a password,
+    the rest of it is taken for a path, and shown.
     """
     authority, *rest = _AUTHORITY_ENDS.split(url.partition("://")[2], maxsplit=1)
     return authority.count("@") > 1 or any("@" in part for part in rest)
 
 
 def masked(url: str) -> str:
-    """Hide the password of a URL, and the whole of what has no clear place for one.
+    """Hide the password of a URL, or all of it where the password has no clear place.
 
     Args:
         url: As it was written, valid or not; it may list several hosts.

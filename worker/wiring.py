@@ -57,11 +57,11 @@ STORAGE_ROOT = "WORKER_STORAGE__ROOT"
 
 @dataclass(frozen=True, slots=True)
 class Pools:
-    """The worker's threads, so divided that a call that hangs holds up no other kind of call.
+    """The worker's threads, by kind of call: one that hangs delays no other kind.
 
     Attributes:
         files: Write and read the files.
-        lookout: Looks at the volume, one look at a time.
+        lookout: Examines the volume, one call at a time.
         keys: Reads keys, one at a time.
     """
 
@@ -71,13 +71,13 @@ class Pools:
 
     @property
     def hanging(self) -> bool:
-        """Whether a call still runs that was not waited for."""
+        """Whether a call is still running that is no longer awaited."""
         return any(threads.running for threads in (self.files, self.lookout, self.keys))
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the settings point at, found to be usable."""
+    """What the settings point at, checked and opened."""
 
     ccfs_tls: ssl.SSLContext | None
     amqp_tls: ssl.SSLContext | None
@@ -193,7 +193,7 @@ def put_together(
 
 
 def identity(settings: Settings) -> Identity:
-    """What this worker is, as its status tells it."""
+    """What the status says of this worker."""
     return Identity(
         version=version("ccfs-worker"),
         host=socket.gethostname(),
@@ -204,7 +204,7 @@ def identity(settings: Settings) -> Identity:
 
 
 def pace(settings: Settings) -> Pace:
-    """How many downloads may run."""
+    """What limits concurrent downloads."""
     return Pace(
         concurrency=settings.concurrency,
         per_app=settings.concurrency_per_app or settings.concurrency,
@@ -268,12 +268,12 @@ def now() -> datetime:
 def storage_problems(storage: StorageGroup, *, called: str = STORAGE_ROOT) -> Iterator[str]:
     """Say why the storage root cannot be used.
 
-    Blocks for as long as the volume does. Makes a directory and removes it, to see whether names that
-    differ only in case are two.
+    Blocks for as long as the volume does. Makes a directory and removes it, to see whether the volume tells
+    names apart that differ only in case.
 
     Args:
         storage: Its settings.
-        called: The variable or option that the root comes from, to begin each line with.
+        called: The variable or option that the root comes from. Each line begins with it.
     """
     if problems := list(_directory_problems(called, storage.root, os.R_OK | os.W_OK | os.X_OK)):
         yield from problems
@@ -302,7 +302,7 @@ def _directory_problems(variable: str, directory: Path, access: int) -> Iterator
 
 
 def ccfs_tls(ccfs: CcfsGroup) -> ssl.SSLContext:
-    """How CC-FS is verified.
+    """The TLS context that verifies CC-FS.
 
     Raises:
         SettingsError: The file of authorities cannot be used.
@@ -315,7 +315,7 @@ def ccfs_tls(ccfs: CcfsGroup) -> ssl.SSLContext:
 
 
 def amqp_tls(amqp: AmqpGroup) -> ssl.SSLContext | None:
-    """How the broker is verified; None for `amqp://`.
+    """The TLS context that verifies the broker; None for `amqp://`.
 
     Raises:
         SettingsError: A certificate file cannot be used.
@@ -390,12 +390,12 @@ def keyring(credentials: CredentialsGroup, executor: Threads, *, patience: float
 
 
 def retry_policy(retry: RetryGroup) -> RetryPolicy:
-    """The waits between attempts."""
+    """The policy of retries."""
     return RetryPolicy(delays=retry.delays, not_found_attempts=retry.not_found_attempts)
 
 
 def names(amqp: AmqpGroup) -> Names:
-    """What the queues and exchanges are called here."""
+    """The names of queues and exchanges."""
     return Names(
         jobs=amqp.jobs_queue,
         results=amqp.results_exchange,
@@ -406,7 +406,7 @@ def names(amqp: AmqpGroup) -> Names:
 
 
 def topology(amqp: AmqpGroup, retry: RetryGroup) -> Topology:
-    """What has to exist in the broker."""
+    """What must exist in the broker."""
     return Topology(
         names=names(amqp),
         tiers=retry_policy(retry).tiers,
@@ -420,7 +420,7 @@ def broker_connection(amqp: AmqpGroup, role: str) -> AbstractAsyncContextManager
 
     Args:
         amqp: Where it is.
-        role: What for, as the broker's list of connections shows it.
+        role: What it is for, in the broker's list of connections.
 
     Raises:
         SettingsError: A certificate file cannot be used.
@@ -435,7 +435,7 @@ def broker_connection(amqp: AmqpGroup, role: str) -> AbstractAsyncContextManager
 
 
 def broker_options(settings: Settings, tls: ssl.SSLContext | None) -> BrokerOptions:
-    """The session that the worker holds with the broker."""
+    """How the worker's session with the broker is opened."""
     amqp = settings.amqp
     return BrokerOptions(
         url=amqp.url.get_secret_value(),

@@ -38,6 +38,24 @@ async def refuse(_: DownloadJob, __: Progress) -> StoredFile:
 FILE = StoredFile(path="app1/20260131/20260131_a.zip", size_bytes=3, sha256="0" * 64, reused=False)
 
 
+class HeldDownload:
+    """A download that ends when it may."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def fetch(self, _: DownloadJob, __: Progress) -> StoredFile:
+        self.begun.set()
+        await self.go_on.wait()
+        return FILE
+
+
+async def outcome_of_m1(outside: AbstractChannel, names: Names) -> None:
+    """Wait for the event of the job that was published as m1."""
+    assert names.results_queue
+    assert read_outcome((await take(outside, names.results_queue)).body).job_id == "m1"
+
+
 def supervisor_of(
     options: BrokerOptions,
     draining: asyncio.Event,
@@ -151,30 +169,22 @@ async def test_a_drain_keeps_its_grace_when_stopping_is_not_answered(
     options: BrokerOptions, outside: AbstractChannel, names: Names
 ) -> None:
     """The broker falls silent as the worker is told to end: what is in hand still has its time."""
-    fetching, go_on = asyncio.Event(), asyncio.Event()
-
-    async def fetch(_: DownloadJob, __: Progress) -> StoredFile:
-        fetching.set()
-        await go_on.wait()
-        return FILE
-
-    draining = asyncio.Event()
-    supervisor = supervisor_of(options, draining, fetch, grace=3600)
+    download, draining = HeldDownload(), asyncio.Event()
+    supervisor = supervisor_of(options, draining, download.fetch, grace=3600)
     running = asyncio.create_task(supervisor.run())
     async with asyncio.timeout(60):
         await until(lambda: not supervisor.pause())
         await put(outside, names.jobs, BODY, message_id="m1")
-        await fetching.wait()
+        await download.begun.wait()
         checking = asyncio.create_task(supervisor.queue_lengths())
         await asyncio.sleep(0)
         checking.cancel()
         draining.set()
         await until(lambda: supervisor.pause() == "draining")
-        go_on.set()
+        download.go_on.set()
         await running
 
-    assert names.results_queue
-    assert read_outcome((await take(outside, names.results_queue)).body).job_id == "m1"
+    await outcome_of_m1(outside, names)
     assert (await outside.declare_queue(names.jobs, passive=True)).declaration_result.message_count == 0
 
 
@@ -182,29 +192,21 @@ async def test_a_job_outlives_its_queue_and_then_its_session(
     options: BrokerOptions, outside: AbstractChannel, names: Names
 ) -> None:
     """No queue gives it out again, so that the next session has to publish its outcome."""
-    fetching, go_on = asyncio.Event(), asyncio.Event()
-
-    async def fetch(_: DownloadJob, __: Progress) -> StoredFile:
-        fetching.set()
-        await go_on.wait()
-        return FILE
-
-    draining = asyncio.Event()
+    download, draining = HeldDownload(), asyncio.Event()
     address = urlsplit(options.url)
     async with open_proxy(address.hostname or "", address.port or 0) as line, asyncio.timeout(120):
         near = f"amqp://guest:guest@127.0.0.1:{line.port}{address.path}"
-        supervisor = supervisor_of(replace(options, url=near), draining, fetch)
+        supervisor = supervisor_of(replace(options, url=near), draining, download.fetch)
         running = asyncio.create_task(supervisor.run())
         await until(lambda: not supervisor.pause())
         await put(outside, names.jobs, BODY, message_id="m1")
-        await fetching.wait()
+        await download.begun.wait()
         await outside.queue_delete(names.jobs)
         await until(lambda: supervisor.pause() != "")
         await until(lambda: not supervisor.pause())
         line.cut()
         await until(lambda: supervisor.pause() != "")
-        go_on.set()
-        assert names.results_queue
-        assert read_outcome((await take(outside, names.results_queue)).body).job_id == "m1"
+        download.go_on.set()
+        await outcome_of_m1(outside, names)
         draining.set()
         await running

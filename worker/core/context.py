@@ -1,4 +1,4 @@
-"""What a task inherits from the one that started it: its place in a trace and the fields of its log lines."""
+"""What a task inherits from the one that started it: its span and the fields of its log lines."""
 
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -10,7 +10,7 @@ from worker.core.trace import Untraced, continue_trace, random_hex
 _OUTSIDE = Untraced(continue_trace(None, random_hex))
 
 SPAN: ContextVar[TraceSpan] = ContextVar("span", default=_OUTSIDE)
-"""The part of a trace that the current task is in; it inherits that of the task that started it."""
+"""The span of the current task."""
 
 LOG_FIELDS: ContextVar[Mapping[str, object]] = ContextVar("log_fields", default=MappingProxyType({}))
-"""Fields that every log line bears now: those of the job at hand."""
+"""Fields of every log line of the current task: those of its job."""

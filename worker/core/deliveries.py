@@ -85,7 +85,7 @@ class Deliveries:
     Args:
         downloads: Gives each job its file.
         policy: What follows a failed attempt.
-        observer: Hears of every ending and of every message published.
+        observer: Counts every ending and every message published.
         host: The name of this worker in its outcomes.
         clock: Gives the time, UTC and timezone-aware.
         tracer: Traces each job; without one, only `traceparent` is continued.
@@ -267,7 +267,7 @@ class Deliveries:
         """Keep a failed job for operators, unless that takes longer than the broker may be late.
 
         Consumers have its event. A job that could not be acknowledged for lack of this copy would fail again,
-        and be told again, by the next worker.
+        and have another event, by the next worker.
         """
         try:
             async with asyncio.timeout(self._patience.confirm_within):
@@ -315,7 +315,7 @@ def _waited(delivery: Delivery, job: Job, taken_in: datetime) -> float | None:
 
 
 def _enter(job: Job, span: TraceSpan) -> None:
-    """Give the current task, and all that it starts, its place in the trace and its log fields."""
+    """Set the span and the log fields of the current task and of all that it starts."""
     SPAN.set(span)
     place = span.context
     LOG_FIELDS.set(
@@ -331,7 +331,7 @@ def _enter(job: Job, span: TraceSpan) -> None:
 
 
 def _log_settled(end: _End, handled: _Handled, seconds: float, *, redelivered: bool) -> None:
-    """Write the one line that sums up a settled delivery; what is not known is left out."""
+    """Write the one line that sums up a settled delivery. Unknown values are left out."""
     download = handled.download
     progress = Progress() if download is None else download.progress
     durations = {
@@ -383,6 +383,6 @@ async def _reject(delivery: Delivery) -> _End:
 
 
 def _lose_orphan() -> _End:
-    # The only trace of the job: no queue has its message any more.
+    # This line is all that is left of the job: no queue has its message any more.
     log.error("job.outcome_unpublished", reason="its queue was deleted, and no session took its outcome")
     return _End(Ending.LOST)

@@ -1,4 +1,4 @@
-"""The table of downloads in flight: one a file, however many messages ask for it.
+"""The downloads in flight: one for each file, however many messages ask for it.
 
 A download is a task of its own that all deliveries asking for its file wait for: a redelivery after a lost
 connection, or a second message for the same file, joins the running one instead of starting another.
@@ -23,7 +23,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 class UnwantedError(Exception):
-    """A download was not begun: nobody waited for it any more when its turn came."""
+    """A download was not begun: no delivery waited for it any more when its turn came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Downloads:
         pace: Limits how many run concurrently.
         gate: No download begins while it is closed.
         watches: Asked in order whether a failure is an outage; the first that says so ends the asking.
-        observer: Hears of every file downloaded.
+        observer: Counts every file downloaded.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class Downloads:
         if self._running.get(request) is running:
             del self._running[request]
         if not running.task.cancelled():
-            # Read the exception: asyncio complains about one that nobody has read.
+            # asyncio reports an exception that is never read.
             running.task.exception()
 
     async def _run(

@@ -1,4 +1,4 @@
-"""Reads a message of the job queue: who asks for which file, at which attempt."""
+"""Reads a message of the job queue: which file, for which account, at which attempt."""
 
 import hashlib
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ _BILL_FILE_NAME: TypeAdapter[str] = TypeAdapter(BillFileName)
 
 
 class Cut(NamedTuple):
-    """What is known of a body of which only the beginning was kept: its bytes, and the SHA-256 of all."""
+    """The size in bytes and the SHA-256 of a body of which only the beginning was kept."""
 
     size: int
     sha256: str
@@ -30,14 +30,13 @@ class Cut(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
-    """What the broker delivered, reduced to the parts that the contract reads.
+    """What the contract reads of a delivered message.
 
     Attributes:
         body: Its body.
         cut: What is known of it when `body` is only its beginning.
         defect: Why its headers cannot be read, as one line; empty when they can.
-        death: Why the broker gave up on it or let it wait, by its own name ("Dead Letter Exchanges"); empty
-            when it did neither.
+        death: RabbitMQ's reason for dead-lettering it last ("Dead Letter Exchanges"); empty when it did not.
         has_forged_death: Whether its `x-death` is one that RabbitMQ would not write. RabbitMQ 3.x fails
             to read it, and then can give up neither on this message nor on another of the queue.
     """
@@ -153,7 +152,7 @@ def _text(header: object) -> str | None:
 
 
 def _tracestate(header: str | None) -> str | None:
-    """The whole members from its beginning that fit into the limit."""
+    """Keep the whole members from its beginning that fit into the limit."""
     if header is None or len(header) <= _MAX_TRACESTATE:
         return header
     end = header.rfind(",", 0, _MAX_TRACESTATE + 1)

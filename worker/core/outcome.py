@@ -36,7 +36,7 @@ class Ending(StrEnum):
 
 
 class Listing(NamedTuple):
-    """What a zip holds, as far as an event tells it.
+    """What a zip holds, as far as it goes into an event.
 
     Attributes:
         entries: The name and the unpacked size of its first files, in its order.

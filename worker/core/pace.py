@@ -15,7 +15,7 @@ from worker.errors import HeldBackError, JobError
 
 _WAITING_SHARE = 4
 """One place in four may be held by a job that waits for its account's turn. More go back to the broker,
-so that the jobs of other accounts behind them are delivered."""
+so that jobs of other accounts, which are behind them in the queue, are delivered."""
 _AHEAD = 2
 """Jobs that come back for each place that is freed: with fewer, places would stay free."""
 _LONGEST_WAIT = 60.0
@@ -29,10 +29,10 @@ _SMOOTHING = 8
 
 
 class Window:
-    """A limit between 1 and `most` that gives way.
+    """A limit between 1 and `most` that shrinks and grows.
 
     Args:
-        most: The limit while nothing speaks against it.
+        most: The limit at the beginning, and the largest.
     """
 
     def __init__(self, most: int) -> None:
@@ -48,7 +48,7 @@ class Window:
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing is held back."""
+        """Whether it is fully open again."""
         return self._size >= self._most
 
     def grow(self, *, proved: bool = True) -> None:

@@ -1,4 +1,4 @@
-"""What the core asks of the other rooms: the protocols that broker, CC-FS, storage and metrics implement."""
+"""The protocols that the other rooms implement for the core: broker, CC-FS, storage, metrics and traces."""
 
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -16,11 +16,11 @@ from worker.errors import JobError
 
 
 class Delivery(Protocol):
-    """A message that the broker has delivered and counts as ours until it is settled.
+    """A message that the broker has delivered. It is ours until it is settled.
 
-    Everything goes through the session that the message came from. Once that is over, the broker delivers the
-    message again, and each of these raises SessionLostError. An orphan is not delivered again: what is
-    published for it waits for the next session.
+    All its methods use the session that it came from. Once that is over, the broker delivers the message
+    again, and they raise SessionLostError. An orphan is not delivered again: what is published for it waits
+    for the next session.
     """
 
     @property
@@ -90,7 +90,7 @@ class Keys(Protocol):
 
 
 class Incoming(Protocol):
-    """Bytes of known number that threads receive; the event loop only waits for them."""
+    """A body of known length that threads receive, while the event loop only waits."""
 
     @property
     def is_whole(self) -> bool:
@@ -98,16 +98,16 @@ class Incoming(Protocol):
         ...
 
     def turn(self) -> AbstractAsyncContextManager[None]:
-        """Wait, on the event loop, until there is something to receive, and hold the right to."""
+        """Wait on the event loop until there is something to receive, and hold the right to receive it."""
         ...
 
     def receive(self, use: Callable[[memoryview], object], stop: threading.Event) -> None:
-        """Receive some on a thread and hand them on; a block is valid until `use` returns."""
+        """Receive bytes on a thread and pass them to `use`. A block is valid only until `use` returns."""
         ...
 
 
 async def no_takeover() -> None:
-    """The takeover of a stream that cannot be received by threads."""
+    """Implements `Stream.take_over` for a stream that threads cannot receive."""
 
 
 class Stream(Protocol):
@@ -142,7 +142,7 @@ class Store(Protocol):
     """Where files go."""
 
     async def find(self, path: PurePosixPath) -> StoredFile | None:
-        """Give a good file that is already there."""
+        """Find a good file that is already there."""
         ...
 
     async def store(
@@ -154,7 +154,7 @@ class Store(Protocol):
         take_over: Callable[[], Awaitable[Incoming | None]],
         progress: Progress,
     ) -> StoredFile:
-        """Write a stream, whole and verified or not at all; records in `progress` what came in."""
+        """Write a stream, whole and verified or not at all. Records in `progress` what was received."""
         ...
 
 
@@ -162,16 +162,16 @@ class Watch(Protocol):
     """Watches something that all downloads depend on: CC-FS, the volume, file descriptors."""
 
     async def failed(self, error: JobError) -> bool:
-        """Hear of a failed download; True when what failed is the dependency, not the job."""
+        """A download failed. True when the dependency is out, and the job not to blame."""
         ...
 
     def succeeded(self) -> None:
-        """Hear of a download that succeeded."""
+        """A download succeeded."""
         ...
 
 
 class Observer(Protocol):
-    """Hears what happens to deliveries and downloads: the metrics."""
+    """Counts what happens to deliveries and downloads: the metrics."""
 
     def job_ended(self, ending: Ending, code: str, seconds: float, waited: float | None) -> None:
         """A delivery is no longer ours.
@@ -219,7 +219,7 @@ class Observer(Protocol):
 
 
 class TraceSpan(Protocol):
-    """A part of a trace; the parts within it are context managers that end it with what they raise."""
+    """A span of a trace. Its methods open spans within it, which end with the error that leaves them."""
 
     @property
     def context(self) -> TraceContext:
@@ -231,7 +231,7 @@ class TraceSpan(Protocol):
         ...
 
     def write(self, path: PurePosixPath, progress: Progress) -> AbstractContextManager[None]:
-        """The file on its way to the storage; `progress` knows its size at the end."""
+        """The file on its way to the storage. `progress` has its size at the end."""
         ...
 
     def publish(self, exchange: str, routing_key: str) -> AbstractContextManager[object]:
@@ -244,8 +244,8 @@ class TraceSpan(Protocol):
 
 
 class Tracer(Protocol):
-    """Who follows jobs."""
+    """Traces jobs."""
 
     def begin(self, job: Job) -> TraceSpan:
-        """A job was taken in; its trace goes on, or a new one begins."""
+        """Begin the span of a job: its trace goes on, or a new one begins."""
         ...

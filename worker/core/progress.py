@@ -13,7 +13,7 @@ class Progress:
         http_status: What CC-FS answered, once an answer's headers came.
         announced_bytes: The file's size, once CC-FS has announced it.
         received_bytes: What has come of it.
-        answer_seconds: From the request to the first bytes of the file, once they came.
+        answer_seconds: From the request to the first bytes of the file, once they have come.
         sync_seconds: How long the storage took to make it durable, once it is.
         download_seconds: How long it ran in all, once it is over.
     """

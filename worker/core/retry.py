@@ -39,7 +39,7 @@ RULES: Mapping[ErrorCode, Rule] = {
 
 
 PARKED = (ErrorCode.INVALID_JOB, ErrorCode.DELIVERY_LIMIT)
-"""Errors after which the message is parked among the dead letters, too: only a human can make sense of it."""
+"""Errors after which the message is also parked among the dead letters: only a human can judge it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,10 @@ class RetryPolicy:
         rule = RULES[error.code]
         if rule is Rule.UNCOUNTED:
             return self.defer(attempt)
-        if rule is Rule.NEVER or attempt >= self._attempts(rule):
+        attempts = len(self.delays) + 1
+        if rule is Rule.FEW:
+            attempts = min(attempts, self.not_found_attempts)
+        if rule is Rule.NEVER or attempt >= attempts:
             return None
         step = attempt + 1 if rule is Rule.SLOWER else attempt
         wait = self.delays[min(step, len(self.delays)) - 1]
@@ -99,10 +102,6 @@ class RetryPolicy:
         if wait is None:
             return Retry(self.tiers[0], attempt)
         return Retry(self._at_least(wait), attempt, early=wait)
-
-    def _attempts(self, rule: Rule) -> int:
-        attempts = len(self.delays) + 1
-        return min(attempts, self.not_found_attempts) if rule is Rule.FEW else attempts
 
     def _at_least(self, seconds: float) -> float:
         return next((tier for tier in self.tiers if tier >= seconds), self.tiers[-1])

@@ -1,4 +1,4 @@
-"""Continues the trace of a job into its outcome (W3C Trace Context), also where nobody records it.
+"""Continues the trace of a job into its outcome (W3C Trace Context), even when no span is recorded.
 
 `worker.observe.otel` records spans, where OpenTelemetry is installed and switched on.
 """
@@ -59,29 +59,29 @@ def continue_trace(traceparent: str | None, random_hex: Callable[[int], str]) ->
 
 
 class Untraced:
-    """A span that nobody records; messages published within it continue the trace."""
+    """A span that is not recorded. Messages published within it continue the trace."""
 
     def __init__(self, context: TraceContext) -> None:
         self.context = context
 
     def request(self) -> AbstractContextManager[None]:
-        """Not followed."""
+        """Records nothing."""
         return _NOTHING
 
     def write(self, path: PurePosixPath, progress: Progress) -> AbstractContextManager[None]:  # noqa: ARG002
-        """Not followed."""
+        """Records nothing."""
         return _NOTHING
 
     def publish(self, exchange: str, routing_key: str) -> AbstractContextManager[None]:  # noqa: ARG002
-        """Not followed."""
+        """Records nothing."""
         return _NOTHING
 
     def end(self, ending: str, code: str) -> None:
-        """Not followed."""
+        """Records nothing."""
 
 
 class NoTracer:
-    """Follows nothing."""
+    """Records no spans."""
 
     def begin(self, job: Job) -> Untraced:
         """Continue the job's trace, or begin an unsampled one."""

@@ -64,7 +64,7 @@ class Unconfirmed:
         self._answer(delivery)
 
     def confirm(self, delivery: object) -> float:
-        """The broker has taken the message; gives the seconds for which it was on its way."""
+        """The broker has taken the message; gives the seconds that this took."""
         seconds = self._has_waited(self._sent[delivery])
         self._refusals.pop(delivery, None)
         self._answer(delivery)
