@@ -14,7 +14,7 @@ from bench.plan import FULL, QUICK, Experiment, Sizes, experiments, headline_rat
 from bench.queues import Queues, open_queues
 from bench.results import Results, Table
 
-_CHECKED = Sizes(small=600, medium=0, large=0, lone=0, shallow=0, deep=0, rounds=5, whole=False)
+_CHECKED = Sizes(small=600, medium=60, large=2, lone=0, shallow=0, deep=0, rounds=5, whole=False)
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from bench.contestants import OBVIOUS, OURS
-from bench.plan import BARE
+from bench.plan import CURL_THEN_HASH, FLOOR
 from bench.results import Results
 
 RECORD = Path("bench/recorded.json")
@@ -13,15 +13,18 @@ TOLERANCE = 0.2
 
 def ratios(results: Results) -> dict[str, float]:
     """The ratios, each the better the larger."""
-    table = results.tables["S-ram"]
 
-    def ours_over(other: str, figure: str) -> float:
+    def over(experiment: str, other: str, figure: str) -> float:
+        table = results.tables[experiment]
         return table.median(OURS.name, figure) / table.median(other, figure)
 
     return {
-        "jobs/s over the bare round trip's": ours_over(BARE.name, "jobs_per_second"),
-        "jobs/s over the obvious worker's": ours_over(OBVIOUS.name, "jobs_per_second"),
-        "the obvious worker's CPU over ours": 1 / ours_over(OBVIOUS.name, "cpu_per_1000_jobs"),
+        "S, jobs/s over the obvious worker's": over("S", OBVIOUS.name, "jobs_per_second"),
+        "S, the obvious worker's CPU over ours": 1 / over("S", OBVIOUS.name, "cpu_per_1000_jobs"),
+        "M, MB/s over the obvious worker's": over("M", OBVIOUS.name, "mb_per_second"),
+        "M, the floor's CPU over ours": 1 / over("M", FLOOR, "cpu_per_gib"),
+        "L, MB/s over curl's and sha256sum's": over("L", CURL_THEN_HASH, "mb_per_second"),
+        "L, the floor's CPU over ours": 1 / over("L", FLOOR, "cpu_per_gib"),
     }
 
 

@@ -2,12 +2,13 @@
 
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pamqp.common import FieldTable
 
+from bench import earlier
 from bench.setting import Setting
 from worker.broker import Names, Topology
 
@@ -45,12 +46,14 @@ class Contestant:
         command: Its command line; `{concurrency}` stands for the concurrent jobs.
         framework: Whose message format its jobs have; empty for plain JSON.
         dead_letters: Whether its queue of jobs has the dead lettering of the worker's topology.
+        tree: Gives the folder whose code it runs; None is this one.
     """
 
     name: str
     command: tuple[str, ...]
     framework: str = ""
     dead_letters: bool = False
+    tree: Callable[[], Path] | None = None
 
     @property
     def queue(self) -> str:
@@ -97,7 +100,6 @@ class Contestant:
             "BENCH_ROOT": around.root,
             "BENCH_SECRET_KEY": SECRET_KEY,
             "BENCH_CONCURRENCY": setting.concurrency,
-            "BENCH_HASHING": int(setting.hashing),
             "WORKER_AMQP__URL": around.amqp_url,
             "WORKER_AMQP__JOBS_QUEUE": self.queue,
             "WORKER_CCFS__BASE_URL": around.base_url,
@@ -108,7 +110,7 @@ class Contestant:
             "WORKER_HTTP__HOST": "127.0.0.1",
             "WORKER_HTTP__PORT": 0,
             "PATH": "/usr/bin:/bin",
-            "PYTHONPATH": Path.cwd(),
+            "PYTHONPATH": self.tree() if self.tree else Path.cwd(),
         }
         return {name: str(value) for name, value in values.items()}
 
@@ -118,6 +120,13 @@ def _peer(*words: str) -> tuple[str, ...]:
 
 
 OURS = Contestant(name="ccfs-worker", command=(sys.executable, "-m", "bench.worker"), dead_letters=True)
+EARLIER = Contestant(
+    name=f"ccfs-worker at {earlier.COMMIT}",
+    # -P: the folder that this is started in holds today's code.
+    command=(sys.executable, "-P", "-m", "bench.worker"),
+    dead_letters=True,
+    tree=earlier.unpack,
+)
 OBVIOUS = Contestant(name="obvious worker", command=_peer("bench.peers.obvious"))
 FASTSTREAM = Contestant(
     name="FastStream",
@@ -155,4 +164,5 @@ DRAMATIQ = Contestant(
     command=_peer("dramatiq", "bench.peers.dramatiq_app", "--processes=1", "--threads={concurrency}"),
     framework="dramatiq",
 )
-PEERS = (OBVIOUS, FASTSTREAM, TASKIQ, CELERY, DRAMATIQ)
+FRAMEWORKS = (FASTSTREAM, TASKIQ, CELERY, DRAMATIQ)
+PEERS = (OBVIOUS, *FRAMEWORKS)

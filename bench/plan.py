@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from bench import curl, files, lone, sample
-from bench.contestants import CELERY, DRAMATIQ, FASTSTREAM, OBVIOUS, OURS, PEERS, Contestant
+from bench import curl, files, floor, lone, sample
+from bench.contestants import CELERY, DRAMATIQ, EARLIER, OBVIOUS, OURS, PEERS, Contestant
 from bench.lab import Lab
 from bench.payload import HUGE, LARGE, MEDIUM, SMALL
 from bench.queues import Queues
@@ -16,6 +16,7 @@ from bench.setting import Setting, Volume
 BARE = Contestant(name="bare aio-pika", command=(sys.executable, "-m", "bench.roundtrip"))
 CURL_PARALLEL = "curl -Z"
 CURL_THEN_HASH = "curl, then sha256sum"
+FLOOR = "the floor"
 
 Take = Callable[[Lab, Queues], Awaitable[Figures]]
 
@@ -62,8 +63,8 @@ class Sizes:
         shallow: Jobs in a queue that is not deep.
         deep: Jobs in a deep queue.
         rounds: Samples of each entrant.
-        whole: Also what takes long and changes the picture little: small files over TLS, the slower peers on
-            large files, the limits of the file systems and of curl.
+        whole: Also what takes long and changes the picture little: the slower peers on files of 4 MiB, the
+            limits of the file systems and of curl.
     """
 
     small: int
@@ -81,66 +82,65 @@ FULL = Sizes(small=5000, medium=300, large=6, lone=500, shallow=1000, deep=50_00
 
 
 def experiments(sizes: Sizes) -> Sequence[Experiment]:
-    """Everything that a run measures, in the order of the report."""
+    """Everything that a run measures, in the order of the report: over TLS as CC-FS is, then plain."""
     limits = _limits(sizes) if sizes.whole else ()
     return (*_small(sizes), *_bulk(sizes), *_growth(sizes), _lone(sizes), *limits)
 
 
 def headline_ratios(sizes: Sizes) -> Sequence[Experiment]:
     """The few that tell whether the worker became slower."""
-    setting = Setting(payload=SMALL, jobs=sizes.small)
-    return (Experiment("S-ram", "S on RAM", _workers(setting, BARE, OURS, OBVIOUS)),)
+    small, medium, large = _over_tls(sizes)
+    return (
+        Experiment("S", "S over TLS", _workers(small, OURS, OBVIOUS)),
+        Experiment("M", "M over TLS", (*_workers(medium, OURS, OBVIOUS), _floor(medium))),
+        Experiment("L", "L over TLS", (*_workers(large, OURS), _then_hash(large), _floor(large))),
+    )
+
+
+def _over_tls(sizes: Sizes) -> tuple[Setting, Setting, Setting]:
+    """What S, M and L are."""
+    return (
+        Setting(payload=SMALL, jobs=sizes.small),
+        Setting(payload=MEDIUM, jobs=sizes.medium, concurrency=8),
+        Setting(payload=LARGE, jobs=sizes.large, concurrency=2, volume=Volume.DISK),
+    )
 
 
 def _small(sizes: Sizes) -> Sequence[Experiment]:
-    setting = Setting(payload=SMALL, jobs=sizes.small)
-    on_disk = replace(setting, volume=Volume.DISK)
-    over_tls = replace(setting, tls=True)
+    small, _, _ = _over_tls(sizes)
+    plain, on_disk = replace(small, tls=False), replace(small, volume=Volume.DISK)
     return (
-        Experiment("S-ram", "S: 20 KiB, RAM file system, plain HTTP", _workers(setting, BARE, OURS, *PEERS)),
-        Experiment("S-disk", "S: 20 KiB, disk, plain HTTP", _workers(on_disk, OURS, OBVIOUS, FASTSTREAM)),
-        *(
-            (Experiment("S-tls", "S: 20 KiB, RAM file system, TLS", _workers(over_tls, OURS, OBVIOUS)),)
-            if sizes.whole
-            else ()
-        ),
+        Experiment("S", "S: 20 KiB, TLS, RAM file system", _workers(small, BARE, OURS, EARLIER, *PEERS)),
+        Experiment("S-disk", "S: 20 KiB, TLS, disk", _workers(on_disk, OURS, OBVIOUS)),
+        Experiment("S-plain", "S: 20 KiB, plain HTTP, RAM file system", _workers(plain, OURS, EARLIER)),
     )
 
 
 def _bulk(sizes: Sizes) -> Sequence[Experiment]:
-    medium = Setting(payload=MEDIUM, jobs=sizes.medium, concurrency=8)
-    medium_tls = replace(medium, tls=True)
-    large = Setting(payload=LARGE, jobs=sizes.large, concurrency=2)
-    unhashed = replace(large, hashing=False)
-    large_tls = replace(large, tls=True, volume=Volume.DISK)
-    stream = Setting(payload=HUGE, jobs=1, concurrency=1, hashing=False)
+    _, medium, large = _over_tls(sizes)
+    medium_plain = replace(medium, tls=False)
+    large_plain = replace(large, tls=False, volume=Volume.RAM)
     # Those whose threads receive by themselves are the quickest with large files.
     peers = PEERS if sizes.whole else (CELERY, DRAMATIQ)
     return tuple(
         Experiment(key, title, entrants, "mb_per_second")
         for key, title, entrants in (
-            ("M-ram", "M: 4 MiB, RAM file system, plain HTTP, hashing", _workers(medium, OURS, *PEERS)),
             (
-                "M-tls",
-                "M: 4 MiB, RAM file system, TLS; curl neither hashes nor syncs",
-                (*_workers(medium_tls, OURS), _curl(CURL_PARALLEL, curl.parallel, medium_tls)),
-            ),
-            ("L-ram", "L: 512 MiB, RAM file system, plain HTTP, hashing", _workers(large, OURS, *peers)),
-            (
-                "L-unhashed",
-                "L: 512 MiB, RAM file system, plain HTTP, hashing off for all",
-                (_curl(CURL_PARALLEL, curl.parallel, unhashed), *_workers(unhashed, OURS, *peers)),
+                "M",
+                "M: 4 MiB, TLS, RAM file system; curl neither hashes nor syncs",
+                (
+                    *_workers(medium, OURS, EARLIER, *peers),
+                    _curl(CURL_PARALLEL, curl.parallel, medium),
+                    _floor(medium),
+                ),
             ),
             (
-                "L-tls-disk",
-                "L: 512 MiB, disk with fsync, TLS, SHA-256",
-                (*_workers(large_tls, OURS), _curl(CURL_THEN_HASH, curl.then_hash, large_tls)),
+                "L",
+                "L: 512 MiB, TLS, disk with fsync",
+                (*_workers(large, OURS, EARLIER, DRAMATIQ), _then_hash(large), _floor(large)),
             ),
-            (
-                "stream",
-                "One stream of 1 GiB, RAM file system, plain HTTP, hashing off for both",
-                (*_workers(stream, OURS), _curl(CURL_PARALLEL, curl.parallel, stream)),
-            ),
+            ("M-plain", "M: 4 MiB, plain HTTP, RAM file system", _workers(medium_plain, OURS, EARLIER)),
+            ("L-plain", "L: 512 MiB, plain HTTP, RAM file system", _workers(large_plain, OURS, EARLIER)),
         )
     )
 
@@ -150,7 +150,7 @@ def _growth(sizes: Sizes) -> Sequence[Experiment]:
     return (
         Experiment(
             "concurrency",
-            "The worker's concurrency: S, RAM file system, plain HTTP",
+            "The worker's concurrency: S, TLS, RAM file system",
             tuple(
                 _ours(
                     f"{concurrency} concurrent", replace(setting, concurrency=concurrency, jobs=sizes.small)
@@ -160,7 +160,7 @@ def _growth(sizes: Sizes) -> Sequence[Experiment]:
         ),
         Experiment(
             "depth",
-            "The queue's depth: S, RAM file system, plain HTTP",
+            "The queue's depth: S, TLS, RAM file system",
             tuple(
                 _ours(f"{depth} queued", replace(setting, depth=depth))
                 for depth in (sizes.shallow, sizes.deep)
@@ -168,12 +168,15 @@ def _growth(sizes: Sizes) -> Sequence[Experiment]:
         ),
         Experiment(
             "memory",
-            "Memory",
+            "Memory, over TLS",
             (
-                _ours("1 GiB over TLS, alone", Setting(payload=HUGE, jobs=1, concurrency=1, tls=True)),
-                _ours(
-                    "4 MiB over TLS, 128 concurrent",
-                    Setting(payload=MEDIUM, jobs=sizes.medium, concurrency=128, tls=True),
+                _ours("1 GiB, alone", Setting(payload=HUGE, jobs=1, concurrency=1)),
+                *(
+                    _ours(
+                        f"4 MiB, {concurrency} concurrent",
+                        Setting(payload=MEDIUM, jobs=sizes.medium, concurrency=concurrency),
+                    )
+                    for concurrency in (8, 128)
                 ),
                 _ours("20 KiB, 128 concurrent", replace(setting, concurrency=128)),
             ),
@@ -183,7 +186,7 @@ def _growth(sizes: Sizes) -> Sequence[Experiment]:
 
 
 def _lone(sizes: Sizes) -> Experiment:
-    alone = Setting(payload=SMALL, jobs=sizes.lone, concurrency=1)
+    alone = Setting(payload=SMALL, jobs=sizes.lone, concurrency=1, tls=False)
     return Experiment(
         "lone",
         "One job of 20 KiB on an idle worker, and its parts measured alone",
@@ -210,9 +213,9 @@ def _limits(sizes: Sizes) -> Sequence[Experiment]:
             "curl",
             "curl, two at a time: files of 512 MiB",
             (
-                _curl("to disk, durable, TLS", curl.to_file, replace(large, tls=True)),
-                _curl("to disk, durable, plain", curl.to_file, large),
-                _curl("to sha256sum, plain", curl.to_hash, large),
+                _curl("to disk, durable, TLS", curl.to_file, large),
+                _curl("to disk, durable, plain", curl.to_file, replace(large, tls=False)),
+                _curl("to sha256sum, plain", curl.to_hash, replace(large, tls=False)),
             ),
             "mb_per_second",
         ),
@@ -243,3 +246,14 @@ def _curl(name: str, fetch: Callable[[Lab, Setting], Awaitable[Figures]], settin
         return await fetch(lab, setting)
 
     return Entrant(name, take)
+
+
+def _then_hash(setting: Setting) -> Entrant:
+    return _curl(CURL_THEN_HASH, curl.then_hash, setting)
+
+
+def _floor(setting: Setting) -> Entrant:
+    async def take(lab: Lab, _: Queues) -> Figures:
+        return floor.take(lab, setting)
+
+    return Entrant(FLOOR, take)

@@ -23,16 +23,14 @@ class Setting:
         volume: Where they go.
         tls: Whether they come over TLS.
         concurrency: Concurrent jobs.
-        hashing: False leaves out SHA-256 and the check of the zip, everywhere.
         depth: Jobs in the queue at the start, if more than are measured.
     """
 
     payload: Payload
     jobs: int
     volume: Volume = Volume.RAM
-    tls: bool = False
+    tls: bool = True
     concurrency: int = 32
-    hashing: bool = True
     depth: int = 0
 
     @property

@@ -24,14 +24,12 @@ def download(env: job.Settings, app_id: str, bill_file_name: str) -> dict[str, A
         response.raise_for_status()
         with where.part.open("xb") as file:
             for chunk in response.iter_content(job.CHUNK_BYTES):
-                if env.hashing:
-                    digest.update(chunk)
+                digest.update(chunk)
                 size += len(chunk)
                 file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
-    if env.hashing:
-        job.check(where.part)
+    job.check(where.part)
     job.publish(where)
     return job.result(app_id, bill_file_name, digest.hexdigest(), size, started_at)
 

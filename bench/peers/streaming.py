@@ -35,13 +35,11 @@ async def download(
         response.raise_for_status()
         async with aiofiles.open(where.part, "xb") as file:
             async for chunk in response.content.iter_chunked(job.CHUNK_BYTES):
-                if env.hashing:
-                    digest.update(chunk)
+                digest.update(chunk)
                 size += len(chunk)
                 await file.write(chunk)
             await file.flush()
             await asyncio.to_thread(os.fsync, file.fileno())
-    if env.hashing:
-        await asyncio.to_thread(job.check, where.part)
+    await asyncio.to_thread(job.check, where.part)
     await asyncio.to_thread(job.publish, where)
     return job.result(app_id, bill_file_name, digest.hexdigest(), size, started_at)
