@@ -10,6 +10,7 @@ from pathlib import Path
 import aio_pika
 import pytest
 
+from bench.plan import FULL, experiments
 from devkit import ROOT
 from devkit.run import server
 from devkit.run.rabbitmq import PrivateRabbitMQ
@@ -21,6 +22,9 @@ PAGES = sorted(page.relative_to(ROOT) for page in (ROOT / "README.md", *(ROOT / 
 CLAIMS = {str(page): list(steps(ROOT / page)) for page in PAGES}
 TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 """What `make` knows."""
+
+EXPERIMENTS = {experiment.key for experiment in experiments(FULL)}
+"""What `make bench` can measure alone."""
 
 
 def is_make(step: Step) -> bool:
@@ -113,6 +117,13 @@ def test_the_files_that_the_page_names_exist(page: Path) -> None:
     named = re.findall(rf"`((?:{rooms})/[\w./-]*\w)(?:::\w+)?/?`", (ROOT / page).read_text())
 
     assert [file for file in named if not (ROOT / file).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_experiments_that_the_page_names_exist(page: Path) -> None:
+    named = re.findall(r'ARGS="--only ([\w -]+)"', (ROOT / page).read_text())
+
+    assert {key for keys in named for key in keys.split()} <= EXPERIMENTS
 
 
 @pytest.mark.parametrize("page", PAGES)
