@@ -112,7 +112,7 @@ async def test_a_message_that_cannot_be_replayed_stays_parked(
 async def test_what_is_parked_again_meanwhile_is_not_taken_again(
     rabbitmq: Broker, names: Names, outside: AbstractChannel
 ) -> None:
-    """A job that fails at once would else be replayed for ever."""
+    """A job that fails immediately would else be replayed for ever."""
     for number in range(20):
         await put(outside, names.dead, b"%d" % number)
 

@@ -63,7 +63,7 @@ async def test_endless_answers_are_cut_off(
     ):
         with pytest.raises(JobError) as caught:
             await read_all(client)
-        # At once, not when the server has sent all.
+        # Immediately, not when the server has sent all.
         await hung_up.wait()
 
     assert caught.value.code is code

@@ -110,7 +110,7 @@ async def test_all_kept_connections_may_have_died(client_for: OpenClient) -> Non
 
 
 async def test_a_fresh_connection_that_dies_is_a_failure(client_for: OpenClient) -> None:
-    """It is not asked again and again at once: that is what attempts are for."""
+    """It is not asked again and again without a pause: that is what attempts are for."""
 
     async def hang_up(peer: Peer) -> None:
         await peer.request()

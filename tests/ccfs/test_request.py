@@ -130,7 +130,7 @@ async def test_cookies_are_not_sent_back(client_for: OpenClient) -> None:
 
 
 async def test_the_rate_limit_bounds_requests_over_time(client_for: OpenClient) -> None:
-    """At 20 a second, 2 may go at once: 8 take 0.3 s or more, however fast the machine."""
+    """At 20 a second, 2 may go together: 8 take 0.3 s or more, however fast the machine."""
     loop = asyncio.get_running_loop()
     async with (
         serving(answering(response(make_zip()), keep=True)) as server,

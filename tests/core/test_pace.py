@@ -124,7 +124,7 @@ async def test_one_account_gets_its_share_and_leaves_the_rest() -> None:
 
 
 async def test_only_a_quarter_of_the_places_is_held_by_those_who_wait_for_their_account() -> None:
-    """The others go back to the broker at once, so that the queue behind them is seen."""
+    """The others go back to the broker immediately, so that the queue behind them is seen."""
     paced = pace(concurrency=8, per_app=1)
     first, *others = await hold(paced, "hog", 6)
     refused = [hog for hog in others if hog.task.done()]

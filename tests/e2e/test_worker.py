@@ -99,7 +99,7 @@ async def test_every_malformed_job_is_told_and_parked_and_the_queue_flows_on(sit
 
 
 async def test_each_refusal_of_ccfs_has_its_code(site: Site) -> None:
-    """What is hopeless is told at once, with CC-FS's own code."""
+    """What is hopeless is reported immediately, with CC-FS's own code."""
     answers: dict[str, tuple[Fault, str]] = {
         bill(1): (ResultCode(code="0300004"), "REQUEST_REJECTED"),
         bill(2): (ResultCode(code="0300013"), "REQUEST_REJECTED"),

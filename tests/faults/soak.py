@@ -1,4 +1,4 @@
-"""A long run under all faults at once: `python -m tests.faults.soak --minutes 20`, or `make soak`.
+"""A long run under all faults together: `python -m tests.faults.soak --minutes 20`, or `make soak`.
 
 Thousands of jobs of random size, account and priority, and hostile messages among them, meet a CC-FS with
 random faults, workers that are killed every few seconds, storage that hangs, and a broker that restarts every
@@ -331,7 +331,7 @@ def report(counts: Counts, tally: Tally, seconds: float) -> bool:
 
 def main() -> None:
     """Run what the command line asks for."""
-    parser = argparse.ArgumentParser(description="Run the worker under all faults at once.")
+    parser = argparse.ArgumentParser(description="Run the worker under all faults together.")
     parser.add_argument("--minutes", type=float, default=20.0, help="how long (default: 20)")
     parser.add_argument("--seed", type=int, default=None, help="repeats the order of the faults")
     arguments = parser.parse_args()

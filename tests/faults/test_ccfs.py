@@ -193,7 +193,7 @@ async def test_a_flow_control_storm(site: Site) -> None:
 
 
 async def test_the_firewall_narrows_the_window_and_successes_widen_it(site: Site) -> None:
-    """The limit that operators see falls at once and is whole again after a while of success."""
+    """The limit that operators see falls immediately and is whole again after a while of success."""
     site.simulator.plan = lambda request: StatusCode(status=502) if request.count < 3 else None
     with site.worker(CONCURRENCY="4") as worker:
         await site.publish(bill(1))

@@ -145,7 +145,7 @@ class Kubelet:
 
 
 def publish(folder: Path, data: Mapping[str, bytes]) -> None:
-    """Writes files the way the kubelet does: all at once, behind a link that is swapped."""
+    """Writes files the way the kubelet does: all together, behind a link that is swapped."""
     folder.mkdir(parents=True, exist_ok=True)
     link, fresh = folder / "..data", folder / "..data_tmp"
     old = link.resolve()
