@@ -130,7 +130,7 @@ async def test_another_number_uses_the_queue_as_it_is(
     assert "x-max-length" in said["reason"]
 
 
-async def test_a_queue_of_failed_jobs_that_is_deleted_is_declared_again(
+async def test_a_deleted_queue_of_failed_jobs_is_declared_again(
     options: BrokerOptions, outside: AbstractChannel, names: Names
 ) -> None:
     async with connected_with(options) as connected:

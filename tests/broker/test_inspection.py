@@ -84,7 +84,7 @@ async def test_another_number_of_failed_jobs_is_told_and_is_no_fault(
 
 
 @pytest.mark.usefixtures("declared")
-async def test_a_queue_with_other_arguments_is_named_with_the_difference(
+async def test_a_queue_with_other_arguments_is_named_with_both(
     rabbitmq: Broker, options: BrokerOptions, names: Names
 ) -> None:
     findings = await look(rabbitmq.url, replace(options.topology, delivery_limit=4))
@@ -119,7 +119,7 @@ async def test_each_permission_that_lacks_is_named(
 
 
 @pytest.mark.usefixtures("declared")
-async def test_a_login_that_may_not_declare_will_do_where_nothing_is_declared(
+async def test_a_login_without_configure_will_do_where_none_is_needed(
     options: BrokerOptions, names: Names, grant: Grant
 ) -> None:
     findings = await look(grant("^$", ".*", ".*"), options.topology, declares=False)

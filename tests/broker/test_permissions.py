@@ -138,7 +138,7 @@ async def test_a_worker_that_declares_nothing_needs_less(wanted: BrokerOptions, 
 
 
 @pytest.mark.usefixtures("made")
-async def test_an_upstream_may_publish_jobs_and_a_consumer_take_outcomes(
+async def test_upstreams_may_publish_jobs_and_consumers_take_outcomes(
     wanted: BrokerOptions, login: Login
 ) -> None:
     async with outside_channel(login("upstream")) as upstream:
@@ -151,9 +151,7 @@ async def test_an_upstream_may_publish_jobs_and_a_consumer_take_outcomes(
 
 
 @pytest.mark.usefixtures("made")
-async def test_an_operator_may_replay_dead_letters_submit_jobs_and_follow_outcomes(
-    wanted: BrokerOptions, login: Login
-) -> None:
+async def test_an_operator_may_replay_submit_and_follow(wanted: BrokerOptions, login: Login) -> None:
     submission = Submission("m1", DownloadJob.model_validate_json(BODY))
     confirmed: list[Submission] = []
     async with outside_channel(wanted.url) as worker:

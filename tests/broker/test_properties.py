@@ -300,7 +300,7 @@ async def test_what_workers_died_of_says_so(rabbitmq: Broker, connected: Connect
     await dropped.ack()
 
 
-async def test_a_replay_has_the_time_of_now_and_no_other_property_changed(
+async def test_a_replay_changes_no_property_but_the_timestamp(
     rabbitmq: Broker, connected: Connected, names: Names
 ) -> None:
     raw = SHAPES["every property"]

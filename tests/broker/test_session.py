@@ -454,7 +454,7 @@ async def test_a_check_notices_jobs_that_do_not_come(
         assert connected.session.is_lost
 
 
-async def test_a_closed_connection_loses_the_session_and_its_deliveries(
+async def test_a_closed_connection_ends_the_session_and_its_deliveries(
     rabbitmq: Broker, connect: Connect, outside: AbstractChannel, names: Names, options: BrokerOptions
 ) -> None:
     """Nothing can be published or settled for a message that the broker gives out again."""

@@ -65,7 +65,7 @@ def test_with_nothing_set_all_that_is_required_is_named(tmp_path: Path) -> None:
         assert f"✗ {part}: not tried → mend its settings first" in bad
 
 
-async def test_a_misspelt_variable_is_named_with_the_one_that_was_meant(run: Run) -> None:
+async def test_a_misspelt_variable_is_named_beside_the_right_one(run: Run) -> None:
     checked = await run("check", STORAGE__ROOTS="/srv", AMQP__URL=f"amqp://{NOWHERE}/")
 
     assert "✗ WORKER_STORAGE__ROOTS: is no setting; did you mean WORKER_STORAGE__ROOT?" in checked.stdout
@@ -87,7 +87,7 @@ async def test_a_queue_with_other_arguments_is_named(site: Site, run: Run) -> No
     assert "x-delivery-limit" in line
 
 
-async def test_a_missing_queue_is_wrong_where_the_worker_does_not_declare(site: Site, run: Run) -> None:
+async def test_a_missing_queue_is_wrong_if_nobody_declares_it(site: Site, run: Run) -> None:
     async with outside_channel(site.own_url) as channel:
         await channel.queue_delete(site.names.dead)
 
@@ -116,7 +116,7 @@ async def test_bad_keys_are_named_and_not_shown(site: Site, run: Run) -> None:
     assert "hunter2" not in checked.stdout
 
 
-async def test_a_certificate_that_is_not_trusted_is_told_with_the_setting_that_mends_it(
+async def test_an_untrusted_certificate_is_named_with_its_remedy(
     run: Run,
 ) -> None:
     checked = await run("check", CCFS__CA_FILE="")

@@ -123,9 +123,7 @@ async def test_replaying_all_ends_though_some_come_back_at_once(parked: Site, ru
     assert await parked.queue_length(parked.names.dead) == 2
 
 
-async def test_a_replay_that_the_broker_does_not_take_leaves_the_message_parked(
-    parked: Site, run: Run
-) -> None:
+async def test_a_replay_that_the_broker_refuses_stays_parked(parked: Site, run: Run) -> None:
     await parked.delete_jobs_queue()
 
     replayed = await run("dead", "replay", "--all")
@@ -147,7 +145,7 @@ async def test_discarding_asks_first(parked: Site, run: Run) -> None:
     assert await parked.queue_length(parked.names.dead) == 1
 
 
-async def test_a_discarded_message_is_printed_whole_for_a_script_to_keep(parked: Site, run: Run) -> None:
+async def test_a_discarded_message_is_printed_whole(parked: Site, run: Run) -> None:
     discarded = await run("dead", "discard", "--all", "--yes", "--output", "json")
 
     kept = {letter["jobId"]: letter for letter in json_lines(discarded.stdout)}

@@ -40,9 +40,7 @@ async def test_a_failed_job_is_found_out_mended_and_tried_again(site: Site, run:
 
 
 @pytest.mark.timeout(300)
-async def test_a_job_that_broke_worker_after_worker_is_parked_found_and_replayed(
-    site: Site, run: Run
-) -> None:
+async def test_a_job_that_kills_workers_is_parked_found_and_replayed(site: Site, run: Run) -> None:
     site.simulator.plan = lambda _: Hold()
     submitted = await run("submit", APP, bill(1), "--output", "json")
     (job,) = json_lines(submitted.stdout)

@@ -232,7 +232,7 @@ CORRUPT = {
 
 
 @pytest.mark.parametrize(("answer", "code"), CORRUPT.values(), ids=CORRUPT.keys())
-async def test_what_was_wrong_with_a_file_that_came_is_told_beside_its_status(
+async def test_a_bad_file_is_reported_with_its_http_status(
     client_for: OpenClient, storage: SharedStorage, root: Path, keys: Path, answer: bytes, code: ErrorCode
 ) -> None:
     async with downloading(answering(answer), client_for, storage, keys) as (downloader, _):
@@ -261,7 +261,7 @@ SAYINGS = {
 
 
 @pytest.mark.parametrize("answer", SAYINGS.values(), ids=SAYINGS.keys())
-async def test_no_key_and_no_signature_is_in_an_error_or_in_what_led_to_it(
+async def test_no_key_or_signature_is_in_an_error_or_its_cause(
     client_for: OpenClient, storage: SharedStorage, keys: Path, answer: bytes
 ) -> None:
     """aiohttp's errors hold the headers of the request."""

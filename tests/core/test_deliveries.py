@@ -364,7 +364,7 @@ async def test_a_download_outlives_its_session(bench: Bench) -> None:
     assert len(bench.fetch.calls) == 1
 
 
-async def test_a_redelivery_gets_an_attempt_of_its_own_once_the_last_is_over(bench: Bench) -> None:
+async def test_a_redelivery_after_the_last_attempt_gets_its_own(bench: Bench) -> None:
     """It comes in after the download has failed and before asyncio has run what follows from that."""
     bench.fetch.held = True
     bench.fetch.result = JobError(ErrorCode.TRUNCATED, "cut")
@@ -443,7 +443,7 @@ async def test_an_outage_burns_no_attempt(bench: Bench) -> None:
     ],
     ids=["reused", "answered", "downloaded"],
 )
-async def test_after_an_outage_every_job_that_is_done_widens_the_window(
+async def test_after_an_outage_each_finished_job_widens_the_window(
     bench: Bench, result: StoredFile | Exception, limit: int
 ) -> None:
     bench.pace.collapse()

@@ -116,7 +116,7 @@ def test_moments_of_another_time_zone_are_written_in_utc() -> None:
         (b"not JSON", "failed"),
     ],
 )
-def test_a_failed_event_is_routed_by_the_account_as_far_as_it_is_known(body: bytes, key: str) -> None:
+def test_a_failed_event_is_routed_by_its_account_if_known(body: bytes, key: str) -> None:
     assert routing_key(failed(read_job(Envelope(body=body)), NOT_FOUND, SPAN)) == key
 
 
@@ -136,7 +136,7 @@ def test_an_invalid_message_cannot_complete() -> None:
     code=st.sampled_from(ErrorCode),
     message=st.text(max_size=2000),
 )
-def test_whatever_comes_in_and_goes_wrong_there_is_an_event_for_it(
+def test_every_failure_of_every_message_makes_an_event(
     body: bytes, message_id: str | None, attempt: object, code: ErrorCode, message: str
 ) -> None:
     job = read_job(Envelope(body=body, message_id=message_id, headers={"x-attempt": attempt}))

@@ -75,7 +75,7 @@ def test_a_window_is_halved_and_grows_back() -> None:
     assert window.limit == 9
 
 
-def test_a_burst_of_answers_to_requests_under_way_together_counts_once() -> None:
+def test_a_burst_of_answers_to_one_window_counts_once() -> None:
     window = Window(16)
 
     for _ in range(10):
@@ -123,7 +123,7 @@ async def test_one_account_gets_its_share_and_leaves_the_rest() -> None:
         await hog.let_go()
 
 
-async def test_only_a_quarter_of_the_places_is_held_by_those_who_wait_for_their_account() -> None:
+async def test_jobs_that_wait_for_their_account_hold_a_quarter() -> None:
     """The others go back to the broker immediately, so that the queue behind them is seen."""
     paced = pace(concurrency=8, per_app=1)
     first, *others = await hold(paced, "hog", 6)
@@ -153,7 +153,7 @@ async def waits(paced: Pace, app_id: str, count: int) -> list[float]:
     return sent_back
 
 
-async def test_jobs_sent_back_return_one_after_the_other_twice_as_fast_as_places_come_free() -> None:
+async def test_jobs_sent_back_return_twice_as_fast_as_places_free() -> None:
     """Each account's by themselves, and nobody is sent away for longer than a minute."""
     now = 0.0
     paced = Pace(concurrency=8, per_app=2, patience=60, clock=lambda: now)

@@ -45,9 +45,7 @@ def test_two_jobs_share_a_file_only_if_they_ask_for_the_same(one: DownloadJob, o
 
 
 @given(jobs, uniques)
-def test_an_incomplete_file_is_hidden_beside_its_final_name_and_told_from_it(
-    job: DownloadJob, unique: str
-) -> None:
+def test_a_temporary_name_is_hidden_beside_the_final_one(job: DownloadJob, unique: str) -> None:
     final = final_path(job)
     part = final.with_name(part_name(final.name, unique))
 

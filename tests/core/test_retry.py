@@ -73,7 +73,7 @@ def test_retry_after_picks_the_next_longer_tier(asked: float, wait: float) -> No
     assert POLICY.decide(failure(ErrorCode.FLOW_CONTROL, asked), 1) == Retry(wait, 2)
 
 
-def test_a_job_sent_back_waits_in_the_shortest_tier_that_has_its_wait() -> None:
+def test_a_job_sent_back_takes_the_shortest_sufficient_tier() -> None:
     """It may leave that tier early; without a known wait it stays for all of the shortest one."""
     assert POLICY.defer(3) == Retry(10, 3)
     assert POLICY.defer(3, 0.5) == Retry(10, 3, early=0.5)
@@ -81,7 +81,7 @@ def test_a_job_sent_back_waits_in_the_shortest_tier_that_has_its_wait() -> None:
     assert POLICY.defer(3, 301) == Retry(300, 3, early=301)
 
 
-def test_without_delays_there_is_one_attempt_and_still_a_tier_to_defer_to() -> None:
+def test_without_delays_there_is_still_a_tier_to_defer_to() -> None:
     policy = RetryPolicy(delays=())
 
     assert policy.decide(failure(ErrorCode.TIMEOUT), 1) is None

@@ -115,7 +115,7 @@ def test_an_unreachable_broker_is_one_clear_line(folder: Path) -> None:
     assert not list(folder.iterdir())
 
 
-def test_the_demos_faults_are_of_all_kinds_and_none_is_the_end_of_a_job(tmp_path: Path) -> None:
+def test_the_demos_faults_are_of_all_kinds_and_all_pass(tmp_path: Path) -> None:
     """Its seed is chosen so: nobody shall wait for a fourth attempt, or miss a fault that it speaks of."""
     options = served(tmp_path)
     seen = set()

@@ -75,7 +75,7 @@ async def test_a_damaged_file_that_is_there_is_replaced(site: Site) -> None:
 
 
 @pytest.mark.timeout(180)
-async def test_every_malformed_job_is_told_and_parked_and_the_queue_flows_on(site: Site) -> None:
+async def test_every_malformed_job_is_parked_and_the_queue_flows_on(site: Site) -> None:
     bodies = {name: malformed.body for name, malformed in MALFORMED.items()}
     with site.worker():
         await site.publish_raw(bodies.items())

@@ -44,7 +44,7 @@ async def test_a_backlog_sent_back_returns_as_places_come_free(site: Site) -> No
     assert (counts.completed, counts.sound) == (100, True)
 
 
-async def test_a_flow_control_storm_of_one_account_does_not_hold_up_another(site: Site) -> None:
+async def test_flow_control_of_one_account_does_not_hold_up_another(site: Site) -> None:
     """While CC-FS refuses one account everything, the jobs of another are done one after the other."""
     site.add_key(QUIET, "secret")
     storm = True

@@ -69,7 +69,7 @@ async def test_killed_after_the_confirm_and_before_the_ack(site: Site, amqp: Pro
     assert len(site.simulator.requests) == 1
 
 
-async def test_a_job_that_kills_the_worker_each_time_ends_and_others_flow(site: Site) -> None:
+async def test_a_job_that_kills_each_worker_ends_and_others_flow(site: Site) -> None:
     """A crash loop ends in DELIVERY_LIMIT: told, parked, and the jobs beside it are done."""
     poison, *others = (bill(number) for number in range(5))
     site.simulator.plan = lambda _: Hold()

@@ -292,9 +292,7 @@ async def test_a_worker_does_not_start_on_a_volume_that_hangs(site: Site, failin
     assert "does not answer within 1 s" in line
 
 
-async def test_sigterm_ends_a_worker_that_starts_on_a_volume_that_hangs(
-    site: Site, failing_disk: Path
-) -> None:
+async def test_sigterm_ends_a_worker_that_starts_on_a_hung_volume(site: Site, failing_disk: Path) -> None:
     failing_disk.write_text("all hang\n")
     with site.worker(STORAGE__HANG_AFTER="3600") as worker:
         await worker.logged("worker.looking")

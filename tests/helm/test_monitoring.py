@@ -39,7 +39,7 @@ def test_the_dashboard_is_that_of_the_file(rehearse: Rehearse) -> None:
     assert shipped["metadata"]["labels"]["grafana_dashboard"] == "1"
 
 
-def test_the_pod_monitor_finds_the_workers_and_calls_their_job_by_one_name(rehearse: Rehearse) -> None:
+def test_the_pod_monitor_finds_the_workers_under_one_job_name(rehearse: Rehearse) -> None:
     release = rehearse(at("monitoring.podMonitor.enabled", value=True))
 
     monitor = release.one("PodMonitor")["spec"]

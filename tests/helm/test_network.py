@@ -42,9 +42,7 @@ def test_address_and_port_of_ccfs_come_from_its_url(
     ("url", "port"),
     [("amqps://u:p@mq", 5671), ("amqp://u:p@mq/vhost", 5672), ("amqps://u:p@mq:30671/vhost", 30671)],
 )
-def test_the_port_of_the_broker_comes_from_its_url_where_the_chart_knows_it(
-    rehearse: Rehearse, url: str, port: int
-) -> None:
+def test_the_brokers_port_comes_from_a_url_the_chart_knows(rehearse: Rehearse, url: str, port: int) -> None:
     assert frozenset({port}) in egress(rehearse(MATRIX["trial"], at("broker.url", url)))
 
 

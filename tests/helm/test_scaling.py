@@ -12,7 +12,7 @@ JOB_TIMEOUT = Settings.model_fields["job_timeout"].default
 
 
 @pytest.mark.parametrize("values", ["keda", "hpa"])
-def test_a_scaler_and_the_chart_do_not_fight_over_the_number_of_pods(rehearse: Rehearse, values: str) -> None:
+def test_a_scaler_and_the_chart_do_not_fight_over_replicas(rehearse: Rehearse, values: str) -> None:
     assert "replicas" not in rehearse(MATRIX[values]).deployment["spec"]
 
 
@@ -76,7 +76,7 @@ def test_a_trial_url_of_the_management_api_is_kept_in_a_secret(rehearse: Rehears
 
 @pytest.mark.parametrize(("timeout", "window"), [(None, JOB_TIMEOUT + 60), (100.5, 161), (3590, 3600)])
 @pytest.mark.parametrize("values", ["keda", "hpa"])
-def test_pods_end_only_after_a_need_was_lower_for_longer_than_a_job_takes(
+def test_scaling_down_waits_for_longer_than_a_job_takes(
     rehearse: Rehearse, values: str, timeout: float | None, window: float
 ) -> None:
     release = rehearse(
@@ -92,7 +92,7 @@ def test_pods_end_only_after_a_need_was_lower_for_longer_than_a_job_takes(
     assert behavior["scaleDown"]["stabilizationWindowSeconds"] == window
 
 
-def test_while_the_queue_cannot_be_looked_at_the_usual_number_of_pods_runs(rehearse: Rehearse) -> None:
+def test_the_usual_pods_run_while_the_queue_is_out_of_sight(rehearse: Rehearse) -> None:
     fallback = rehearse(MATRIX["keda"], at("replicaCount", 5)).one("ScaledObject")["spec"]["fallback"]
 
     assert fallback == {"failureThreshold": 3, "replicas": 5}
@@ -114,18 +114,18 @@ def metric(release: Release) -> dict[str, dict[str, str]]:
     return found
 
 
-def test_a_node_drain_takes_one_worker_at_a_time_and_those_that_are_not_ready(rehearse: Rehearse) -> None:
+def test_a_node_drain_takes_one_worker_and_the_unready_ones(rehearse: Rehearse) -> None:
     budget = rehearse().one("PodDisruptionBudget")["spec"]
 
     assert budget["maxUnavailable"] == 1
     assert budget["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
 
 
-def test_kubernetes_before_1_27_is_not_told_of_pods_that_are_not_ready(rehearse: Rehearse) -> None:
+def test_kubernetes_before_1_27_gets_no_unhealthy_pod_policy(rehearse: Rehearse) -> None:
     assert "unhealthyPodEvictionPolicy" not in rehearse(version="1.25").one("PodDisruptionBudget")["spec"]
 
 
-def test_a_disruption_budget_may_say_how_many_stay_or_be_left_out(rehearse: Rehearse) -> None:
+def test_a_disruption_budget_may_count_pods_or_be_left_out(rehearse: Rehearse) -> None:
     (kept,) = rehearse(MATRIX["everything"]).all("PodDisruptionBudget")
 
     assert (kept["spec"]["minAvailable"], "maxUnavailable" in kept["spec"]) == ("50%", False)

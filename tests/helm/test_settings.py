@@ -128,7 +128,7 @@ def test_unset_values_leave_the_defaults_to_the_worker(rehearse: Rehearse) -> No
     assert "WORKER_SHUTDOWN_GRACE" not in rehearse(at("config.shutdownGrace", None)).env
 
 
-def test_what_the_chart_derives_rests_on_the_defaults_of_the_worker(rehearse: Rehearse) -> None:
+def test_the_chart_derives_from_the_workers_own_defaults(rehearse: Rehearse) -> None:
     defaults = Settings.model_fields
     unset = rehearse(
         {"config": {"shutdownGrace": None, "concurrency": None, "jobTimeout": None, "http": {"port": None}}},

@@ -27,7 +27,7 @@ def groups(group: Group, path: tuple[str, ...] = ()) -> Iterator[str]:
             yield from groups(member, (*path, key))
 
 
-def test_schema_readme_and_settings_are_those_of_the_comments_and_the_code() -> None:
+def test_schema_readme_and_settings_are_up_to_date() -> None:
     stale = [file.name for file, text in derive(CHART).items() if file.read_text() != text]
 
     assert stale == [], "run `make generate`"

@@ -17,7 +17,7 @@ def test_a_rollout_never_runs_fewer_workers_than_asked_for(rehearse: Rehearse) -
     assert spec["strategy"]["rollingUpdate"] == {"maxSurge": "25%", "maxUnavailable": 0}
 
 
-def test_liveness_asks_only_whether_the_worker_turns_and_readiness_whether_it_takes_jobs(
+def test_liveness_and_readiness_ask_different_questions(
     rehearse: Rehearse,
 ) -> None:
     worker = rehearse(at("config.http.port", 9090)).worker
@@ -41,7 +41,7 @@ def test_a_probe_can_be_turned_off(rehearse: Rehearse, probe: str) -> None:
     assert len([name for name in worker if name.endswith("Probe")]) == 2
 
 
-def test_a_claim_for_one_pod_alone_is_taken_where_pods_never_overlap(rehearse: Rehearse) -> None:
+def test_a_claim_for_one_pod_is_taken_if_pods_never_overlap(rehearse: Rehearse) -> None:
     alone = {
         "storage": {"existingClaim": "", "newClaim": {"enabled": True, "accessModes": ["ReadWriteOncePod"]}},
         "strategy": {"type": "Recreate"},
@@ -62,7 +62,7 @@ def test_a_pod_has_time_to_drain(rehearse: Rehearse, grace: float) -> None:
     assert release.pod["spec"]["terminationGracePeriodSeconds"] >= grace + 2 * broker
 
 
-def test_a_worker_with_wrong_settings_says_so_where_kubectl_describe_shows_it(rehearse: Rehearse) -> None:
+def test_kubectl_describe_shows_what_settings_are_wrong(rehearse: Rehearse) -> None:
     pod = rehearse().pod["spec"]
 
     for container in (*pod["initContainers"], *pod["containers"]):
@@ -165,7 +165,7 @@ def test_existing_secrets_are_used_and_none_is_made(rehearse: Rehearse) -> None:
     assert release.volumes["accounts"]["secret"]["secretName"] == "ccfs-accounts"
 
 
-def test_authorities_and_client_certificates_are_where_the_settings_say(rehearse: Rehearse) -> None:
+def test_certificates_are_mounted_where_the_settings_say(rehearse: Rehearse) -> None:
     release = rehearse(MATRIX["private-ca"])
 
     mounts = {mount["mountPath"]: release.volumes[mount["name"]] for mount in release.worker["volumeMounts"]}

@@ -150,9 +150,7 @@ async def test_helm_test_sees_a_job_through(rendered: Rendered, node: Node) -> N
     assert "✓ CC-FS: http://cdr-ccfs-worker-simulator:8443 answers" in started["check"].log
 
 
-def test_storage_that_cannot_be_written_to_is_told_before_the_worker_starts(
-    rendered: Rendered, node: Node
-) -> None:
+def test_unwritable_storage_is_reported_before_the_start(rendered: Rendered, node: Node) -> None:
     read_only = {"emptyDir": {"enabled": False}, "volume": {"configMap": {"name": "read-only"}}}
     config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "read-only"}, "data": {}}
     release = rendered({"storage": read_only, "extraObjects": [config_map]})

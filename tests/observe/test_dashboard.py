@@ -56,7 +56,7 @@ def test_the_dashboard_has_what_grafana_imports_it_by() -> None:
 
 
 @pytest.mark.parametrize(("title", "expression"), QUERIES)
-def test_a_query_asks_for_metrics_labels_and_variables_that_exist(title: str, expression: str) -> None:
+def test_a_query_asks_only_for_metrics_and_labels_that_exist(title: str, expression: str) -> None:
     known = {entry.name: set(entry.labels) for entry in Metrics("").catalogue}
     names = {re.sub(r"_(bucket|sum|count)$", "", name) for name in re.findall(r"ccfs_worker_\w+", expression)}
     assert names <= known.keys(), title

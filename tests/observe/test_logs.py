@@ -59,7 +59,7 @@ async def test_one_grep_of_its_id_tells_the_story_of_a_job(site: Site) -> None:
     assert event.headers["traceparent"] == f"00-{TRACE}-{settled['span_id']}-01"
 
 
-async def test_the_line_of_a_job_tells_what_became_of_it_and_where_its_time_went(site: Site) -> None:
+async def test_the_line_of_a_job_has_its_outcome_and_its_times(site: Site) -> None:
     with site.worker(LOG__LEVEL="INFO") as worker:
         (job_id,) = await site.publish(bill(1))
         await site.settled()
@@ -91,7 +91,7 @@ async def test_the_line_of_a_job_that_failed_tells_how_far_it_came(site: Site) -
     assert "path" not in line
 
 
-async def test_the_line_of_a_job_that_joined_a_download_has_the_times_of_that(site: Site) -> None:
+async def test_the_line_of_a_joined_job_has_the_downloads_times(site: Site) -> None:
     stuck = Hold()
     site.simulator.plan = lambda _: stuck
     with site.worker() as worker:

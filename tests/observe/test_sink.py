@@ -55,12 +55,12 @@ def test_a_line_is_in_the_file_when_write_returns(tmp_path: Path) -> None:
         assert log.read_bytes() == LONG
 
 
-def test_whoever_shares_the_descriptor_may_still_count_on_it_to_block(pipe: Pipe) -> None:
+def test_a_shared_descriptor_still_blocks_for_others(pipe: Pipe) -> None:
     Sink(pipe.writing, unexpected).write(b"hello\n")
     assert os.get_blocking(pipe.writing)
 
 
-def test_nobody_waits_for_a_reader_and_nothing_is_lost_or_mixed_up(pipe: Pipe) -> None:
+def test_a_slow_reader_delays_nobody_and_loses_nothing(pipe: Pipe) -> None:
     lines = [b"%06d " % number + LONG for number in range(200)]
     written = Sink(pipe.writing, unexpected)
 
@@ -71,7 +71,7 @@ def test_nobody_waits_for_a_reader_and_nothing_is_lost_or_mixed_up(pipe: Pipe) -
     written.flush(timeout=60)
 
 
-def test_what_comes_after_the_reader_has_caught_up_is_written_at_once(pipe: Pipe) -> None:
+def test_lines_go_straight_out_once_the_reader_caught_up(pipe: Pipe) -> None:
     written = Sink(pipe.writing, unexpected)
     for _ in range(20):
         written.write(LONG)

@@ -161,6 +161,6 @@ def test_jobs_that_find_no_place_are_counted(height: int | None, shown: int) -> 
     assert height is None or len(text.splitlines()) <= height
 
 
-def test_control_characters_from_outside_do_not_reach_the_terminal() -> None:
+def test_control_characters_do_not_reach_the_terminal() -> None:
     hostile = BUSY.model_copy(update={"host": "\x1b[2Jhost", "jobs": [job(1, app_id="\x1b[31mapp")]})
     assert "\x1b" not in printed(frame([StatusAnswer("http://w", hostile, "")]))

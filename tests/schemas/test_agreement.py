@@ -88,7 +88,7 @@ def is_real_date(text: str) -> bool:
 
 
 @given(job_bodies)
-def test_a_job_is_read_exactly_if_its_schema_admits_it_and_its_date_is_real(fields: dict[str, Any]) -> None:
+def test_the_schema_and_the_reader_admit_the_same_jobs(fields: dict[str, Any]) -> None:
     admitted = SCHEMAS[DownloadJob].is_valid(fields) and is_real_date(fields["billFileName"])
 
     job = read_job(Envelope(body=json.dumps(fields).encode()))
@@ -104,7 +104,7 @@ def test_every_good_job_is_read(app_id: str, bill_file_name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MALFORMED)
-def test_the_schema_refuses_every_malformed_job_that_is_json_but_for_its_date(name: str) -> None:
+def test_the_schema_refuses_malformed_jobs_except_by_date(name: str) -> None:
     case = MALFORMED[name]
     if case.blames in {"JSON", "bytes"}:
         return
@@ -114,7 +114,7 @@ def test_the_schema_refuses_every_malformed_job_that_is_json_but_for_its_date(na
 
 
 @given(completed | failed)
-def test_every_outcome_satisfies_its_schema_and_reads_back_as_it_was(outcome: Outcome) -> None:
+def test_outcomes_satisfy_their_schema_and_read_back_the_same(outcome: Outcome) -> None:
     body = outcome.to_json()
 
     SCHEMAS[type(outcome)].validate(json.loads(body))
@@ -122,9 +122,7 @@ def test_every_outcome_satisfies_its_schema_and_reads_back_as_it_was(outcome: Ou
 
 
 @given(body=bodies, data=st.data())
-def test_an_outcome_with_a_field_replaced_is_read_exactly_if_its_schema_admits_it(
-    body: dict[str, Any], data: st.DataObject
-) -> None:
+def test_the_schema_and_the_reader_admit_the_same_outcomes(body: dict[str, Any], data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(body)))
     replacement = json_values | (bent(st.just(body[name])) if isinstance(body[name], str) else st.nothing())
     body[name] = data.draw(replacement)
@@ -184,7 +182,7 @@ def is_real_moment(text: str) -> bool:
         ("startedAt", 1_769_847_300),
     ],
 )
-def test_a_value_of_another_type_is_not_taken_for_what_it_looks_like(name: str, twin: object) -> None:
+def test_a_value_of_another_type_is_not_converted(name: str, twin: object) -> None:
     body = {**examples.COMPLETED, name: twin}
 
     assert not is_read(body)

@@ -86,7 +86,7 @@ def test_a_json_schema_means_the_same_to_readers_of_either_draft(model: type[Bas
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
-def test_every_field_has_a_description_and_examples_that_it_admits(model: type[BaseModel]) -> None:
+def test_every_field_has_a_description_and_valid_examples(model: type[BaseModel]) -> None:
     for name, schema in json_schema(model)["properties"].items():
         assert schema["description"], name
         for part in subschemas(schema):
@@ -109,7 +109,7 @@ def test_the_properties_of_a_message_are_described_by_a_schema(name: str) -> Non
     Draft202012Validator.check_schema(MESSAGES[name][PROPERTIES])
 
 
-def test_the_channels_bear_the_names_that_the_worker_declares_by_default() -> None:
+def test_the_channels_have_the_workers_default_names() -> None:
     bindings = [channel["bindings"]["amqp"] for channel in asyncapi()["channels"].values()]
     queues = {binding["queue"]["name"] for binding in bindings if binding["is"] == "queue"}
     exchanges = {binding["exchange"]["name"] for binding in bindings if binding["is"] == "routingKey"}

@@ -153,7 +153,7 @@ def test_a_wrong_value_is_one_line_that_names_its_variable(
     assert not {"input", "dictionary", "tuple"} & set(line.split()), "it speaks of Python, not of settings"
 
 
-def test_all_that_is_wrong_is_told_at_once_and_the_exit_code_is_2() -> None:
+def test_all_wrong_settings_are_named_and_the_exit_code_is_2() -> None:
     run = command(CCFS_WORKER, "run", settings=REQUIRED | {name: values[0] for name, values in WRONG.items()})
 
     assert run.returncode == 2
@@ -237,7 +237,7 @@ def test_a_group_is_not_set_as_a_whole(environ: pytest.MonkeyPatch) -> None:
     assert refusal() == ("WORKER_AMQP: is a group of settings: set WORKER_AMQP__… instead",)
 
 
-def test_the_environment_wins_over_the_env_file_and_that_over_secret_files(
+def test_environment_wins_over_env_file_over_secret_files(
     environ: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     secrets = tmp_path / "secrets"

@@ -66,7 +66,7 @@ def test_a_bill_holds_calls_and_the_index_of_their_recordings() -> None:
     assert {row[4] for row in records} <= {row[4] for row in calls}
 
 
-def test_the_same_bill_has_the_same_bytes_and_every_other_has_others() -> None:
+def test_a_bill_always_has_the_same_bytes_and_no_other_has() -> None:
     def digest(app_id: str = "app1", name: str = NAME, size: int = 65_536, seed: int = 0) -> str:
         return make_bill(app_id, name, size_bytes=size, seed=seed).sha256()
 

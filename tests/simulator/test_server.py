@@ -66,7 +66,7 @@ async def test_missing_files_do_not_exist(keys: Path, http: aiohttp.ClientSessio
         assert (await ask(http, simulator)).body[:2] == b"PK"
 
 
-async def test_rates_hit_that_part_of_all_files_and_the_same_ones_again(
+async def test_rates_hit_their_share_and_the_same_files_again(
     keys: Path, http: aiohttp.ClientSession
 ) -> None:
     options = SimulatorOptions(
@@ -154,7 +154,7 @@ async def test_only_so_many_requests_are_remembered(keys: Path, http: aiohttp.Cl
         assert simulator.requests == told[1:]
 
 
-async def test_a_stopped_simulator_refuses_and_a_started_one_serves_on_the_same_port(
+async def test_a_simulator_starts_again_on_the_same_port(
     simulator: Simulator, http: aiohttp.ClientSession
 ) -> None:
     url = simulator.url

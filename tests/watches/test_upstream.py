@@ -53,9 +53,7 @@ async def watch(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Wa
         task.cancel()
 
 
-async def test_a_few_failures_in_a_row_pause_intake_until_a_probe_is_answered(
-    watch: Watch, gate: Gate
-) -> None:
+async def test_failures_in_a_row_pause_intake_until_a_probe_succeeds(watch: Watch, gate: Gate) -> None:
     peer = Upstream(silent_probes=4)
     watching = await watch(peer)
 
