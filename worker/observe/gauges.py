@@ -91,7 +91,7 @@ _GAUGES: tuple[tuple[Entry, Callable[[Readings], Mapping[Labels, float]]], ...] 
         Entry(
             "ccfs_worker_concurrency_limit",
             "gauge",
-            "Downloads that may run concurrently now; below `WORKER_CONCURRENCY` while CC-FS asks to slow down.",
+            "Concurrent downloads allowed now; below `WORKER_CONCURRENCY` while CC-FS asks to slow down.",
         ),
         lambda now: {(): now.concurrency_limit},
     ),
