@@ -7,7 +7,7 @@ import yaml
 from pydantic import BaseModel
 
 from schemas.asyncapi import asyncapi
-from schemas.documents import MODELS, Document, json_schema
+from schemas.documents import CONTRACT_VERSION, HOME, MODELS, Document, json_schema
 
 HERE = Path(__file__).parent
 _NOTE = "Written by `make generate` from the models; edit those."
@@ -34,9 +34,12 @@ def documents() -> dict[Path, str]:
 
 
 def _json_schema(model: type[BaseModel]) -> str:
-    dialect = "https://json-schema.org/draft/2020-12/schema"
-    schema = {"$schema": dialect, "$comment": _NOTE, **json_schema(model)}
-    return json.dumps(schema, indent=2) + "\n"
+    head = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"{HOME}schemas/{CONTRACT_VERSION}/{model.__name__}.schema.json",
+        "$comment": _NOTE,
+    }
+    return json.dumps(head | json_schema(model), indent=2) + "\n"
 
 
 def _yaml(document: Document) -> str:

@@ -1,19 +1,16 @@
 """The AsyncAPI document of the contract: channels, operations and messages, from the worker's point of view.
 
-Sources: AsyncAPI 3.0.0, and its AMQP bindings 0.3.0.
+Sources: AsyncAPI 3.1.0, and its AMQP bindings 0.3.0.
 """
 
 import inspect
 from collections.abc import Iterable
 
 from schemas import examples
-from schemas.documents import MODELS, Document, json_schema
+from schemas.documents import CONTRACT_VERSION, HOME, MODELS, Document, json_schema
 from schemas.errors import ErrorCode
 from schemas.job import DownloadJob
 from schemas.outcomes import DownloadCompleted, DownloadFailed, FailedJob, Outcome
-
-CONTRACT_VERSION = "1.1.0"
-"""The version of the messages, not of the worker: it changes only when they do."""
 
 PROPERTIES = "x-amqp-properties"
 """The extension of a message that holds the JSON Schema of its AMQP properties, for which AsyncAPI has
@@ -63,7 +60,8 @@ _ATTEMPT = {
 def asyncapi() -> Document:
     """Build the document."""
     return {
-        "asyncapi": "3.0.0",
+        "asyncapi": "3.1.0",
+        "id": HOME,
         "info": {
             "title": "ccfs-worker",
             "version": CONTRACT_VERSION,

@@ -11,6 +11,12 @@ from schemas.outcomes import DownloadCompleted, DownloadFailed, FailedJob
 
 Document = dict[str, Any]
 
+CONTRACT_VERSION = "1.1.0"
+"""The version of the messages, not of the worker: it changes only when they do."""
+
+HOME = "https://ccfs-worker.example.com/"
+"""Where the project's site is. JSON Schemas are known by their address on it."""
+
 MODELS: dict[type[BaseModel], JsonSchemaMode] = {
     DownloadJob: "validation",
     DownloadCompleted: "serialization",

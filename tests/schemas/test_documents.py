@@ -12,11 +12,11 @@ from pydantic import BaseModel
 import schemas
 from schemas.__main__ import documents
 from schemas.asyncapi import PROPERTIES, asyncapi
-from schemas.documents import MODELS, json_schema
+from schemas.documents import CONTRACT_VERSION, HOME, MODELS, json_schema
 from worker.broker import Names
 from worker.settings import AmqpGroup
 
-META_SCHEMA = Path(__file__).parents[1] / "data" / "asyncapi-3.0.0.schema.json"
+META_SCHEMA = Path(__file__).parents[1] / "data" / "asyncapi-3.1.0.schema.json"
 MESSAGES = asyncapi()["components"]["messages"]
 
 
@@ -73,6 +73,15 @@ def test_every_reference_leads_somewhere() -> None:
     ]
 
     assert all(resolved(reference) for reference in references)
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
+def test_a_json_schema_has_the_address_of_its_version(model: type[BaseModel]) -> None:
+    """Under it the site has that file; another version of the contract is another schema."""
+    file = f"{model.__name__}.schema.json"
+    schema = json.loads((Path(schemas.__file__).parent / "json" / file).read_text())
+
+    assert schema["$id"] == f"{HOME}schemas/{CONTRACT_VERSION}/{file}"
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
