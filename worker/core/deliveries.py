@@ -192,6 +192,7 @@ class Deliveries:
             log.warning("job.delivery_lost", reason=str(exc))
             return _End(Ending.LOST)
         except asyncio.CancelledError:
+            # Only `drain` cancels handlers, after its grace. The message must still be given back.
             return await _give_back(delivery)
         except Exception:
             log.exception("job.defect")
@@ -253,6 +254,7 @@ class Deliveries:
         return _End(Ending.FAILED, error.code)
 
     async def _send_around(self, delivery: Delivery, retry: Retry) -> None:
+        # Confirmed before the ack: a crash between them repeats the job, and the other order could lose it.
         await self._publish(delivery, lambda: delivery.retry(retry))
         await delivery.ack()
 
@@ -261,6 +263,7 @@ class Deliveries:
         log.debug("job.published", status=outcome.status)
         if isinstance(outcome, DownloadFailed) and delivery.keeps_failures:
             await self._keep(delivery, job, failed_job(outcome, delivery.envelope))
+        # Last: a crash before it leaves a redelivery, which finds the file and publishes the event again.
         await delivery.ack()
 
     async def _keep(self, delivery: Delivery, job: Job, failure: FailedJob) -> None:

@@ -58,8 +58,8 @@ def listing(entries: Iterable[tuple[str, int]]) -> Listing:
     """
     # A directory is an entry whose name ends in a slash (APPNOTE.TXT 6.3.10, section 4.3.8, and zipfile).
     files = [entry for entry in entries if not entry[0].endswith("/")]
-    told = tuple((one_line(name, MAX_ENTRY_NAME), size) for name, size in files[:MAX_ENTRIES])
-    return Listing(told, len(files))
+    shown = tuple((one_line(name, MAX_ENTRY_NAME), size) for name, size in files[:MAX_ENTRIES])
+    return Listing(shown, len(files))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

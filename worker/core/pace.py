@@ -225,6 +225,7 @@ class Pace:
             async with asyncio.timeout(self._patience):
                 await turn
         except (TimeoutError, asyncio.CancelledError) as exc:
+            # `_wake` may have given us the place in the same turn of the loop: it must not be lost.
             if self._waiting.pop(turn, None) is None:
                 self._leave(app_id)
             if isinstance(exc, TimeoutError):
