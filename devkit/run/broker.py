@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from devkit.run import server
+from devkit.run.ports import is_free
 from devkit.run.rabbitmq import PrivateRabbitMQ
 
 _OWN_URL = "AMQP"
@@ -92,11 +93,13 @@ def _check_reachable(url: str) -> None:
 
 def _run() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    usual = _DEFAULT_PORTS["amqp"]
     try:
-        with PrivateRabbitMQ() as node:
-            print(
-                f"RabbitMQ {node.rabbitmqctl('version').strip()} at {node.url} (Ctrl-C ends it)", flush=True
-            )
+        with PrivateRabbitMQ(port=usual if is_free(usual) else None) as node:
+            print(f"RabbitMQ {node.rabbitmqctl('version').strip()} at {node.url} (Ctrl-C ends it)")
+            if f":{usual}/" not in node.url:
+                print(f"Port {usual} is taken. Where you use this one: export WORKER_AMQP__URL={node.url}")
+            sys.stdout.flush()
             node.wait()
     except KeyboardInterrupt:
         print()

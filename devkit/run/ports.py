@@ -1,4 +1,4 @@
-"""Find free ports for private servers."""
+"""Finds free ports for private servers."""
 
 import secrets
 import socket
@@ -15,12 +15,13 @@ def free_ports(count: int) -> list[int]:
     ports: set[int] = set()
     while len(ports) < count:
         port = secrets.choice(_PORTS)
-        if _is_free(port):
+        if is_free(port):
             ports.add(port)
     return list(ports)
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Return whether nobody listens there on the loopback interface."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

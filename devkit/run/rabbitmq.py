@@ -70,7 +70,12 @@ class PrivateRabbitMQ:
     """
 
     def __init__(
-        self, *, conf: Sequence[str] = (), tls: TlsFiles | None = None, management: bool = False
+        self,
+        *,
+        conf: Sequence[str] = (),
+        tls: TlsFiles | None = None,
+        management: bool = False,
+        port: int | None = None,
     ) -> None:
         """Set a node up; nothing runs yet.
 
@@ -78,9 +83,11 @@ class PrivateRabbitMQ:
             conf: Further lines of `rabbitmq.conf`, such as `consumer_timeout = 5000`.
             tls: Files for a TLS listener beside the plain one.
             management: Whether the management API runs, too; a start then takes longer.
+            port: Where clients connect; a free port by default.
         """
         self._installation = server.ensure()
-        self._port, self._tls_port, self._dist_port, self._management_port = free_ports(4)
+        free_port, self._tls_port, self._dist_port, self._management_port = free_ports(4)
+        self._port = port or free_port
         self._ports = (self._port, self._tls_port) if tls else (self._port,)
         self._management = management
         self._folder = Path(tempfile.mkdtemp(prefix="rmq-"))

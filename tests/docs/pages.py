@@ -3,13 +3,16 @@
 In a block marked `console`, lines that begin with `$ ` are run, and what follows each is what it prints, both
 streams together. In that, `…` stands for anything in a line, and for any number of lines when it stands
 alone; nothing expected means that nothing is compared. Blocks marked `python` are run as programs. Of `make`
-only that the target exists is tested: what the targets do, CI runs. Any other block is not run, such as
-`sh`, `text` and `python fragment`.
+only that the target exists is tested: what the targets do, CI runs.
+
+Blocks marked `sh terminal 1` and `sh terminal 2` are for a reader to paste, as they are, into one of two
+terminals; a block `text` that follows is what is printed then. Any other block is not run, such as `sh`,
+`text` and `python fragment`.
 """
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 _FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -44,6 +47,33 @@ def steps(page: Path) -> Iterator[Step]:
             yield from _commands(line, block[2])
         elif block[1] == "python":
             yield Step(line, f"python - <<'PYTHON'\n{block[2]}PYTHON")
+
+
+@dataclass(frozen=True, slots=True)
+class Paste(Step):
+    """A block that a reader pastes.
+
+    Attributes:
+        terminal: Into which terminal.
+    """
+
+    terminal: int = 1
+
+
+def pastes(page: Path) -> list[Paste]:
+    """Give what a page wants to be pasted, in order."""
+    text = page.read_text()
+    found: list[Paste] = []
+    follows = False
+    for block in _FENCE.finditer(text):
+        terminal = re.fullmatch(r"sh terminal (\d)", block[1])
+        if terminal:
+            line = text.count("\n", 0, block.start(2)) + 1
+            found.append(Paste(line, block[2], terminal=int(terminal[1])))
+        elif follows and block[1] == "text":
+            found[-1] = replace(found[-1], expected=block[2].rstrip())
+        follows = terminal is not None
+    return found
 
 
 def _commands(line: int, block: str) -> Iterator[Step]:
