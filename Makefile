@@ -142,6 +142,11 @@ generate: $(STAMP) ## write anew what is made from the code: schemas, pages, das
 	$(BIN)/python -m devkit.generate.docs
 	$(BIN)/python -m devkit.generate.chart
 
+.PHONY: site
+site: $(STAMP) .run/site-venv/.setup-done ## build the documents as a site, with search, into dist/site; broken links fail
+	$(BIN)/python -m devkit.generate.site
+	NO_MKDOCS_2_WARNING=1 .run/site-venv/bin/mkdocs build --strict
+
 .PHONY: picture
 picture: $(STAMP) ## draw the dashboard from a run of four minutes (installs matplotlib)
 	@$(BIN)/uv pip install --quiet --group picture
@@ -196,12 +201,49 @@ bench-profile: $(STAMP) $(BENCH_STAMP) ## draw flame graphs of the worker into d
 
 ##@ Release
 
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null)
+
+.PHONY: wheel
+wheel: $(STAMP) ## build wheel and sdist into dist/, the same bytes for the same commit
+	SOURCE_DATE_EPOCH="$(SOURCE_DATE_EPOCH)" $(BIN)/python -m hatchling build -d dist
+
+BILL = SOURCE_DATE_EPOCH="$(SOURCE_DATE_EPOCH)" .run/sbom-venv/bin/cyclonedx-py requirements --output-reproducible \
+	--spec-version 1.6 --pyproject pyproject.toml
+
+.PHONY: sbom
+sbom: .run/sbom-venv/.setup-done ## write CycloneDX bills of what the wheel needs and is built with into dist/sbom
+	@mkdir -p dist/sbom
+	$(BILL) --output-file dist/sbom/wheel.cdx.json requirements.lock
+	$(BILL) --output-file dist/sbom/build.cdx.json requirements-build.lock
+
+.PHONY: sbom-image
+sbom-image: $(STAMP) $(SECURITY_STAMP) ## write a CycloneDX bill of the image into dist/sbom (ENGINE, TAG as for image)
+	@mkdir -p dist/sbom
+	$(ENGINE) save --output .run/image.tar "$(TAG)"
+	.run/security-venv/bin/trivy image --quiet --skip-version-check --format cyclonedx --input .run/image.tar \
+		--output dist/sbom/image.cdx.json
+
+.PHONY: release-check
+release-check: sbom ## check that version, changelog, chart, locks and bills of materials agree
+	@$(BIN)/python -m devkit.release
+	@for platform in x86_64-manylinux_2_28 aarch64-manylinux_2_28; do \
+		$(BIN)/uv pip install --quiet --dry-run --target .run/platform --python-platform $$platform --python-version 3.13 \
+			--require-hashes --no-deps --only-binary :all: -r requirements.lock || exit; \
+	done
+
+IMAGE_ARGS = --build-arg SOURCE_DATE_EPOCH="$(SOURCE_DATE_EPOCH)" --build-arg VERSION="$(VERSION)" \
+	--build-arg REVISION="$$(git rev-parse HEAD)" \
+	--build-arg CREATED="$$(date -u -d "@$(SOURCE_DATE_EPOCH)" +%Y-%m-%dT%H:%M:%SZ)" \
+	--build-arg BASE_DIGEST="$$(sed -n 's/^ARG BASE=.*@//p' Dockerfile)"
+
 .PHONY: image
 image: ## build the container image (ENGINE=podman if not docker, TAG=...)
-	$(ENGINE) build --pull --tag "$(TAG)" \
-		--build-arg VERSION="$(VERSION)" \
-		--build-arg REVISION="$$(git rev-parse HEAD)" \
-		--build-arg CREATED="$$(date -u +%Y-%m-%dT%H:%M:%SZ)" .
+	$(ENGINE) build --pull --tag "$(TAG)" $(IMAGE_ARGS) .
+
+.PHONY: image-push
+image-push: ## build the image for amd64 and arm64, reproducibly, and push it (TAG=registry/name:version; docker buildx)
+	$(ENGINE) buildx build --pull --no-cache --platform linux/amd64,linux/arm64 --sbom=true --provenance=mode=max \
+		--output "type=image,name=$(TAG),push=true,rewrite-timestamp=true" --metadata-file dist/image.json $(IMAGE_ARGS) .
 
 .PHONY: image-test
 image-test: $(STAMP) ## build an image from Debian packages and run the chart's pods with it (root on Debian)

@@ -83,8 +83,12 @@ class Podman:
             return sum(file.stat().st_size for file in Path(folder).glob("blobs/*/*")) / _MEGABYTE
 
 
-def build(podman: Podman) -> None:
-    """Build the image.
+def build(podman: Podman, image: str = IMAGE) -> None:
+    """Build the image, with the time of the last commit as its own and as that of all files in it.
+
+    Args:
+        podman: Builds it.
+        image: What it is to be called.
 
     Raises:
         SystemExit: A program is missing and cannot be installed.
@@ -97,8 +101,11 @@ def build(podman: Podman) -> None:
         _bootstrap(podman)
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     # Layers would be copied for each step, and host networking spares a bridge.
-    options = ("--layers=false", "--isolation=chroot", "--network=host", "--pull=never", f"--tag={IMAGE}")
-    podman("build", *options, f"--build-arg=BASE={_BASE}", f"--build-arg=VERSION={version}", str(ROOT))
+    options = ("--layers=false", "--isolation=chroot", "--network=host", "--pull=never", f"--tag={image}")
+    epoch = _run("git", "-C", str(ROOT), "log", "-1", "--format=%ct").strip()
+    arguments = {"BASE": _BASE, "VERSION": version, "SOURCE_DATE_EPOCH": epoch}
+    words = [f"--build-arg={name}={value}" for name, value in arguments.items()]
+    podman("build", *options, f"--timestamp={epoch}", *words, str(ROOT))
 
 
 def _bootstrap(podman: Podman) -> None:

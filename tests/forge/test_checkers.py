@@ -18,6 +18,7 @@ SCHEMAS = {
     ".github/ISSUE_TEMPLATE/idea.yml": "vendor.github-issue-forms",
     ".github/ISSUE_TEMPLATE/config.yml": "vendor.github-issue-config",
     **{str(path.relative_to(ROOT)): "vendor.github-workflows" for path in WORKFLOWS},
+    "docker-compose.yaml": "vendor.compose-spec",
     "renovate.json": "vendor.renovate",
 }
 

@@ -87,7 +87,7 @@ def test_the_hooks_before_a_commit_are_targets() -> None:
     assert {hook["entry"].removeprefix("make ") for hook in repository["hooks"]} <= TARGETS
 
 
-def test_every_address_of_the_project_is_one_that_its_metadata_names() -> None:
+def test_addresses_of_the_project_are_those_of_its_metadata() -> None:
     """So that a home for the project is one change, and no address is forgotten."""
     roots = {PROJECT["urls"]["Homepage"], f"{PROJECT['urls']['Source']}/", PROJECT["urls"]["Source"]}
     address = re.compile(r"https://[\w.]*(?:ccfs-worker\.example|github\.example)\.com[\w./$-]*")
