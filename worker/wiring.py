@@ -187,6 +187,7 @@ def put_together(
         deliveries=deliveries,
         supervisor=supervisor,
         volume=volume,
+        client=client,
     )
     metrics.show(overview.readings)
     return Parts(supervisor, descriptors, upstream, key_watch, volume, overview)

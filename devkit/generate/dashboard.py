@@ -172,9 +172,10 @@ def _jobs() -> Iterator[Builder[model.Panel]]:
     )
     yield _lines(
         "Dead letters",
-        "Messages parked within the last hour, by code.",
+        "Messages parked within the last hour, by code; and failed jobs that the queue for them did not keep.",
         "none",
         Query(f"sum by (code) (increase(ccfs_worker_dead_letters_total{{{_WORKERS}}}[1h]))", "{{code}}"),
+        Query(f"sum(increase(ccfs_worker_failures_not_kept_total{{{_WORKERS}}}[1h]))", "failed, not kept"),
     )
 
 
@@ -243,6 +244,18 @@ def _surroundings() -> Iterator[Builder[model.Panel]]:
         Query(f"sum by (reason) (ccfs_worker_intake_paused{{{_WORKERS}}})", "{{reason}}"),
     )
     yield _lines(
+        "Waiting in RabbitMQ",
+        "Messages ready, by queue.",
+        "none",
+        Query(f"max by (queue) (ccfs_worker_queue_messages{{{_WORKERS}}})", "{{queue}}"),
+    )
+    yield _lines(
+        "Oldest job in hand",
+        "For how long, by worker.",
+        "s",
+        Query(f"max by (instance) (ccfs_worker_oldest_job_seconds{{{_WORKERS}}})", "{{instance}}"),
+    )
+    yield _lines(
         "Sessions with RabbitMQ",
         "Opened within the last hour, by worker; each after the first is a reconnect.",
         "none",
@@ -260,6 +273,22 @@ def _surroundings() -> Iterator[Builder[model.Panel]]:
         "bytes",
         Query(f"min(ccfs_worker_storage_free_bytes{{{_WORKERS}}})", "free"),
         Query(f"max(ccfs_worker_storage_reserved_bytes{{{_WORKERS}}})", "reserved"),
+        Query(f"max(ccfs_worker_storage_size_bytes{{{_WORKERS}}})", "size"),
+    )
+    yield _lines(
+        "Free inodes",
+        "Part of the files and directories that the volume can hold; nothing where there is no limit.",
+        "percentunit",
+        Query(
+            f"min(ccfs_worker_storage_free_inodes{{{_WORKERS}}} / ccfs_worker_storage_inodes{{{_WORKERS}}})",
+            "free",
+        ),
+    )
+    yield _lines(
+        "CC-FS's certificate",
+        "How long it is still valid.",
+        "s",
+        Query(f"min(ccfs_worker_ccfs_certificate_end_seconds{{{_WORKERS}}}) - time()", "left"),
     )
     yield _lines(
         "Storage that does not answer",

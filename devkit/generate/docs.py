@@ -118,6 +118,7 @@ _LABELS: Mapping[str, str] = {
     "`unroutable` (no queue is bound for it), `unconfirmed` (refused; "
     "one that is only slow to be confirmed is not counted)",
     "status": f"of the outcome: {_listed((COMPLETED, FAILED))}",
+    "queue": "a queue's name: `ccfs.jobs`, those of waiting, parked and failed jobs",
     "tier": "how long the job waits, as in the name of its queue: `10s`",
     "version": "the worker's version",
 }

@@ -9,6 +9,7 @@ from schemas import ErrorCode
 from worker.core.outcome import Ending
 from worker.observe.gauges import Readings
 from worker.observe.metrics import Metrics, powers_of_two
+from worker.storage import Space
 
 
 def scraped(metrics: Metrics) -> dict[tuple[str, ...], float]:
@@ -81,7 +82,10 @@ def test_gauges_show_what_is_so_when_scraped() -> None:
 
     now.append(
         Readings(
-            in_flight=3, paused={"storage": True, "upstream": False}, checks={"broker": True}, free_bytes=5e9
+            in_flight=3,
+            paused={"storage": True, "upstream": False},
+            checks={"broker": True},
+            space=Space(free_bytes=5e9),
         )
     )
 
@@ -97,7 +101,9 @@ def test_the_catalogue_names_what_is_scraped() -> None:
     """So does docs/metrics.md, which is made from it, and the tests of dashboard and alerts."""
     metrics = Metrics("1.2.3")
     metrics.retried("TIMEOUT", 10)
-    metrics.show(lambda: Readings(paused={"storage": True}, checks={"broker": True}))
+    metrics.show(
+        lambda: Readings(paused={"storage": True}, checks={"broker": True}, queue_messages={"ccfs.jobs": 7})
+    )
     text = metrics.render().decode()
     for entry in metrics.catalogue:
         name = entry.name.removesuffix("_total") if entry.kind == "counter" else entry.name

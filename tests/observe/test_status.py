@@ -1,6 +1,7 @@
 """`GET /status` of a real worker."""
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import pytest
@@ -81,6 +82,31 @@ async def test_a_pause_shows_its_reason(site: Site) -> None:
     assert 'ccfs_worker_intake_paused{reason="storage"} 1.0' in metrics
     assert 'ccfs_worker_intake_paused{reason="upstream"} 0.0' in metrics
     assert 'ccfs_worker_check_ok{check="intake"} 0.0' in metrics
+    assert seen.storage.size_bytes is not None
+    assert seen.storage.free_bytes <= seen.storage.size_bytes
+
+
+async def test_a_scrape_shows_queues_volume_and_certificate(site: Site) -> None:
+    def value(metrics: str, name: str) -> float:
+        return next(float(line.split()[-1]) for line in metrics.splitlines() if line.startswith(name))
+
+    jobs = f'ccfs_worker_queue_messages{{queue="{site.names.jobs}"}}'
+    with site.worker(RETRY__DELAYS="[600]") as worker:
+        await site.publish(bill(1))
+        await site.settled()
+        async with asyncio.timeout(PATIENCE):
+            while jobs not in (metrics := (await worker.get("/metrics"))[1]):
+                await asyncio.sleep(0.05)
+
+    assert value(metrics, jobs) == 0
+    assert value(metrics, f'ccfs_worker_queue_messages{{queue="{site.names.jobs}.retry.600s"}}') == 0
+    assert (
+        0
+        < value(metrics, "ccfs_worker_storage_free_bytes")
+        <= value(metrics, "ccfs_worker_storage_size_bytes")
+    )
+    assert value(metrics, "ccfs_worker_ccfs_certificate_end_seconds") > time.time()
+    assert value(metrics, "ccfs_worker_oldest_job_seconds") == 0
 
 
 async def test_a_silent_broker_holds_up_no_status(site: Site) -> None:

@@ -120,6 +120,11 @@ class CcfsClient:
         self._idle_timeout = idle_timeout
         self._takeovers = takeovers
 
+    @property
+    def certificate_end(self) -> float:
+        """When the certificate ends that CC-FS showed last, in Unix seconds; NaN before any."""
+        return self._pool.certificate_end
+
     @asynccontextmanager
     async def open(
         self, job: DownloadJob, secret_key: str, progress: Progress | None = None

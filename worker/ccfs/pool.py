@@ -1,6 +1,7 @@
 """Connections kept between requests, with the hazards of reuse handled."""
 
 import asyncio
+import math
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -35,6 +36,10 @@ class Pool:
 
     A connection on which bytes came unasked is never given out. They may be a late second answer; taken for
     the answer to the next request, one job's file would be stored under another's name.
+
+    Attributes:
+        certificate_end: When the certificate ends that the server showed last, in Unix seconds; NaN
+            before any.
     """
 
     def __init__(self, connector: aiohttp.BaseConnector, url: URL, connect_timeout: float) -> None:
@@ -43,6 +48,7 @@ class Pool:
         self._address = aiohttp.ClientRequest("GET", url, loop=asyncio.get_running_loop())
         self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_timeout)
         self._known: WeakSet[ResponseHandler] = WeakSet()
+        self.certificate_end = math.nan
 
     async def take(self) -> Kept:
         """Return a kept connection, or a new one.
@@ -62,11 +68,18 @@ class Pool:
             if not protocol.should_close:
                 return Kept(connection, is_reused=True)
             connection.close()
+        self._note_certificate(connection.transport)
         if protocol is not None:
             self._known.add(protocol)
             if protocol.closed is not None:
                 protocol.closed.add_done_callback(_look_at)
         return Kept(connection, is_reused=False)
+
+    def _note_certificate(self, transport: asyncio.Transport | None) -> None:
+        # Empty for a certificate that was not verified.
+        certificate = transport and transport.get_extra_info("peercert")
+        if certificate:
+            self.certificate_end = ssl.cert_time_to_seconds(certificate["notAfter"])
 
 
 def _look_at(closed: asyncio.Future[None]) -> None:

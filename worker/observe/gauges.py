@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from worker.storage import Space
+
 Labels = tuple[str, ...]
 
 
@@ -37,7 +39,10 @@ class Readings:
         concurrency_limit: Downloads that may run concurrently now.
         paused: By reason, whether intake is paused for it.
         checks: By name, whether a check of `/readyz` passes.
-        free_bytes: Free bytes on the storage volume; NaN when unknown.
+        oldest_job: Seconds for which the oldest delivery has been in hand; 0 without any.
+        queue_messages: By queue, the messages that wait in it; empty when RabbitMQ has not said lately.
+        certificate_end: When CC-FS's certificate ends, in Unix seconds; NaN when unknown.
+        space: What the storage volume has; NaN when unknown.
         reserved_bytes: Bytes that are to stay free there.
         storage_silence: Seconds for which the longest call to that volume has waited.
         left_behind: Threads that hold a call to it whose job was given up.
@@ -48,7 +53,10 @@ class Readings:
     concurrency_limit: int = 0
     paused: Mapping[str, bool] = field(default_factory=dict)
     checks: Mapping[str, bool] = field(default_factory=dict)
-    free_bytes: float = math.nan
+    oldest_job: float = 0.0
+    queue_messages: Mapping[str, int] = field(default_factory=dict)
+    certificate_end: float = math.nan
+    space: Space = field(default_factory=Space)
     reserved_bytes: float = math.nan
     storage_silence: float = 0.0
     left_behind: int = 0
@@ -84,6 +92,31 @@ _GAUGES: tuple[tuple[Entry, Callable[[Readings], Mapping[Labels, float]]], ...] 
         lambda now: {(): now.in_flight},
     ),
     (
+        Entry(
+            "ccfs_worker_oldest_job_seconds",
+            "gauge",
+            "For how long the oldest delivery has been in hand; 0 without any.",
+        ),
+        lambda now: {(): now.oldest_job},
+    ),
+    (
+        Entry(
+            "ccfs_worker_queue_messages",
+            "gauge",
+            "Messages ready in RabbitMQ; every worker reports the same, so take the maximum and no sum.",
+            ("queue",),
+        ),
+        lambda now: {(name,): count for name, count in now.queue_messages.items()},
+    ),
+    (
+        Entry(
+            "ccfs_worker_ccfs_certificate_end_seconds",
+            "gauge",
+            "When the certificate ends that CC-FS showed last, in Unix seconds; NaN before any.",
+        ),
+        lambda now: {(): now.certificate_end},
+    ),
+    (
         Entry("ccfs_worker_downloads_in_flight", "gauge", "Downloads under way or waiting for their place."),
         lambda now: {(): now.downloads},
     ),
@@ -112,7 +145,27 @@ _GAUGES: tuple[tuple[Entry, Callable[[Readings], Mapping[Labels, float]]], ...] 
         Entry(
             "ccfs_worker_storage_free_bytes", "gauge", "Free bytes on the storage volume; NaN when unknown."
         ),
-        lambda now: {(): now.free_bytes},
+        lambda now: {(): now.space.free_bytes},
+    ),
+    (
+        Entry("ccfs_worker_storage_size_bytes", "gauge", "Size of the storage volume; NaN when unknown."),
+        lambda now: {(): now.space.size_bytes},
+    ),
+    (
+        Entry(
+            "ccfs_worker_storage_free_inodes",
+            "gauge",
+            "Files and directories that can still be made on the storage volume; NaN when unknown.",
+        ),
+        lambda now: {(): now.space.free_inodes},
+    ),
+    (
+        Entry(
+            "ccfs_worker_storage_inodes",
+            "gauge",
+            "All that the storage volume can hold; NaN when unknown, or without a limit.",
+        ),
+        lambda now: {(): now.space.inodes},
     ),
     (
         Entry(

@@ -9,6 +9,8 @@ from worker.observe.status import QueuesStatus
 
 _TIMEOUT = 2.0
 _MAX_AGE = 2.0
+_KEPT_FOR = 60.0
+"""Seconds. In a metric, an old number would pass for a new one."""
 _PAUSE = 10.0
 """Seconds for which RabbitMQ is not asked again after it did not answer."""
 
@@ -29,6 +31,12 @@ class Lengths:
         self._ready: dict[str, int] = {}
         self._answered_at = -math.inf
         self._next_at = -math.inf
+
+    @property
+    def lately(self) -> dict[str, int]:
+        """The last numbers, unless they are older than a minute; asks nobody."""
+        age = asyncio.get_running_loop().time() - self._answered_at
+        return self._ready if age <= _KEPT_FOR else {}
 
     async def read(self) -> QueuesStatus:
         """The newest numbers that can be had within the timeout."""

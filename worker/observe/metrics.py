@@ -103,6 +103,15 @@ class Metrics:
         if waited is not None:
             self._queue_wait.observe(waited)
 
+    def deferred(self) -> int:
+        """How many deliveries went back uncounted, since they could not be tried."""
+        return next(
+            int(sample.value)
+            for family in self._job_seconds.collect()
+            for sample in family.samples
+            if sample.name.endswith("_count") and sample.labels["ending"] == Ending.DEFERRED
+        )
+
     def retried(self, code: str, delay: float) -> None:
         """Count a job sent to wait `delay` seconds for another attempt."""
         self.retries.labels(tier_name(delay), code).inc()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from worker.ccfs import CcfsClient
 from worker.core.deliveries import Deliveries, InHand
 from worker.core.downloads import Downloads
 from worker.core.gate import Gate
@@ -68,6 +69,7 @@ class Overview:
     deliveries: Deliveries
     supervisor: Supervisor
     volume: VolumeWatch
+    client: CcfsClient
     _rates: Rates = field(default_factory=lambda: Rates(_SAMPLES))
     _lengths: Lengths = field(init=False)
 
@@ -92,7 +94,10 @@ class Overview:
             paused=dict.fromkeys((STORAGE, KEYS, UPSTREAM, FLOW_CONTROL, DESCRIPTORS, DRAINING), False)
             | dict.fromkeys(self._pauses(), True),
             checks={name: not check() for name, check in self.checks.items()},
-            free_bytes=self.volume.free_bytes,
+            oldest_job=max((self._age(held) for held in self.deliveries.in_hand[:1]), default=0.0),
+            queue_messages=self._lengths.lately,
+            certificate_end=self.client.certificate_end,
+            space=self.volume.space,
             reserved_bytes=self.identity.reserved_bytes,
             storage_silence=self.volume.silence,
             left_behind=self.volume.left_behind,
@@ -107,9 +112,12 @@ class Overview:
                 "completed": totals.completed,
                 "failed": totals.failed,
                 "retried": sum(counts(self.metrics.retries).values()),
+                "deferred": self.metrics.deferred(),
                 "downloaded_bytes": totals.downloaded_bytes,
             }
             self._rates.sample(now(), counters)
+            # So that a scrape, which does no I/O, has them.
+            await self._lengths.read()
             await asyncio.sleep(_SAMPLE_INTERVAL)
 
     async def report(self) -> Status:
@@ -131,12 +139,18 @@ class Overview:
             rates=RatesStatus(**self._rates.per_second()),
             totals=self._totals(),
             storage=StorageStatus(
-                free_bytes=None if math.isnan(self.volume.free_bytes) else int(self.volume.free_bytes),
+                free_bytes=_known(self.volume.space.free_bytes),
+                size_bytes=_known(self.volume.space.size_bytes),
+                free_inodes=_known(self.volume.space.free_inodes),
+                inodes=_known(self.volume.space.inodes),
                 reserved_bytes=identity.reserved_bytes,
                 silent_seconds=round(self.volume.silence, 1),
             ),
             jobs=[self._job(held, now) for held in self.deliveries.in_hand],
         )
+
+    def _age(self, held: InHand) -> float:
+        return max(0.0, (self.clock() - held.since).total_seconds())
 
     def _pauses(self) -> dict[str, str]:
         draining = {DRAINING: "told to end"} if self.draining.is_set() else {}
@@ -194,3 +208,7 @@ class Overview:
             announced_bytes=None if progress is None else progress.announced_bytes,
             problem=held.unconfirmed,
         )
+
+
+def _known(value: float) -> int | None:
+    return None if math.isnan(value) else int(value)

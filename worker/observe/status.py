@@ -93,6 +93,8 @@ class RatesStatus(_Part):
     completed: float = 0.0
     failed: float = 0.0
     retried: float = 0.0
+    deferred: float = 0.0
+    """Went back uncounted, since they could not be tried."""
     downloaded_bytes: float = 0.0
 
 
@@ -113,6 +115,12 @@ class StorageStatus(_Part):
 
     free_bytes: int | None
     """Null when unknown."""
+    size_bytes: int | None = None
+    """Null when unknown, as the two below."""
+    free_inodes: int | None = None
+    """Files and directories that can still be made."""
+    inodes: int | None = None
+    """All that the volume can hold; null, too, without a limit."""
     reserved_bytes: int
     """Bytes that stay free; intake pauses below."""
     silent_seconds: float = 0.0

@@ -9,13 +9,14 @@ from worker.storage.files import SharedStorage
 from worker.storage.mount import CASE_FOLDED, has_mount, is_case_folded
 from worker.storage.sweep import Sweep
 from worker.storage.threads import Call, Threads
-from worker.storage.tree import RootRules
+from worker.storage.tree import RootRules, Space
 
 __all__ = [
     "CASE_FOLDED",
     "Call",
     "RootRules",
     "SharedStorage",
+    "Space",
     "Sweep",
     "Threads",
     "has_mount",

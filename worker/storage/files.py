@@ -26,7 +26,7 @@ from worker.storage.content import Bytes, Content, read_content, write_all
 from worker.storage.errors import storage_errors
 from worker.storage.sweep import Sweep
 from worker.storage.threads import PATIENCE, Call, Strand, Threads, outlast, run, run_stoppable
-from worker.storage.tree import Identity, RootRules, Tree, identity_of
+from worker.storage.tree import Identity, RootRules, Space, Tree, identity_of
 from worker.storage.zip_file import CorruptArchiveError
 
 BLOCK_BYTES = 1024 * 1024
@@ -158,8 +158,8 @@ class SharedStorage:
         with storage_errors(self._root):
             return await run(self._executor, self._tree.free_bytes)
 
-    def look(self) -> Call[int]:
-        """Begin a look at the volume, which gives what `free_bytes` does; for a call at a time."""
+    def look(self) -> Call[Space]:
+        """Begin a look at the volume, which gives what it has; for a call at a time."""
         return self._lookout.start(self._tree.look)
 
     @property

@@ -8,6 +8,7 @@ one directory descriptor at a time (openat(2)), making what is missing.
 
 import errno
 import hashlib
+import math
 import os
 import stat
 import threading
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from schemas import ErrorCode
 from worker.core.outcome import Listing, StoredFile
@@ -42,6 +43,22 @@ Identity = tuple[int, int]
 def identity_of(found: os.stat_result) -> Identity:
     """The identity of a file by what stat(2) says of it."""
     return found.st_dev, found.st_ino
+
+
+class Space(NamedTuple):
+    """What a volume has, as statvfs(3) says; NaN is unknown.
+
+    Attributes:
+        free_bytes: Bytes that unprivileged writers may still use.
+        size_bytes: Its size.
+        free_inodes: Files and directories that such writers may still make.
+        inodes: All of them; NaN on a file system that has no such limit.
+    """
+
+    free_bytes: float = math.nan
+    size_bytes: float = math.nan
+    free_inodes: float = math.nan
+    inodes: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +97,8 @@ class Tree:
         with suppress(OSError, JobError):
             os.close(self._open_root())
 
-    def look(self) -> int:
-        """See whether the volume can be used; gives what `free_bytes` does.
+    def look(self) -> Space:
+        """See whether the volume can be used; gives what it has.
 
         Raises:
             JobError: STORAGE_ERROR, STORAGE_FULL: why it cannot.
@@ -89,7 +106,7 @@ class Tree:
         with storage_errors(self._root):
             root = self._open_root()
             try:
-                return self._free_bytes(root)
+                return self._space(root)
             finally:
                 os.close(root)
 
@@ -100,7 +117,7 @@ class Tree:
             JobError: STORAGE_ERROR when nobody may write there, however many are free.
         """
         with self._directory(PurePosixPath()) as directory:
-            return self._free_bytes(directory)
+            return int(self._space(directory).free_bytes)
 
     def create(self, path: PurePosixPath, flags: int) -> int:
         """Open a new file, making its directories; fits `open` as an opener for the modes `x`."""
@@ -131,7 +148,7 @@ class Tree:
             StoppedError: `stop` was set before the file had its name.
         """
         with self._directory(path.parent, make=True) as directory:
-            admit(self._free_bytes(directory))
+            admit(int(self._space(directory).free_bytes))
             try:
                 seconds, identity = _write_durably(part, chunks, directory, self._rules.file_mode)
                 _refuse_unwanted(stop)
@@ -221,12 +238,17 @@ class Tree:
                     removed += 1
         return removed, young
 
-    def _free_bytes(self, directory: int) -> int:
+    def _space(self, directory: int) -> Space:
         volume = os.fstatvfs(directory)
         if volume.f_flag & os.ST_RDONLY:
             # As Linux leaves a volume whose disk has failed.
             raise JobError(ErrorCode.STORAGE_ERROR, f"storage: the volume at {self._root} is read-only")
-        return volume.f_bavail * volume.f_frsize
+        return Space(
+            free_bytes=volume.f_bavail * volume.f_frsize,
+            size_bytes=volume.f_blocks * volume.f_frsize,
+            free_inodes=volume.f_favail if volume.f_files else math.nan,
+            inodes=volume.f_files or math.nan,
+        )
 
     def _is_absent(self, path: PurePosixPath) -> bool:
         """Whether nothing has that path, as for almost every job; when in doubt, no."""

@@ -1,7 +1,6 @@
 """Watches the storage volume: pauses intake while it cannot be used, and sweeps what dead workers left."""
 
 import asyncio
-import math
 import random
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -11,7 +10,7 @@ import structlog
 from schemas import ErrorCode
 from worker.core.gate import Gate
 from worker.errors import JobError
-from worker.storage import Call, SharedStorage, Sweep
+from worker.storage import Call, SharedStorage, Space, Sweep
 
 STORAGE = "storage"
 """The reason under which intake pauses."""
@@ -48,7 +47,7 @@ class VolumeWatch:
         stale_after: Seconds after which an untouched temporary file is removed.
 
     Attributes:
-        free_bytes: Bytes that were free at the last look; NaN while that is not known.
+        space: What the volume had at the last look; all NaN while that is not known.
     """
 
     def __init__(
@@ -69,9 +68,9 @@ class VolumeWatch:
         self._check_interval = check_interval
         self._hang_after = hang_after
         self._stale_after = stale_after
-        self._looking: Call[int] | None = None
+        self._looking: Call[Space] | None = None
         self._silent_since: datetime | None = None
-        self.free_bytes: float = math.nan
+        self.space = Space()
 
     @property
     def silence(self) -> float:
@@ -128,25 +127,25 @@ class VolumeWatch:
             self._looking = None
 
     def _note_silence(self, seconds: float) -> None:
-        self.free_bytes = math.nan
+        self.space = Space()
         if self._silent_since is None:
             self._silent_since = self._clock() - timedelta(seconds=seconds)
             log.error("storage.hangs", since=_text(self._silent_since))
         detail = f"storage: the volume does not answer since {_text(self._silent_since)}"
         self._gate.close(STORAGE, detail)
 
-    def _note_answer(self, looking: Call[int]) -> None:
+    def _note_answer(self, looking: Call[Space]) -> None:
         if self._silent_since is not None:
             log.warning("storage.answers", silent_since=_text(self._silent_since))
             self._silent_since = None
         try:
             self._judge(looking.result())
         except JobError as exc:
-            self.free_bytes = math.nan
+            self.space = Space()
             self._gate.close(STORAGE, exc.message)
 
-    def _judge(self, free: int) -> None:
-        self.free_bytes = free
+    def _judge(self, space: Space) -> None:
+        self.space, free = space, int(space.free_bytes)
         if free < self._min_free_bytes:
             detail = f"storage: {free} bytes are free and {self._min_free_bytes} are to stay free"
             self._gate.close(STORAGE, detail)
