@@ -172,7 +172,7 @@ def _jobs() -> Iterator[Builder[model.Panel]]:
     )
     yield _lines(
         "Dead letters",
-        "Messages parked within the last hour, by code; and failed jobs that the queue for them did not keep.",
+        "Messages parked within the last hour, by code; and failed jobs that no queue kept.",
         "none",
         Query(f"sum by (code) (increase(ccfs_worker_dead_letters_total{{{_WORKERS}}}[1h]))", "{{code}}"),
         Query(f"sum(increase(ccfs_worker_failures_not_kept_total{{{_WORKERS}}}[1h]))", "failed, not kept"),
