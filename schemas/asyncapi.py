@@ -50,6 +50,10 @@ _HEADERS_DROPPED = {
     "description": "Why the publisher's headers are missing: they could not be read, or left no room in a "
     "frame for the worker's own.",
 }
+_PUBLISHED_BY = {
+    "type": "string",
+    "description": "The `user_id` of the message that this is a copy of; the copy may not have it.",
+}
 _ATTEMPT = {
     "type": "integer",
     "minimum": 1,
@@ -196,6 +200,7 @@ def _job_message() -> Document:
                 "x-attempt": _ATTEMPT,
                 "x-publish-id": _PUBLISH_ID,
                 "x-headers-dropped": _HEADERS_DROPPED,
+                "x-published-by": _PUBLISHED_BY,
             }
         ),
         PROPERTIES: _object(
@@ -242,14 +247,17 @@ def _event_message(model: type[Outcome], bodies: Document) -> Document:
 
 def _failed_job_message() -> Document:
     event = _event_message(FailedJob, {})
+    properties = event[PROPERTIES]["properties"] | {"app_id": _text("The publisher's own, if any.")}
     return event | {
         "title": "Failed job",
+        PROPERTIES: _object(properties, required=[name for name in properties if name != "app_id"]),
         "headers": _object(
             {
                 "traceparent": _TRACEPARENT,
                 "tracestate": _TRACESTATE,
                 "x-publish-id": _PUBLISH_ID,
                 "x-headers-dropped": _HEADERS_DROPPED,
+                "x-published-by": _PUBLISHED_BY,
             }
         ),
         "examples": [_example("not found", {}, examples.FAILED_JOB)],
@@ -273,6 +281,7 @@ def _parked_message() -> Document:
             "description": "The SHA-256 of all of that body.",
         },
         "x-headers-dropped": _HEADERS_DROPPED,
+        "x-published-by": _PUBLISHED_BY,
         "x-publish-id": _PUBLISH_ID,
         "x-attempt": _ATTEMPT,
         "traceparent": _TRACEPARENT,

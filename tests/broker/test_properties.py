@@ -41,6 +41,7 @@ ERROR = JobError(ErrorCode.INVALID_JOB, "no")
 NOT_THEIRS = {
     b"x-attempt",
     b"x-publish-id",
+    b"x-published-by",
     b"x-dead-reason",
     b"x-dead-detail",
     b"x-dead-since",
@@ -80,6 +81,9 @@ def assert_a_copy(copy: Properties, original: Properties, *, but: int = 0) -> No
         assert len(original.raw) > 130_000 or original.defect
     else:
         assert headers == originals
+    # RabbitMQ takes a `user_id` only from the login of that name.
+    user = original.short(USER_ID)
+    assert user is None or copy.header("x-published-by") == user
 
 
 @dataclass

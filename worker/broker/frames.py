@@ -51,7 +51,7 @@ class Message:
     """A message, received or to be published.
 
     Attributes:
-        body: Its body; of a received one larger than a job may have, only the beginning.
+        body: Its body; of a received one larger than a job may have, in most queues only the beginning.
         properties: Its properties, headers included.
         cut: What is known of a body of which only the beginning was kept; None when it is whole.
     """
@@ -87,11 +87,11 @@ class _Body:
     into memory.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, room: int) -> None:
         self._size = size
         self._pieces: list[bytes] = []
-        self._room = MAX_BODY_BYTES
-        self._digest = hashlib.sha256() if size > MAX_BODY_BYTES else None
+        self._room = room
+        self._digest = hashlib.sha256() if size > room else None
         self.missing = size
 
     def add(self, piece: bytes) -> None:
@@ -115,14 +115,18 @@ class Assembly:
     Args:
         begins: How the payload of the method begins, such as `DELIVER`.
         complete: Called with the payload of each method and its message.
+        whole: Bytes of a body above which only the beginning is kept.
     """
 
-    def __init__(self, begins: bytes, complete: Callable[[bytes, Message], None]) -> None:
+    def __init__(
+        self, begins: bytes, complete: Callable[[bytes, Message], None], *, whole: int = MAX_BODY_BYTES
+    ) -> None:
         self._begins = begins
         self._complete = complete
+        self._whole = whole
         self._method = b""
         self._properties = Properties(b"\0\0")
-        self._body = _Body(0)
+        self._body = _Body(0, whole)
 
     def take(self, kind: int, payload: bytes) -> bool:
         """Take a frame of the channel; False when it belongs to another method."""
@@ -136,7 +140,7 @@ class Assembly:
             return False
         if kind == HEADER:
             _, _, size = _CONTENT_HEAD.unpack_from(payload)
-            self._properties, self._body = Properties(payload[_CONTENT_HEAD.size :]), _Body(size)
+            self._properties, self._body = Properties(payload[_CONTENT_HEAD.size :]), _Body(size, self._whole)
         else:
             self._body.add(payload)
         # A body of no bytes has no frame: the header ends the message.

@@ -28,6 +28,8 @@ DEAD_BODY_SHA256 = "x-dead-body-sha256"
 """SHA-256 of the whole body, on the same copy: the job's `jobId` may be that."""
 HEADERS_DROPPED = "x-headers-dropped"
 """Why a copy lacks its publisher's headers."""
+PUBLISHED_BY = "x-published-by"
+"""The `user_id` of the message that a copy was made of."""
 PUBLISH_ID = "x-publish-id"
 """Identifies a publish on its channel when the broker returns it. `message_id` cannot: it may be absent, or
 come twice."""
@@ -130,7 +132,7 @@ def _event_values(outcome: Outcome, job: Job) -> dict[int, bytes]:
 
 
 def kept_failure(message: Message, failure: FailedJob, job: Job, *, frame_max: int) -> Message:
-    """A failed event with its job, for the queue that keeps them; the headers are the job's own.
+    """A failed event with its job, for the queue that keeps them; headers and `app_id` are the job's own.
 
     Args:
         message: The job.
@@ -138,7 +140,9 @@ def kept_failure(message: Message, failure: FailedJob, job: Job, *, frame_max: i
         job: What was read of the job.
         frame_max: Bytes that a frame may have, as negotiated; 0 is no bound.
     """
-    return _copy(replace(message, body=failure.to_json()), {}, _event_values(failure, job), frame_max)
+    changes = _event_values(failure, job)
+    del changes[amqp.APP_ID]
+    return _copy(replace(message, body=failure.to_json()), {}, changes, frame_max)
 
 
 def job_message(job: DownloadJob, job_id: str) -> Message:
@@ -150,6 +154,25 @@ def job_message(job: DownloadJob, job_id: str) -> Message:
         amqp.APP_ID: _APP_ID,
     }
     return _message(job.model_dump_json(by_alias=True).encode(), values, {})
+
+
+def job_again(message: Message, job_id: str, body: bytes, *, frame_max: int) -> Message:
+    """A new job of a failed one, with its publisher's headers and priority as they came.
+
+    Args:
+        message: The failed job as it was kept.
+        job_id: The job's id.
+        body: The job's own body.
+        frame_max: Bytes that a frame may have, as negotiated; 0 is no bound.
+    """
+    values = message.properties.values()
+    # What tells events apart is not the publisher's.
+    values.pop(amqp.TYPE, None)
+    of_job = Message(body, amqp.Properties(amqp.written(values)))
+    # The time that the job waits in the queue counts from here.
+    now = amqp.timestamp(datetime.now(UTC))
+    changes = {amqp.MESSAGE_ID: amqp.short(job_id), amqp.TIMESTAMP: now}
+    return _copy(of_job, {}, changes, frame_max)
 
 
 def retry_copy(message: Message, retry: Retry, *, frame_max: int) -> Message:
@@ -204,16 +227,19 @@ def _copy(
 
     Two properties are left out. `expiration` was meant for the queue of jobs: in a tier it would end the wait
     early, and among the dead letters it would drop the letter. RabbitMQ accepts a `user_id` only from the
-    login of that name ("Validated User-ID"), and otherwise closes the channel. `delivery_mode` becomes 2: the
-    broker may lose a message with 1, and RabbitMQ 3 refuses all other values.
+    login of that name ("Validated User-ID"), and otherwise closes the channel: a header holds it instead.
+    `delivery_mode` becomes 2: the broker may lose a message with 1, and RabbitMQ 3 refuses all other values.
     """
     values = message.properties.values()
+    user, dropped = message.properties.short(amqp.USER_ID), _OURS
+    if user is not None:
+        headers, dropped = {**headers, PUBLISHED_BY: user}, _OURS | {PUBLISHED_BY.encode()}
     for flag in (amqp.EXPIRATION, amqp.USER_ID):
         values.pop(flag, None)
     values |= changes
     try:
         theirs = message.properties.headers_but(
-            lambda name: name in _OURS or _BROKERS.fullmatch(name) is not None
+            lambda name: name in dropped or _BROKERS.fullmatch(name) is not None
         )
     except UnreadableError as exc:
         return _without_headers(message.body, values, headers, f"they cannot be read: {exc}")

@@ -79,6 +79,10 @@ class Properties:
         except UnicodeDecodeError:
             return None
 
+    def octet(self, flag: int) -> int | None:
+        """A property that is one byte, such as the priority; None when it is absent."""
+        return self.raw[self._values[flag][0]] if flag in self._values else None
+
     def sent_at(self) -> datetime | None:
         """The timestamp; None when it is absent or no calendar has it."""
         if TIMESTAMP not in self._values:

@@ -22,6 +22,7 @@ COMMANDS = (
     "submit",
     "results",
     "fetch",
+    "failed",
     "dead",
     "sign",
     "simulate",

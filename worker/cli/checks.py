@@ -2,11 +2,8 @@
 
 import asyncio
 import os
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from datetime import datetime
-from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -16,6 +13,7 @@ from worker.broker.inspection import inspect, version
 from worker.ccfs import Answer
 from worker.ccfs.keys import KeyDirectory
 from worker.cli import inventory
+from worker.cli.daemon import in_daemon_thread
 from worker.errors import BrokerError, JobError
 from worker.finding import Finding, fine, wrong
 from worker.settings import (
@@ -38,7 +36,6 @@ MAX_SKEW = 60.0
 signature; no clock that is kept by NTP is this far off."""
 
 _APP_ID: TypeAdapter[str] = TypeAdapter(AppId)
-_T = TypeVar("_T")
 
 
 def check_settings() -> Iterator[Finding]:
@@ -108,7 +105,7 @@ async def _of_volume(storage: StorageGroup, look: Callable[[], Iterator[Finding]
     try:
         async with asyncio.timeout(patience):
             # One by one: the findings so far are kept when the next step hangs.
-            await _in_daemon_thread(lambda: found.extend(look()))
+            await in_daemon_thread(lambda: found.extend(look()))
     except TimeoutError:
         found.append(
             wrong("storage", f"hangs: no answer within {patience:g} s", "see whether the file server answers")
@@ -131,7 +128,7 @@ async def check_keys(settings: CredentialsSettings) -> list[Finding]:
         remedy = "put a file there for each account, named after its appId"
         return [*bad, wrong("keys", f"none in {directory}", remedy)]
 
-    return await _in_daemon_thread(read_all)
+    return await in_daemon_thread(read_all)
 
 
 async def check_ccfs(settings: CcfsSettings) -> list[Finding]:
@@ -149,22 +146,6 @@ async def check_ccfs(settings: CcfsSettings) -> list[Finding]:
         fine("CC-FS", f"{ccfs.base_url} answers (HTTP {answer.status}, as it may to an unsigned request)"),
         _clock(answer, middle),
     ]
-
-
-async def _in_daemon_thread(call: Callable[[], _T]) -> _T:
-    """Run a blocking call on a thread that does not keep the process alive when it hangs."""
-    future: Future[_T] = Future()
-    # A running future cannot be cancelled: the thread may set a result after the caller has given up.
-    future.set_running_or_notify_cancel()
-
-    def run() -> None:
-        try:
-            future.set_result(call())
-        except BaseException as exc:  # noqa: BLE001 - it is raised where the result is awaited
-            future.set_exception(exc)
-
-    threading.Thread(target=run, daemon=True).start()
-    return await asyncio.wrap_future(future)
 
 
 def _key_problem(keys: KeyDirectory, name: str) -> Iterator[Finding]:

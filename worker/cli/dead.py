@@ -3,18 +3,20 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Annotated
 
 import typer
 
 from worker import wiring
-from worker.broker.dead_letters import Parked
+from worker.broker.dead_letters import DeadLetter, Parked
 from worker.cli import terminal
 from worker.cli.exit_codes import FAILED
 from worker.cli.letter_views import describe, fields, row
 from worker.cli.manual import help_of
-from worker.cli.parked import Seen, Selection, walk
-from worker.cli.quantities import parse_age
+from worker.cli.parked import Seen, facts, walk
+from worker.cli.quantities import parse_moment
+from worker.cli.selection import Selection
 from worker.cli.terminal import Output, OutputOption
 
 JobIdsArgument = Annotated[
@@ -29,9 +31,9 @@ AppOption = Annotated[
     typer.Option("--app", metavar="APP_ID", help="Only of this account. Repeatable."),
 ]
 OlderThanOption = Annotated[
-    float | None,
+    datetime | None,
     typer.Option(
-        "--older-than", metavar="AGE", parser=parse_age, help="Only those parked longer ago: 2h, 3d."
+        "--older-than", metavar="AGE", parser=parse_moment, help="Only those parked longer ago: 2h, 3d."
     ),
 ]
 AllOption = Annotated[bool, typer.Option("--all", help="Select all of them.")]
@@ -39,6 +41,7 @@ LimitOption = Annotated[int, typer.Option(help="Look at this many at most, rough
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only show which messages it would be.")]
 
 _LIMIT = 10_000
+_OPTIONS = "--reason, --app or --older-than"
 
 
 def list_(
@@ -57,8 +60,8 @@ def list_(
         ccfs-worker dead list
         ccfs-worker dead list --reason INVALID_JOB --older-than 2h
     """
-    selection = Selection.of(reasons=reason, apps=app, older_than=older_than)
-    seen = asyncio.run(walk(selection, limit))
+    selection = Selection.of(codes=reason, apps=app, before=older_than)
+    seen = asyncio.run(walk(_meant(selection), limit))
     if output_format is Output.JSON:
         for letter in seen.chosen:
             terminal.json_line(fields(letter))
@@ -69,7 +72,8 @@ def list_(
     reasons = Counter(letter.reason or "no reason" for letter in seen.chosen)
     summary = ", ".join(f"{number} {reason}" for reason, number in reasons.most_common())
     terminal.note(
-        f"{len(seen.chosen)} of {seen.in_all} parked messages" + (f": {summary}" if summary else "")
+        f"{len(seen.chosen)} of {terminal.counted(seen.in_all, 'parked message')}"
+        + (f": {summary}" if summary else "")
     )
 
 
@@ -87,7 +91,7 @@ def show(
         ccfs-worker dead show app1/20260131_9239cb50.zip
         ccfs-worker dead show 4e1f --output json | jq -r .body
     """
-    seen = asyncio.run(walk(Selection(job_ids=frozenset([job_id])), limit))
+    seen = asyncio.run(walk(_meant(Selection(job_ids=frozenset([job_id]))), limit))
     for letter in seen.chosen:
         if output_format is Output.JSON:
             terminal.json_line(fields(letter, whole=True))
@@ -119,9 +123,9 @@ def replay(
         ccfs-worker dead replay --reason DELIVERY_LIMIT --dry-run
         ccfs-worker dead replay --all
     """
-    selection = Selection.of(job_ids=job_ids, reasons=reason, apps=app, older_than=older_than)
-    selection.require_meant(everything=everything)
-    seen = asyncio.run(walk(selection, limit, Parked.check_whole if dry_run else Parked.replay))
+    selection = Selection.of(job_ids=job_ids, codes=reason, apps=app, before=older_than)
+    selection.require_meant(_OPTIONS, everything=everything)
+    seen = asyncio.run(walk(_meant(selection), limit, Parked.check_whole if dry_run else Parked.replay))
     _show_all("would be replayed" if dry_run else "replayed", seen, job_ids or [], output_format)
     if seen.refused:
         raise typer.Exit(FAILED)
@@ -145,16 +149,22 @@ def discard(
         ccfs-worker dead discard --reason INVALID_JOB --older-than 30d
         ccfs-worker dead discard --all --yes --output json > discarded.jsonl
     """
-    selection = Selection.of(job_ids=job_ids, reasons=reason, apps=app, older_than=older_than)
-    selection.require_meant(everything=everything)
-    seen = asyncio.run(walk(selection, limit))
+    selection = Selection.of(job_ids=job_ids, codes=reason, apps=app, before=older_than)
+    selection.require_meant(_OPTIONS, everything=everything)
+    seen = asyncio.run(walk(_meant(selection), limit))
     if not dry_run and seen.chosen:
         # The walk is over: no message is held unacked while the person thinks.
-        if not yes and not terminal.confirm(f"Drop {len(seen.chosen)} messages for good?"):
+        if not yes and not terminal.confirm(
+            f"Drop {terminal.counted(len(seen.chosen), 'message')} for good?"
+        ):
             raise typer.Exit(FAILED)
         # Messages that were parked meanwhile were not part of the question.
-        seen = asyncio.run(walk(frozenset(seen.chosen), limit, Parked.discard))
+        seen = asyncio.run(walk(frozenset(seen.chosen).__contains__, limit, Parked.discard))
     _show_all("would be discarded" if dry_run else "discarded", seen, job_ids or [], output_format)
+
+
+def _meant(selection: Selection) -> Callable[[DeadLetter], bool]:
+    return lambda letter: selection.has(facts(letter))
 
 
 def _show_all(what: str, seen: Seen, job_ids: Sequence[str], output_format: Output) -> None:
@@ -163,7 +173,7 @@ def _show_all(what: str, seen: Seen, job_ids: Sequence[str], output_format: Outp
             terminal.json_line({**fields(letter, whole=True), "action": what})
         else:
             terminal.verdict(ok=True, text=f"{letter.job.job_id} ({letter.reason or 'no reason'}) {what}")
-    terminal.note(f"{len(seen.chosen)} messages {what}")
+    terminal.note(f"{terminal.counted(len(seen.chosen), 'message')} {what}")
     seen.require_found(job_ids)
 
 

@@ -1,9 +1,9 @@
 """A walk through the parked messages, for the commands that show, replay or discard those that are meant."""
 
-from collections.abc import Awaitable, Callable, Container, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import typer
 
@@ -11,56 +11,10 @@ from worker import wiring
 from worker.broker.dead_letters import DeadLetter, NotWholeError, Parked, open_dead_letters
 from worker.cli import terminal
 from worker.cli.exit_codes import FAILED
+from worker.cli.selection import Facts
 from worker.settings import BrokerSettings, load_part
 
 _LONG_AGO = datetime.fromtimestamp(0, UTC)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
-    """Which messages are meant; what is empty selects all."""
-
-    job_ids: frozenset[str] = frozenset()
-    reasons: frozenset[str] = frozenset()
-    apps: frozenset[str] = frozenset()
-    parked_before: datetime | None = None
-
-    @classmethod
-    def of(
-        cls,
-        *,
-        job_ids: Sequence[str] | None = None,
-        reasons: Sequence[str] | None,
-        apps: Sequence[str] | None,
-        older_than: float | None,
-    ) -> "Selection":
-        """Make a selection of a command's options."""
-        return cls(
-            job_ids=frozenset(job_ids or ()),
-            reasons=frozenset(reasons or ()),
-            apps=frozenset(apps or ()),
-            parked_before=None if older_than is None else wiring.now() - timedelta(seconds=older_than),
-        )
-
-    def __contains__(self, letter: object) -> bool:
-        return (
-            isinstance(letter, DeadLetter)
-            and (not self.job_ids or letter.job.job_id in self.job_ids)
-            and (not self.reasons or letter.reason in self.reasons)
-            and (not self.apps or letter.job.app_id in self.apps)
-            and (
-                self.parked_before is None or (letter.since is not None and letter.since < self.parked_before)
-            )
-        )
-
-    def require_meant(self, *, everything: bool) -> None:
-        """See that all messages are selected if, and only if, that was said.
-
-        Raises:
-            typer.BadParameter: Nothing was selected, or a part and everything.
-        """
-        if everything != (self == Selection()):
-            raise typer.BadParameter("say which: JOB_IDs, --reason, --app or --older-than, or else --all")
 
 
 @dataclass(slots=True)
@@ -88,13 +42,20 @@ class Seen:
             raise typer.Exit(FAILED)
 
 
+def facts(letter: DeadLetter) -> Facts:
+    """What a parked message is selected by."""
+    return Facts(letter.job.job_id, letter.reason, letter.job.app_id, letter.since)
+
+
 async def walk(
-    wanted: Container[object], limit: int, act: Callable[[Parked], Awaitable[None]] | None = None
+    wanted: Callable[[DeadLetter], bool],
+    limit: int,
+    act: Callable[[Parked], Awaitable[None]] | None = None,
 ) -> Seen:
     """Look at parked messages, and do something with those that are wanted.
 
     Args:
-        wanted: The letters that are meant.
+        wanted: Whether a letter is meant.
         limit: Look at this many at most.
         act: What to do with each that is meant. It raises NotWholeError to leave one as it is.
 
@@ -114,7 +75,7 @@ async def walk(
             async for parked in taken:
                 bar.advance(bar.task_ids[0])
                 seen.looked_at += 1
-                if parked.letter not in wanted:
+                if not wanted(parked.letter):
                     continue
                 try:
                     if act is not None:

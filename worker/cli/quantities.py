@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import typer
 from rich.filesize import pick_unit_and_suffix
@@ -35,6 +36,21 @@ def parse_age(text: str) -> float:
     if not found:
         raise typer.BadParameter(f"{text}: must be a number and a unit, such as 90s, 15m, 2h or 3d")
     return float(found[1]) * _SECONDS[found[2]]
+
+
+def parse_moment(text: str) -> datetime:
+    """Read how long ago something was, or when: `2h`, `3d`, `2026-01-31`, `2026-01-31T22:00Z`.
+
+    A time without a zone is UTC, as in logs and events.
+
+    Raises:
+        typer.BadParameter: It is none of these.
+    """
+    try:
+        found = datetime.fromisoformat(text.strip())
+    except ValueError:
+        return datetime.now(UTC) - timedelta(seconds=parse_age(text))
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def parse_size(text: str) -> float:

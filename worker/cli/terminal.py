@@ -125,6 +125,11 @@ def progress(description: str, total: int | None, *columns: ProgressColumn) -> P
     return bar
 
 
+def counted(number: int, what: str) -> str:
+    """A number of things: `1 job`, `1,000 jobs`."""
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
 def moment(when: datetime) -> str:
     """A point in time as the messages of the contract have it: RFC 3339, UTC."""
     return when.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
