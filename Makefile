@@ -219,6 +219,7 @@ sbom: .run/sbom-venv/.setup-done ## write CycloneDX bills of what the wheel need
 .PHONY: sbom-image
 sbom-image: $(STAMP) $(SECURITY_STAMP) ## write a CycloneDX bill of the image into dist/sbom (ENGINE, TAG as for image)
 	@mkdir -p dist/sbom
+	@rm -f .run/image.tar
 	$(ENGINE) save --output .run/image.tar "$(TAG)"
 	.run/security-venv/bin/trivy image --quiet --skip-version-check --format cyclonedx --input .run/image.tar \
 		--output dist/sbom/image.cdx.json

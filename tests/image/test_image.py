@@ -45,6 +45,11 @@ def test_it_says_what_it_is(podman: Podman) -> None:
     told = {key.removeprefix("org.opencontainers.image."): value for key, value in labels.items()}
     assert (told["title"], told["licenses"]) == ("ccfs-worker", "Apache-2.0")
     assert run(podman, IMAGE, "version").stdout.strip() == f"ccfs-worker {told['version']}"
+    # All that OCI's image specification 1.1 names, but for the name within a layout.
+    assert told.keys() >= {
+        "created", "authors", "url", "documentation", "source", "version", "revision", "vendor",
+        "licenses", "title", "description", "base.name", "base.digest",
+    }  # fmt: skip
 
 
 def test_without_settings_it_says_what_is_missing(podman: Podman) -> None:
