@@ -113,7 +113,7 @@ def backoff(failures: int, jitter: float, *, base: float = 0.5, cap: float = 30.
     Args:
         failures: How many attempts in a row have failed; 1 after the first.
         jitter: A random number in [0, 1).
-        base: Seconds around which the first wait lies.
+        base: The first wait is from this to twice this, in seconds.
         cap: The longest wait in seconds.
     """
     ceiling = min(cap, base * 2.0 ** min(failures, 32))

@@ -1,1 +1,1 @@
-"""Pauses intake while something that jobs need is not to be had: CC-FS, the volume, file descriptors."""
+"""Pauses intake while something that jobs need is unavailable: CC-FS, the volume, file descriptors."""

@@ -1,4 +1,4 @@
-"""File descriptors: how many there may be, how many are needed, and what happens when there are no more.
+"""Pauses intake while file descriptors run out, and says beforehand when the limit is too low.
 
 Measured: an idle worker has 16 open. A large download takes three (its connection, a duplicate of it for the
 thread that receives, its file) and now and then a fourth (its directory).
@@ -22,19 +22,20 @@ DESCRIPTORS = "descriptors"
 
 _OUT = frozenset({errno.EMFILE, errno.ENFILE})
 _OF_THE_WORKER = 192
-"""Its own, those of the clients of its HTTP server, and of those that wait to be."""
+"""Its own, and those of clients of its HTTP server, accepted or waiting in the backlog."""
 _OF_A_DOWNLOAD = 4
 _ROOM = 8
-"""How many have to be free for work to go on."""
+"""Descriptors that must be free before work goes on."""
 _CHECK_INTERVAL = 1.0
 
 log = structlog.stdlib.get_logger(__name__)
 
 
 def raise_limit() -> None:
-    """Allow this process as many as it may allow itself: the soft limit is 1,024 by tradition only.
+    """Raise the soft limit of this process to its hard limit.
 
-    select(2) cannot wait for one above that; event loop and threads here use epoll(7) and poll(2).
+    The soft limit is usually 1,024, because select(2) cannot watch a descriptor above that. The event loop
+    and the threads here use epoll(7) and poll(2), which can.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):
@@ -43,29 +44,26 @@ def raise_limit() -> None:
 
 
 def limit_problems(concurrency: int) -> Iterator[str]:
-    """Say, as a line about the setting, when the limit is too low for `concurrency` downloads."""
+    """Give one line about the setting if the limit is too low for `concurrency` downloads."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = _OF_THE_WORKER + _OF_A_DOWNLOAD * concurrency
     if hard != resource.RLIM_INFINITY and hard < needed:
+        fitting = (hard - _OF_THE_WORKER) // _OF_A_DOWNLOAD
+        advice = f"lower it to {fitting}, or " if fitting > 0 else ""
         yield (
             f"WORKER_CONCURRENCY: {concurrency} downloads need {needed} file descriptors and this process "
-            f"may have {hard}: {_advice(hard)}raise the limit (ulimit -n)"
+            f"may have {hard}: {advice}raise the limit (ulimit -n)"
         )
-
-
-def _advice(hard: int) -> str:
-    fitting = (hard - _OF_THE_WORKER) // _OF_A_DOWNLOAD
-    return f"lower it to {fitting}, or " if fitting > 0 else ""
 
 
 class DescriptorWatch:
     """Pauses intake while the process, or the machine, is out of file descriptors.
 
-    That is no fault of a job. Each library reports it as an error of its own kind.
+    A job that meets this is not to blame. Each library reports it as an error of its own kind.
     Implements `worker.core.ports.Watch`.
 
     Args:
-        gate: Is closed meanwhile.
+        gate: Closed meanwhile.
     """
 
     def __init__(self, gate: Gate) -> None:
@@ -73,7 +71,7 @@ class DescriptorWatch:
         self._is_out = asyncio.Event()
 
     async def run(self) -> None:
-        """Once there are none, look every second until there are some."""
+        """Once descriptors have run out, check every second until there is room."""
         while True:
             await self._is_out.wait()
             await asyncio.sleep(_CHECK_INTERVAL)
@@ -84,7 +82,7 @@ class DescriptorWatch:
 
     async def failed(self, error: JobError) -> bool:
         """Say whether a download failed because none were left; close the gate if so."""
-        # A name lookup says only that the name is not known.
+        # A name lookup that is out of descriptors only says that the name is not known.
         is_lookup = error.code is ErrorCode.UPSTREAM_UNREACHABLE
         if not (_ran_out(error) or (is_lookup and not _has_room())):
             return False
@@ -97,11 +95,11 @@ class DescriptorWatch:
         return True
 
     def succeeded(self) -> None:
-        """A file stored says nothing about the next one: the looks decide."""
+        """Do nothing: one stored file does not show that there is room for the next. `run` checks that."""
 
 
 def _ran_out(error: BaseException | None) -> bool:
-    """Whether an error came of it: those of libraries, and ours, are raised from the system's."""
+    """Whether the system's error is among the causes of this one."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in _OUT:
             return True

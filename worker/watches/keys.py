@@ -21,13 +21,13 @@ log = structlog.stdlib.get_logger(__name__)
 class KeyWatch:
     """Pauses intake when a key could not be read in time, until the directory answers.
 
-    Silence is no fault of a job, and the next job would meet it as well.
+    A job that meets the silence is not to blame, and the next job would meet it too.
     Implements `worker.core.ports.Watch`.
 
     Args:
         keyring: The keys.
         reader: The thread that reads them.
-        gate: Is closed while the directory is silent.
+        gate: Closed while the directory is silent.
         clock: Gives the time, UTC.
     """
 
@@ -51,16 +51,18 @@ class KeyWatch:
 
     async def failed(self, error: JobError) -> bool:
         """Say whether a download failed because the directory is silent; close the gate if so."""
-        # The job's deadline may come before the bound of the read.
+        # The job's deadline may come before the bound of the read: the error is then a TIMEOUT of the job,
+        # and only the thread that is still in its call shows why.
         is_given_up = error.code is ErrorCode.TIMEOUT and not error.asked and self._reader.left_behind > 0
         if not (isinstance(error, KeysSilentError) or is_given_up):
             return False
         if not self._is_silent.is_set():
-            since = self._clock() - timedelta(seconds=self._reader.silence)
-            log.error("keys.hang", since=f"{since:%Y-%m-%dT%H:%M:%SZ}")
-            self._gate.close(KEYS, f"the key directory does not answer since {since:%Y-%m-%dT%H:%M:%SZ}")
+            moment = self._clock() - timedelta(seconds=self._reader.silence)
+            since = f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+            log.error("keys.hang", since=since)
+            self._gate.close(KEYS, f"the key directory does not answer since {since}")
             self._is_silent.set()
         return True
 
     def succeeded(self) -> None:
-        """A key that was read says nothing about the next one."""
+        """Do nothing: a job in hand can succeed with a key that was read before the silence."""

@@ -1,4 +1,4 @@
-"""Watches CC-FS: pauses intake while it answers nothing at all, or asks everybody to stay away."""
+"""Watches CC-FS: pauses intake while it answers nothing at all, and for as long as a Retry-After asks."""
 
 import asyncio
 import random
@@ -18,7 +18,7 @@ FLOW_CONTROL = "flow_control"
 
 _SILENT_CODES = frozenset({ErrorCode.UPSTREAM_UNREACHABLE, ErrorCode.TIMEOUT})
 _PROBE_WAIT = 1.0
-"""Seconds around which the first wait between two probes lies."""
+"""Seconds before the first probe: this to twice this. Each further wait is about twice as long."""
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -30,9 +30,9 @@ class UpstreamWatch:
 
     Args:
         probe: Asks CC-FS for any answer at all; raises JobError when none comes.
-        gate: Is closed meanwhile.
+        gate: Closed meanwhile.
         pause_after: Failures in a row that close it.
-        longest_pause: Seconds of a Retry-After that are obeyed at most.
+        longest_pause: The most seconds for which a Retry-After is obeyed.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class UpstreamWatch:
             self._obey(error)
             return False
         if error.code not in _SILENT_CODES or not error.asked:
-            # A missing key or a slow volume is no answer either: it neither ends the row nor adds to it.
+            # CC-FS was not asked (no key, a slow volume): it neither ends the row of failures nor adds to it.
             return False
         self._failures += 1
         if self._failures >= self._pause_after:
@@ -82,7 +82,7 @@ class UpstreamWatch:
         return self._is_silent.is_set()
 
     def succeeded(self) -> None:
-        """CC-FS answers."""
+        """End the row of failures: CC-FS answered."""
         self._failures = 0
 
     async def _probe_until_answered(self) -> None:
@@ -101,13 +101,17 @@ class UpstreamWatch:
                 return
 
     def _obey(self, error: JobError) -> None:
-        """Keep all jobs away as long as a Retry-After asks; an account's own limit has a resultCode."""
+        """Pause intake for as long as a Retry-After asks.
+
+        A refusal with a resultCode is the limit of one account, and the others go on.
+        """
         if error.code is not ErrorCode.FLOW_CONTROL or error.result_code or not error.retry_after:
             return
         loop = asyncio.get_running_loop()
         until = loop.time() + min(error.retry_after, self._longest_pause)
         if self._obeying is not None:
             if self._obeying.when() >= until:
+                # The longest one counts: a shorter one, sent later, must not let everybody in earlier.
                 return
             self._obeying.cancel()
         self._gate.close(FLOW_CONTROL, f"CC-FS asked to stay away for {error.retry_after:g} s")

@@ -1,4 +1,4 @@
-"""Watches the storage volume: pauses intake while it cannot be used, and sweeps what dead workers left."""
+"""Watches the volume: pauses intake while it is full, broken or silent, and sweeps what dead workers left."""
 
 import asyncio
 import random
@@ -17,12 +17,13 @@ STORAGE = "storage"
 
 _SWEEP_INTERVAL = 3600.0
 _JITTER = 0.25
-"""Part of the interval by which it differs: workers that were started together do not sweep together."""
+"""The interval varies by this part of it, so that workers started together do not sweep together."""
 _REST = 9
-"""Times as long as a step of the sweep took, it rests: most of the file server's time is left to the jobs."""
+"""After each step, the sweep rests 9 times as long as the step took: it takes a tenth of the time."""
 _PROBLEMS_LOGGED = 5
 _PROMPT = 2.0
-"""Seconds that a caller waits for a look. A hung volume answers none, and a job waits for the verdict."""
+"""Seconds that a failed job waits for a look at the volume: a hung one never answers."""
+_UTC = "%Y-%m-%dT%H:%M:%SZ"
 _CODES = frozenset({ErrorCode.STORAGE_FULL, ErrorCode.STORAGE_ERROR})
 
 log = structlog.stdlib.get_logger(__name__)
@@ -31,23 +32,23 @@ log = structlog.stdlib.get_logger(__name__)
 class VolumeWatch:
     """Looks at the volume now and then, and immediately when a download could not be stored.
 
-    A volume counts as out when it does not answer a look, or a job's own call, for `hang_after` seconds, or
-    when a job had to be given up before its call returned. Looks do not pile up: the next one begins when the
-    one before has returned, on a thread that does nothing else.
+    A volume counts as silent when a look or a job's own call has waited `hang_after` seconds for it, or when
+    a job was given up while its call had not returned. Looks do not pile up on a hung volume: the next one
+    begins when the one before has returned. They have a thread of their own.
 
     Implements `worker.core.ports.Watch`.
 
     Args:
         storage: The storage.
-        gate: Is closed while the volume cannot be used.
+        gate: Closed while the volume cannot be used.
         clock: Gives the time, UTC.
         min_free_bytes: Bytes below which the volume counts as full.
         check_interval: Seconds between two looks.
-        hang_after: Seconds without an answer after which the volume counts as out.
+        hang_after: Seconds without an answer after which the volume counts as silent.
         stale_after: Seconds after which an untouched temporary file is removed.
 
     Attributes:
-        space: What the volume had at the last look; all NaN while that is not known.
+        space: What the volume had at the last look; all NaN while that is unknown.
     """
 
     def __init__(
@@ -74,16 +75,16 @@ class VolumeWatch:
 
     @property
     def silence(self) -> float:
-        """Seconds for which the call that has waited longest for the volume has waited; 0 without any."""
+        """Seconds since the oldest call that still waits for the volume began; 0 when none waits."""
         return self._storage.silence
 
     @property
     def left_behind(self) -> int:
-        """Threads that hold a call whose job was given up meanwhile."""
+        """Threads whose call has not returned although its job was given up."""
         return self._storage.left_behind
 
     async def run(self) -> None:
-        """Look again and again."""
+        """Look at the volume every `check_interval` seconds."""
         while True:
             await self._look()
             await asyncio.sleep(self._check_interval)
@@ -98,7 +99,7 @@ class VolumeWatch:
     async def failed(self, error: JobError) -> bool:
         """Say whether a download failed because the volume cannot be used; close the gate if so."""
         if error.code is ErrorCode.TIMEOUT:
-            # A call that hangs ends as the job's deadline does.
+            # A job whose call hangs fails by its own deadline: nothing in its error names the volume.
             await self._look()
             return self._silent_since is not None
         if error.code not in _CODES:
@@ -107,13 +108,13 @@ class VolumeWatch:
         was_out = STORAGE in self._gate.reasons
         await self._look()
         if error.code is ErrorCode.STORAGE_FULL:
-            # A quota, or a file larger than what is left: free space alone does not show it. The next
-            # look opens the gate again and one download finds out.
+            # Free space does not show a quota, or that a file is larger than what is left. The next look
+            # opens the gate again, and one download finds out.
             self._gate.close(STORAGE, error.message)
         return was_out or STORAGE in self._gate.reasons
 
     def succeeded(self) -> None:
-        """A file stored says nothing about the next one: the looks decide."""
+        """Do nothing: one stored file says little about the next one. The looks decide."""
 
     async def _look(self) -> None:
         looking = self._looking = self._looking or self._storage.look()
@@ -130,22 +131,21 @@ class VolumeWatch:
         self.space = Space()
         if self._silent_since is None:
             self._silent_since = self._clock() - timedelta(seconds=seconds)
-            log.error("storage.hangs", since=_text(self._silent_since))
-        detail = f"storage: the volume does not answer since {_text(self._silent_since)}"
+            log.error("storage.hangs", since=f"{self._silent_since:{_UTC}}")
+        detail = f"storage: the volume does not answer since {self._silent_since:{_UTC}}"
         self._gate.close(STORAGE, detail)
 
     def _note_answer(self, looking: Call[Space]) -> None:
         if self._silent_since is not None:
-            log.warning("storage.answers", silent_since=_text(self._silent_since))
+            log.warning("storage.answers", silent_since=f"{self._silent_since:{_UTC}}")
             self._silent_since = None
         try:
-            self._judge(looking.result())
+            self.space = looking.result()
         except JobError as exc:
             self.space = Space()
             self._gate.close(STORAGE, exc.message)
-
-    def _judge(self, space: Space) -> None:
-        self.space, free = space, int(space.free_bytes)
+            return
+        free = int(self.space.free_bytes)
         if free < self._min_free_bytes:
             detail = f"storage: {free} bytes are free and {self._min_free_bytes} are to stay free"
             self._gate.close(STORAGE, detail)
@@ -168,7 +168,3 @@ class VolumeWatch:
             log.warning(
                 "storage.sweep_failed", count=len(problems), reason="; ".join(problems[:_PROBLEMS_LOGGED])
             )
-
-
-def _text(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
