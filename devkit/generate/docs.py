@@ -9,7 +9,7 @@ from worker.cli import inventory
 from worker.core.outcome import Ending
 from worker.observe.gauges import Entry
 from worker.observe.metrics import COMPLETED, FAILED, OK, Metrics
-from worker.simulator.faults import Explained, explain
+from worker.simulator.fault_specs import Explained, explain
 
 _METRICS = """\
 # Metrics

@@ -20,7 +20,7 @@ from worker.ccfs import CcfsClient, open_client
 from worker.ccfs.keys import KeyDirectory
 from worker.cli import main
 from worker.cli.simulator_state import ENV_FILE
-from worker.simulator import Fault, faults, parse_fault
+from worker.simulator import Fault, fault_specs, faults, parse_fault
 from worker.tls import client_context
 
 
@@ -134,7 +134,7 @@ def test_a_fault_is_read_from_its_description(spec: str, fault: Fault, rate: flo
     assert (parsed.fault, parsed.rate) == (fault, rate)
 
 
-@pytest.mark.parametrize("kind", [name for name in faults.KINDS if name.islower()])
+@pytest.mark.parametrize("kind", [name for name in fault_specs.KINDS if name.islower()])
 def test_every_kind_of_fault_can_be_told_by_its_name(kind: str) -> None:
     assert parse_fault(f"{kind}:0.5").fault.name.startswith(kind.removesuffix("-STATUS"))
 
@@ -145,7 +145,7 @@ def test_the_kinds_of_faults_are_explained(capsys: pytest.CaptureFixture[str]) -
 
     assert ended.value.code == 0
     told = {line.split()[0] for line in capsys.readouterr().out.splitlines() if line[1:2].strip()}
-    assert set(faults.KINDS) <= told
+    assert set(fault_specs.KINDS) <= told
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from worker.simulator import (
     Packing,
     Range,
     SimulatorOptions,
-    faults,
+    fault_specs,
     open_simulator,
     parse_fault,
 )
@@ -76,7 +76,7 @@ def simulate(
         list[str] | None,
         typer.Option(
             help="What goes wrong and how often, KIND[,OPTION=VALUE]:RATE. Repeatable. Kinds: "
-            + ", ".join(faults.KINDS)
+            + ", ".join(fault_specs.KINDS)
         ),
     ] = None,
     list_faults: Annotated[
@@ -104,7 +104,7 @@ def simulate(
     """Run a CC-FS to try things with: it checks signatures, serves made-up bills, and fails as configured."""
     if list_faults:
         table = Table("kind", "option=default", "what happens", box=None)
-        for kind in faults.explain():
+        for kind in fault_specs.explain():
             defaults = " ".join(f"{name}={default}" for name, default in kind.options.items())
             table.add_row(kind.name, defaults, kind.meaning)
         Console().print(table)

@@ -2,7 +2,8 @@
 
 from worker.simulator import faults
 from worker.simulator.bills import MIN_BILL_BYTES, Bill, Packing, make_bill
-from worker.simulator.faults import Fault, FaultRate, FaultSpecError, parse_fault
+from worker.simulator.fault_specs import FaultRate, FaultSpecError, parse_fault
+from worker.simulator.faults import Fault
 from worker.simulator.options import Range, SimulatorOptions
 from worker.simulator.requests import AnsweredRequest, ReceivedRequest
 from worker.simulator.server import Simulator, open_simulator

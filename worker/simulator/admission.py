@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from schemas import AppId
 from worker.ccfs import signing
 from worker.errors import JobError
-from worker.simulator.faults import DESCRIPTIONS, Fault, ResultCode, StatusCode
+from worker.simulator.faults import ResultCode, StatusCode
 
 DOWNLOAD_PATH = "/CCFS/resource/ccfs/downloadBillFile"
 
@@ -35,17 +35,9 @@ class RefusedError(Exception):
         answer: CC-FS's answer.
     """
 
-    def __init__(self, answer: Fault, reason: str) -> None:
-        super().__init__(reason)
+    def __init__(self, answer: ResultCode | StatusCode) -> None:
+        super().__init__(answer.text)
         self.answer = answer
-
-
-def _refused_with_status(status: int, reason: str) -> RefusedError:
-    return RefusedError(StatusCode(status=status, text=reason), reason)
-
-
-def _refused_with_code(code: str) -> RefusedError:
-    return RefusedError(ResultCode(code=code), DESCRIPTIONS[code])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,15 +108,16 @@ def admit(
     """
     path, _, _ = request.target.partition("?")
     if path != DOWNLOAD_PATH:
-        raise _refused_with_status(404, f"there is nothing at {path[:200]}")
+        raise RefusedError(StatusCode(status=404, text=f"there is nothing at {path[:200]}"))
     if request.method != "POST":
-        raise _refused_with_status(405, "only POST is allowed here")
+        raise RefusedError(StatusCode(status=405, text="only POST is allowed here"))
     try:
         app_id, signed_at = _authenticate(request, secret_key, now, max_skew, host)
     except ValueError as exc:
-        raise _refused_with_status(401, f"not authenticated: {exc}") from None
+        raise RefusedError(StatusCode(status=401, text=f"not authenticated: {exc}")) from None
     if not _CONTENT_TYPE.fullmatch(request.header("content-type") or ""):
-        raise _refused_with_status(415, "the content type must be application/json; charset=UTF-8")
+        wanted = "the content type must be application/json; charset=UTF-8"
+        raise RefusedError(StatusCode(status=415, text=wanted))
     return Admitted(app_id=app_id, bill_file_name=_read_body(request.body), signed_at=signed_at)
 
 
@@ -200,7 +193,7 @@ def _read_body(body: bytes) -> str:
     except ValueError:
         fields = None
     if not isinstance(fields, dict) or not isinstance(fields.get("msgBody"), dict):
-        raise _refused_with_code("0300007")
+        raise RefusedError(ResultCode(code="0300007"))
     head = fields.get("request")
     version = head.get("version") if isinstance(head, dict) else None
     name = fields["msgBody"].get("billFileName")
@@ -211,7 +204,7 @@ def _read_body(body: bytes) -> str:
         [("0300004", not _NAME.fullmatch(str(name))), ("0300010", not _is_date(str(name)[:8]))],
     ):
         if broken:
-            raise _refused_with_code(code)
+            raise RefusedError(ResultCode(code=code))
     return str(name)
 
 

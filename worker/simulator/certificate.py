@@ -11,7 +11,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 _LIFETIME = timedelta(days=365)
 _SPARE = timedelta(days=1)
@@ -37,10 +37,10 @@ class CertificateFiles:
 
 
 def ensure_certificate(directory: Path, names: Sequence[str]) -> CertificateFiles:
-    """Give the certificate in a directory; makes a new one if it is missing, expired or for other names.
+    """Load the certificate of a directory. Make a new one if it is missing, expired or for other names.
 
     Args:
-        directory: Where it is kept; made if it is missing.
+        directory: Where it is kept; created if it is missing.
         names: The host names and IP addresses that it is for.
 
     Raises:
@@ -72,7 +72,7 @@ def _is_good(files: CertificateFiles, names: Sequence[str]) -> bool:
 def _make(names: Sequence[str]) -> tuple[bytes, bytes]:
     """Make the PEM of an authority's certificate, and of a server's key and certificate."""
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    ca_name = _name("ccfs-worker simulator CA")
+    ca_name = x509.Name.from_rfc4514_string("CN=ccfs-worker simulator CA")
     ca = (
         _builder(ca_name, ca_name, ca_key.public_key())
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -80,7 +80,7 @@ def _make(names: Sequence[str]) -> tuple[bytes, bytes]:
         .sign(ca_key, hashes.SHA256())
     )
     leaf = (
-        _builder(_name("ccfs-worker simulator"), ca_name, key.public_key())
+        _builder(x509.Name.from_rfc4514_string("CN=ccfs-worker simulator"), ca_name, key.public_key())
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(authority=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
@@ -126,10 +126,6 @@ def _key_usage(*, authority: bool) -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
-
-
-def _name(common_name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 
 def _general_names(names: Sequence[str]) -> list[x509.GeneralName]:

@@ -1,13 +1,29 @@
-"""The faults that the simulator injects, as data; `answers` sends them."""
+"""The answers of the simulator: the whole file, and each fault that it injects instead.
+
+An answer is data, and sends itself: its fields say what a user may choose, `send` does it.
+"""
 
 import asyncio
-import inspect
-import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Annotated, ClassVar, NamedTuple
+import json
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from email.utils import format_datetime
+from itertools import chain, count
+from typing import Annotated, ClassVar
 
-from pydantic import Field, TypeAdapter, ValidationError
+from aiohttp import web
+from pydantic import Field
+
+from worker.simulator.reply import FILE_TYPE, STEPS_PER_SECOND, Reply
+
+_BLOCK = 64 * 1024
+_PAGE = (
+    "<!DOCTYPE html><html><head><title>{status}</title></head><body><h1>{status}</h1>"
+    "<p>Your request was blocked by the web application firewall.</p></body></html>"
+)
 
 DESCRIPTIONS: Mapping[str, str] = {
     "0300001": "The parameter is null.",
@@ -26,14 +42,13 @@ DESCRIPTIONS: Mapping[str, str] = {
 }
 """The result codes of the vendor's page cec_07_0835, apart from success."""
 
-
 HttpStatus = Annotated[int, Field(ge=200, le=599)]
 Size = Annotated[int, Field(gt=0)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
-    """Something wrong with an answer; the first line of each one's docstring explains it to users."""
+class Answer(ABC):
+    """An answer to a valid request."""
 
     kind: ClassVar[str] = ""
 
@@ -41,6 +56,25 @@ class Fault:
     def name(self) -> str:
         """Its name on the command line and in records."""
         return self.kind
+
+    @abstractmethod
+    async def send(self, reply: Reply) -> web.StreamResponse:
+        """Send it. The response that this gives may be sent, or no longer possible to send."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WholeFile(Answer):
+    """The file as it should be."""
+
+    kind = "file"
+
+    async def send(self, reply: Reply) -> web.StreamResponse:
+        return await reply.bill(reply.make_bill())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault(Answer):
+    """Something wrong with an answer; the first line of each one's docstring explains it to users."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +88,23 @@ class ResultCode(Fault):
     def name(self) -> str:
         """The code itself."""
         return self.code
+
+    @property
+    def text(self) -> str:
+        """What the code means, in the vendor's words where it is one of theirs."""
+        return DESCRIPTIONS.get(self.code, "The system is busy.")
+
+    async def send(self, _: Reply) -> web.StreamResponse:
+        return web.json_response(self.result())
+
+    def result(self) -> dict[str, object]:
+        """The JSON that says so."""
+        return {
+            "resultCode": self.code,
+            "resultDesc": self.text,
+            "resultData": {},
+            "response": {"version": "2.0", "resultCode": self.code, "resultMsg": self.text},
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +126,15 @@ class StatusCode(Fault):
         """`http-` and the status."""
         return f"http-{self.status}"
 
+    async def send(self, reply: Reply) -> web.StreamResponse:
+        headers = {}
+        if self.retry_after is not None:
+            headers["Retry-After"] = str(self.retry_after)
+        elif self.retry_date is not None:
+            moment = reply.now + timedelta(seconds=self.retry_date)
+            headers["Retry-After"] = format_datetime(moment, usegmt=True)
+        return web.Response(status=self.status, text=self.text, headers=headers)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _InBody(Fault):
@@ -93,12 +153,21 @@ class Reset(Fault):
 
     kind = "reset"
 
+    async def send(self, reply: Reply) -> web.StreamResponse:
+        reply.reset()
+        return web.Response()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResetBody(_InBody):
     """The connection is reset in the middle of the body."""
 
     kind = "reset-body"
+
+    async def send(self, reply: Reply) -> web.StreamResponse:
+        response = await reply.begun(self.at)
+        reply.reset()
+        return response
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,12 +176,23 @@ class ShortBody(_InBody):
 
     kind = "short"
 
+    async def send(self, reply: Reply) -> web.StreamResponse:
+        response = await reply.begun(self.at)
+        reply.close()
+        return response
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LongBody(Fault):
     """More bytes than announced."""
 
     kind = "long"
+
+    async def send(self, reply: Reply) -> web.StreamResponse:
+        response = await reply.bill(reply.make_bill())
+        reply.write(b"\0" * 1024)
+        reply.close()
+        return response
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,12 +201,20 @@ class Chunked(Fault):
 
     kind = "chunked"
 
+    async def send(self, reply: Reply) -> web.StreamResponse:
+        return await reply.file(reply.make_bill().blocks())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkedCut(_InBody):
     """Chunked, and the connection is closed before the last chunk."""
 
     kind = "chunked-cut"
+
+    async def send(self, reply: Reply) -> web.StreamResponse:
+        response = await reply.begun(self.at, chunked=True)
+        reply.close()
+        return response
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,12 +224,18 @@ class Drip(Fault):
     kind = "drip"
     rate: Annotated[float, Field(gt=0)] = 1024
 
+    async def send(self, reply: Reply) -> web.StreamResponse:
+        return await reply.bill(reply.make_bill(), rate=self.rate)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Silence(Fault):
     """No answer at all, and the connection stays open."""
 
     kind = "silence"
+
+    async def send(self, reply: Reply) -> web.StreamResponse:
+        return await reply.silence()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,12 +244,19 @@ class Stall(_InBody):
 
     kind = "stall"
 
+    async def send(self, reply: Reply) -> web.StreamResponse:
+        await reply.begun(self.at)
+        return await reply.silence()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BadCrc(Fault):
     """A whole zip with one wrong CRC."""
 
     kind = "bad-crc"
+
+    async def send(self, reply: Reply) -> web.StreamResponse:
+        return await reply.bill(reply.make_bill(sound=False))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,12 +265,19 @@ class NotZip(Fault):
 
     kind = "not-zip"
 
+    async def send(self, reply: Reply) -> web.StreamResponse:
+        body = b"This is no zip.\r\n" * 100
+        return await reply.file([body], announced=len(body))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Empty(Fault):
     """No byte at all under the content type of a zip."""
 
     kind = "empty"
+
+    async def send(self, reply: Reply) -> web.StreamResponse:
+        return await reply.file([], announced=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +286,10 @@ class JsonAsZip(Fault):
 
     kind = "json"
     code: str = "0300011"
+
+    async def send(self, reply: Reply) -> web.StreamResponse:
+        body = json.dumps(ResultCode(code=self.code).result()).encode()
+        return await reply.file([body], announced=len(body))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,12 +300,18 @@ class Redirect(Fault):
     status: HttpStatus = 302
     location: str = "https://elsewhere.invalid/"
 
+    async def send(self, _: Reply) -> web.StreamResponse:
+        return web.Response(status=self.status, headers={"Location": self.location})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gzip(Fault):
     """The zip inside a gzip, and Content-Encoding says so."""
 
     kind = "gzip"
+
+    async def send(self, reply: Reply) -> web.StreamResponse:
+        return await reply.file(_gzipped(reply.make_bill().blocks()), encoding="gzip")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +320,10 @@ class Waf(Fault):
 
     kind = "waf"
     status: HttpStatus = 403
+
+    async def send(self, _: Reply) -> web.StreamResponse:
+        page = _PAGE.format(status=self.status)
+        return web.Response(status=self.status, text=page, content_type="text/html")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +334,14 @@ class HugeError(Fault):
     status: HttpStatus = 500
     size: Size = 256 * 1024 * 1024
 
+    async def send(self, reply: Reply) -> web.StreamResponse:
+        response = web.StreamResponse(status=self.status, headers={"Content-Type": "application/json"})
+        response.content_length = self.size
+        await response.prepare(reply.request)
+        for start in range(0, self.size, _BLOCK):
+            await response.write(b" " * min(_BLOCK, self.size - start))
+        return response
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HugeHeaders(Fault):
@@ -220,12 +350,23 @@ class HugeHeaders(Fault):
     kind = "huge-headers"
     size: Size = 1024 * 1024
 
+    async def send(self, reply: Reply) -> web.StreamResponse:
+        reply.write(b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * self.size + b"\r\nContent-Length: 0\r\n\r\n")
+        reply.close()
+        return web.Response()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlowHeaders(Fault):
     """A header that never ends, a few bytes each second."""
 
     kind = "slow-headers"
+
+    async def send(self, reply: Reply) -> web.StreamResponse:
+        reply.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+        while True:
+            await asyncio.sleep(1 / STEPS_PER_SECOND)
+            reply.write(b"x")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,6 +376,12 @@ class HugeChunkHeader(Fault):
     kind = "huge-chunk-header"
     size: Size = 1024 * 1024
 
+    async def send(self, reply: Reply) -> web.StreamResponse:
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: {FILE_TYPE}\r\nTransfer-Encoding: chunked\r\n\r\n2;"
+        reply.write(head.encode() + b"x" * self.size + b"\r\nPK\r\n0\r\n\r\n")
+        reply.close()
+        return web.Response()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Oversized(Fault):
@@ -243,6 +390,11 @@ class Oversized(Fault):
     kind = "oversized"
     announced: Size = 1024**4
 
+    async def send(self, reply: Reply) -> web.StreamResponse:
+        response = await reply.file(reply.make_bill().blocks(), announced=self.announced)
+        reply.close()
+        return response
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endless(Fault):
@@ -250,12 +402,21 @@ class Endless(Fault):
 
     kind = "endless"
 
+    async def send(self, reply: Reply) -> web.StreamResponse:
+        bill = reply.make_bill()
+        return await reply.file(chain.from_iterable(bill.blocks() for _ in count()))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Garbage(Fault):
     """An answer that is not HTTP."""
 
     kind = "garbage"
+
+    async def send(self, reply: Reply) -> web.StreamResponse:
+        reply.write(b"\x15\x03\x01 this is not HTTP\r\n\r\n")
+        reply.close()
+        return web.Response()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,121 +434,18 @@ class Hold(_InBody):
     reached: asyncio.Event = field(default_factory=asyncio.Event, compare=False)
     release: asyncio.Event = field(default_factory=asyncio.Event, compare=False)
 
-
-KINDS: Mapping[str, type[Fault]] = {
-    kind.kind: kind
-    for kind in (
-        ResultCode,
-        StatusCode,
-        Waf,
-        Redirect,
-        Reset,
-        ResetBody,
-        ShortBody,
-        LongBody,
-        Chunked,
-        ChunkedCut,
-        Drip,
-        SlowHeaders,
-        Silence,
-        Stall,
-        BadCrc,
-        NotZip,
-        Empty,
-        JsonAsZip,
-        Gzip,
-        Oversized,
-        Endless,
-        HugeError,
-        HugeHeaders,
-        HugeChunkHeader,
-        Garbage,
-    )
-}
-"""The kinds that the command line accepts."""
+    async def send(self, reply: Reply) -> web.StreamResponse:
+        response = None if self.before_headers else await reply.begun(self.at)
+        self.reached.set()
+        await self.release.wait()
+        if response is None:
+            return await reply.bill(reply.make_bill())
+        await reply.rest(response, self.at)
+        return response
 
 
-@dataclass(frozen=True, slots=True)
-class FaultRate:
-    """A fault and its share of all answers, from 0 to 1."""
-
-    fault: Fault
-    rate: float
-
-
-class Explained(NamedTuple):
-    """A kind of fault as the manual shows it.
-
-    Attributes:
-        name: Its name on the command line.
-        options: Its options with their defaults; the empty default is none.
-        meaning: What happens, as one line.
-    """
-
-    name: str
-    options: Mapping[str, str]
-    meaning: str
-
-
-def explain() -> Iterator[Explained]:
-    """Explain every kind."""
-    for name, kind in KINDS.items():
-        given = "code" if kind is ResultCode else "status" if kind is StatusCode else ""
-        options = {
-            option.name.replace("_", "-"): "" if option.default is None else str(option.default)
-            for option in fields(kind)
-            if option.name != given
-        }
-        yield Explained(name, options, (inspect.getdoc(kind) or "").splitlines()[0])
-
-
-class FaultSpecError(ValueError):
-    """A fault's description is wrong; the text says what, in one line."""
-
-
-def parse_fault(spec: str) -> FaultRate:
-    """Read `KIND[,OPTION=VALUE...]:RATE`, such as `0300008:0.1` or `http-503,retry-after=5:0.05`.
-
-    Raises:
-        FaultSpecError: The text is not of this form.
-    """
-    description, colon, rate = spec.rpartition(":")
-    if not colon:
-        raise FaultSpecError(f"{spec}: must be KIND:RATE, such as 0300008:0.1")
-    try:
-        part = float(rate)
-    except ValueError:
-        part = -1
-    if not 0 < part <= 1:
-        raise FaultSpecError(f"{spec}: the rate must be a number above 0 and up to 1")
-    name, *options = description.split(",")
-    kind, values = _kind(name, spec)
-    for option in options:
-        key, _, value = option.partition("=")
-        values[key.strip().replace("-", "_")] = value.strip()
-    return FaultRate(_build(kind, values, spec), part)
-
-
-def _kind(name: str, spec: str) -> tuple[type[Fault], dict[str, str]]:
-    if re.fullmatch(r"[0-9]{1,32}", name):
-        return ResultCode, {"code": name}
-    if re.fullmatch(r"http-[0-9]{3}", name):
-        return StatusCode, {"status": name.removeprefix("http-")}
-    kind = KINDS.get(name)
-    if kind is None or kind in (ResultCode, StatusCode):
-        known = ", ".join(KINDS).replace("RESULTCODE", "a result code (0300008)")
-        raise FaultSpecError(f"{spec}: {name or 'nothing'} is no kind of fault; there are {known}")
-    return kind, {}
-
-
-def _build(kind: type[Fault], values: dict[str, str], spec: str) -> Fault:
-    known = [option.name for option in fields(kind)]
-    if unknown := values.keys() - set(known):
-        options = ", ".join(name.replace("_", "-") for name in known) or "none"
-        raise FaultSpecError(f"{spec}: {min(unknown)} is no option of this kind; it has {options}")
-    try:
-        return TypeAdapter(kind).validate_strings(values)
-    except ValidationError as exc:
-        error = exc.errors(include_url=False)[0]
-        message = error["msg"][:1].lower() + error["msg"][1:]
-        raise FaultSpecError(f"{spec}: {error['loc'][0]}: {message}") from None
+def _gzipped(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    packer = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
+    for block in blocks:
+        yield packer.compress(block)
+    yield packer.flush()

@@ -8,7 +8,8 @@ from pathlib import Path
 from random import Random
 
 from worker.simulator.bills import MIN_BILL_BYTES, Bill, Packing, make_bill
-from worker.simulator.faults import Fault, FaultRate
+from worker.simulator.fault_specs import FaultRate
+from worker.simulator.faults import Fault
 from worker.simulator.requests import AnsweredRequest
 
 
@@ -18,7 +19,7 @@ class Range:
 
     Attributes:
         low: The smallest; above 0 if there is a larger one.
-        high: The largest; None for no other than `low`.
+        high: The largest; None if every draw gives `low`.
         weight: How often this range is drawn, relative to others.
     """
 
@@ -50,12 +51,12 @@ class SimulatorOptions:
         sizes: The sizes of files in bytes.
         packing: How the files inside the zips are packed.
         missing: Shell patterns of file names that do not exist: 0300011.
-        seed: Makes other files, sizes and faults.
+        seed: Another seed gives other files, sizes and faults.
         latency: Seconds before an answer.
         bandwidth: Bytes per second of each answer; None for no limit.
         downloads_per_app: Concurrent downloads of one account; others get 0300008. None for no limit.
-        faults: What goes wrong, and how often. The seed, the file and the number of its requests alone
-            decide which request it hits.
+        faults: What goes wrong, and how often. Which requests it hits depends on nothing but the seed, the
+            file and the number of its requests.
         history: How many of the last requests are kept; None for all.
         on_answer: Called with each answer before it is sent.
     """

@@ -16,10 +16,10 @@ from aiohttp import web
 
 from worker.ccfs.keys import KeyDirectory
 from worker.simulator.admission import RawRequest, RefusedError, admit, claimed_account
-from worker.simulator.answers import Answer, Reply, WholeFile, send
 from worker.simulator.bills import Bill
-from worker.simulator.faults import Fault, ResultCode
+from worker.simulator.faults import Answer, Fault, ResultCode, WholeFile
 from worker.simulator.options import SimulatorOptions
+from worker.simulator.reply import Reply
 from worker.simulator.requests import AnsweredRequest, ReceivedRequest
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Simulator:
         self._downloads: Counter[str] = Counter()
         self._random = Random(options.seed)
         self.ca_file: Path | None = certificate.ca if certificate else None
-        self.plan: Plan = self._plan_by_rates
+        self.plan: Plan = lambda asked: options.fault_of(asked.app_id, asked.bill_file_name, asked.count)
 
     @property
     def url(self) -> str:
@@ -108,7 +108,10 @@ class Simulator:
         raw = RawRequest(
             method=request.method,
             target=request.raw_path,
-            headers=[(_text(name), _text(value)) for name, value in request.raw_headers],
+            headers=[
+                (name.decode(errors="replace"), value.decode(errors="replace"))
+                for name, value in request.raw_headers
+            ],
             body=await request.read(),
         )
         try:
@@ -122,7 +125,7 @@ class Simulator:
                     reason=str(refused),
                 )
             )
-            return await send(refused.answer, Reply(request=request, now=received_at))
+            return await refused.answer.send(Reply(request=request, now=received_at))
         return await self._serve(request, asked)
 
     async def _serve(self, request: web.BaseRequest, asked: ReceivedRequest) -> web.StreamResponse:
@@ -145,7 +148,7 @@ class Simulator:
         with self._downloading(asked.app_id):
             await asyncio.sleep(self._options.latency.draw(self._random))
             try:
-                return await send(answer, reply)
+                return await answer.send(reply)
             except ConnectionError:
                 # The client has left. aiohttp would log that as an error of this handler, with a traceback.
                 return web.Response()
@@ -159,20 +162,18 @@ class Simulator:
             max_skew=options.max_skew,
             host=options.host_header,
         )
+        file = asked.app_id, asked.bill_file_name
+        # Taken out and put in again, the file is the last of the dictionary: the first is forgotten first.
+        count = self._counts[file] = self._counts.pop(file, 0) + 1
+        if len(self._counts) > _REMEMBERED_FILES:
+            self._counts.popitem(last=False)
         return ReceivedRequest(
             app_id=asked.app_id,
             bill_file_name=asked.bill_file_name,
             signed_at=asked.signed_at,
             received_at=received_at,
-            count=self._count(asked.app_id, asked.bill_file_name),
+            count=count,
         )
-
-    def _count(self, app_id: str, bill_file_name: str) -> int:
-        file = app_id, bill_file_name
-        count = self._counts[file] = self._counts.pop(file, 0) + 1
-        if len(self._counts) > _REMEMBERED_FILES:
-            self._counts.popitem(last=False)
-        return count
 
     def _answer_to(self, request: ReceivedRequest) -> Answer:
         if fault := self.plan(request):
@@ -183,9 +184,6 @@ class Simulator:
         if limit is not None and self._downloads[request.app_id] >= limit:
             return ResultCode(code="0300008")
         return WholeFile()
-
-    def _plan_by_rates(self, request: ReceivedRequest) -> Fault | None:
-        return self._options.fault_of(request.app_id, request.bill_file_name, request.count)
 
     def _note(self, request: AnsweredRequest) -> None:
         self._history.append(request)
@@ -221,7 +219,3 @@ async def open_simulator(options: SimulatorOptions) -> AsyncIterator[Simulator]:
         stack.push_async_callback(simulator.stop)
         await simulator.start()
         yield simulator
-
-
-def _text(raw: bytes) -> str:
-    return raw.decode(errors="replace")
