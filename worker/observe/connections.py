@@ -9,20 +9,21 @@ class Connections:
     """The open connections of a server, and the factory of their protocols for `loop.create_server`.
 
     A connection beyond `most` closes the one that was silent for longest. The newest is always served: a
-    probe gets its answer however many idle connections somebody holds. A connection is closed
-    `patience` seconds after it was opened or its last answer began, whatever its client does.
+    probe gets its answer however many idle connections a client holds. A connection is closed `patience`
+    seconds after it was opened, or after its last answer began, whatever its client does: a client that
+    sends or reads a byte now and then cannot hold it for longer.
 
     Args:
         protocol: Makes the protocol that reads requests and writes answers.
         most: How many may be open.
-        patience: Seconds.
+        patience: Seconds that a client has to send its request, and to read an answer.
     """
 
     def __init__(self, protocol: Callable[[], asyncio.Protocol], *, most: int, patience: float) -> None:
         self._protocol = protocol
         self._most = most
         self._patience = patience
-        # The one that was silent for longest comes first.
+        # In order of silence: the connection that was silent for longest comes first.
         self._open: dict[asyncio.Transport, asyncio.TimerHandle] = {}
 
     def __call__(self) -> asyncio.Protocol:
@@ -36,12 +37,12 @@ class Connections:
         self._open[transport] = self._deadline(transport)
 
     def heard(self, transport: asyncio.Transport) -> None:
-        """Make a connection the least silent one; its deadline stays."""
+        """Make a connection the least silent one. Its deadline stays."""
         if (deadline := self._open.pop(transport, None)) is not None:
             self._open[transport] = deadline
 
     def answered(self, transport: asyncio.Transport | None) -> None:
-        """Give a connection whose answer begins a new deadline."""
+        """Give a connection a new deadline, since an answer begins."""
         if transport is not None and transport in self._open:
             self._open[transport].cancel()
             self._open[transport] = self._deadline(transport)
@@ -66,7 +67,7 @@ class Connections:
 
 
 class _Connection(asyncio.Protocol):
-    """Passes every event on to the real protocol, and tells `Connections`."""
+    """Reports the events of a connection to `Connections`, and passes them to the real protocol."""
 
     def __init__(self, connections: Connections, protocol: asyncio.Protocol) -> None:
         self._connections = connections

@@ -1,4 +1,4 @@
-"""What is read when Prometheus scrapes: nothing here changes between two scrapes."""
+"""The gauges: their values are read when Prometheus scrapes, and not kept in between."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -38,14 +38,14 @@ class Readings:
         downloads: Downloads under way.
         concurrency_limit: Downloads that may run concurrently now.
         paused: By reason, whether intake is paused for it.
-        checks: By name, whether a check of `/readyz` passes.
+        checks: By name, whether that check of `/readyz` passes.
         oldest_job: Seconds for which the oldest delivery has been in hand; 0 without any.
-        queue_messages: By queue, the messages that wait in it; empty when RabbitMQ has not said lately.
-        certificate_end: When CC-FS's certificate ends, in Unix seconds; NaN when unknown.
+        queue_messages: By queue, the messages that wait in it; empty without a recent answer of RabbitMQ.
+        certificate_end: When CC-FS's certificate expires, in Unix seconds; NaN when unknown.
         space: What the storage volume has; NaN when unknown.
         reserved_bytes: Bytes that are to stay free there.
-        storage_silence: Seconds for which the longest call to that volume has waited.
-        left_behind: Threads that hold a call to it whose job was given up.
+        storage_silence: Age in seconds of the oldest call to that volume that has not returned.
+        left_behind: Threads whose call to it has not returned although its job was given up.
     """
 
     in_flight: int = 0
@@ -95,7 +95,7 @@ _GAUGES: tuple[tuple[Entry, Callable[[Readings], Mapping[Labels, float]]], ...] 
         Entry(
             "ccfs_worker_oldest_job_seconds",
             "gauge",
-            "For how long the oldest delivery has been in hand; 0 without any.",
+            "How long the oldest delivery has been in hand; 0 without any.",
         ),
         lambda now: {(): now.oldest_job},
     ),
@@ -103,7 +103,7 @@ _GAUGES: tuple[tuple[Entry, Callable[[Readings], Mapping[Labels, float]]], ...] 
         Entry(
             "ccfs_worker_queue_messages",
             "gauge",
-            "Messages ready in RabbitMQ; every worker reports the same, so take the maximum and no sum.",
+            "Messages ready in RabbitMQ; every worker reports the same: take the maximum, not the sum.",
             ("queue",),
         ),
         lambda now: {(name,): count for name, count in now.queue_messages.items()},
@@ -112,7 +112,7 @@ _GAUGES: tuple[tuple[Entry, Callable[[Readings], Mapping[Labels, float]]], ...] 
         Entry(
             "ccfs_worker_ccfs_certificate_end_seconds",
             "gauge",
-            "When the certificate ends that CC-FS showed last, in Unix seconds; NaN before any.",
+            "When the certificate that CC-FS showed last expires, in Unix seconds; NaN before any.",
         ),
         lambda now: {(): now.certificate_end},
     ),
@@ -163,7 +163,7 @@ _GAUGES: tuple[tuple[Entry, Callable[[Readings], Mapping[Labels, float]]], ...] 
         Entry(
             "ccfs_worker_storage_inodes",
             "gauge",
-            "All that the storage volume can hold; NaN when unknown, or without a limit.",
+            "Files and directories that the storage volume can hold; NaN when unknown, or without a limit.",
         ),
         lambda now: {(): now.space.inodes},
     ),
@@ -179,7 +179,7 @@ _GAUGES: tuple[tuple[Entry, Callable[[Readings], Mapping[Labels, float]]], ...] 
         Entry(
             "ccfs_worker_storage_silent_seconds",
             "gauge",
-            "How long the call that has waited longest for the storage volume has waited; 0 without any.",
+            "Age of the oldest call to the storage volume that has not returned; 0 without any.",
         ),
         lambda now: {(): now.storage_silence},
     ),
@@ -187,10 +187,10 @@ _GAUGES: tuple[tuple[Entry, Callable[[Readings], Mapping[Labels, float]]], ...] 
         Entry(
             "ccfs_worker_storage_threads_left_behind",
             "gauge",
-            "Threads that hold a call to the volume whose job was given up meanwhile.",
+            "Threads whose call to the volume has not returned although its job was given up.",
         ),
         lambda now: {(): now.left_behind},
     ),
 )
 GAUGES = tuple(entry for entry, _ in _GAUGES)
-"""What they are, for the documents."""
+"""Every gauge, for the documents."""

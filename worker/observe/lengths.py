@@ -10,9 +10,9 @@ from worker.observe.status import QueuesStatus
 _TIMEOUT = 2.0
 _MAX_AGE = 2.0
 _KEPT_FOR = 60.0
-"""Seconds. In a metric, an old number would pass for a new one."""
+"""Seconds after which a number is left out of the metrics, where nothing shows its age."""
 _PAUSE = 10.0
-"""Seconds for which RabbitMQ is not asked again after it did not answer."""
+"""Seconds before the next request to RabbitMQ when it did not answer one."""
 
 
 class Lengths:
@@ -34,12 +34,12 @@ class Lengths:
 
     @property
     def lately(self) -> dict[str, int]:
-        """The last numbers, unless they are older than a minute; asks nobody."""
+        """The last numbers, unless they are older than a minute. This sends no request."""
         age = asyncio.get_running_loop().time() - self._answered_at
         return self._ready if age <= _KEPT_FOR else {}
 
     async def read(self) -> QueuesStatus:
-        """The newest numbers that can be had within the timeout."""
+        """The newest numbers that RabbitMQ gives within the timeout."""
         now = asyncio.get_running_loop().time
         if self._request is None and now() >= self._next_at:
             self._request = asyncio.create_task(self._send())

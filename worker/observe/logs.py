@@ -1,8 +1,8 @@
 """Structured logs on standard output: a constant event name, and fields.
 
-Every line of a job has its `job_id`, file and trace (`worker.core.context`): one grep finds all of them.
-A storm of equal warnings is cut to a burst and a count of the rest. Lines of level INFO are never dropped;
-each attempt has one. Log lines of libraries take the same way.
+Every line of a job has its `job_id`, file and trace (`worker.core.context`), so that one grep finds them all.
+A storm of equal warnings is cut to its first lines and a count of the rest. Lines of level INFO are not cut:
+each attempt has one. Log lines of libraries become lines of the same form.
 """
 
 import asyncio
@@ -27,9 +27,9 @@ from worker.observe.sink import Sink
 from worker.observe.throttle import Throttle
 
 BURST, INTERVAL = 20, 10.0
-"""How many warnings of one event and code are written in an interval, in seconds."""
+"""At most BURST warnings of one event and code are written within INTERVAL seconds."""
 SUPPRESSED = "log.suppressed"
-"""The event that counts the others."""
+"""The event that says how many were not written."""
 
 _NOISY = ("aio_pika", "aiormq", "aiohttp.access")
 """Loggers whose lines below CRITICAL only repeat events of ours."""
@@ -57,12 +57,13 @@ def configure(*, level: str, json: bool) -> None:
         json: One JSON object a line, for machines; otherwise coloured text for people.
     """
     global _sink  # noqa: PLW0603 - there is one log in a process
-    _sink = sink = Sink(sys.stdout.fileno(), _tell_dropped)
+    _sink = sink = Sink(sys.stdout.fileno(), _report_dropped)
     atexit.register(flush)
     structlog.configure(
         processors=[_Storms(), _Line(_json if json else _console())],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=partial(_Named, sink),
+        # A logger that has written a line keeps these processors: nothing may log before this call.
         cache_logger_on_first_use=True,
     )
     root = logging.getLogger()
@@ -99,7 +100,7 @@ class _Named:
 
 
 class _Line:
-    """Builds a line and renders it. One processor instead of five, since every line pays for each."""
+    """Builds a line and renders it: one processor instead of five, since each costs time on every line."""
 
     def __init__(self, render: _Render) -> None:
         self._render = render
@@ -150,7 +151,8 @@ class _Storms:
         if self._throttle.admits((event, fields.get("code", ""))):
             return fields
         if self._reporting is None:
-            # A storm that ends in silence is reported, too. Outside the loop there are no storms.
+            # Silence after a storm: no further line would trigger the report. Without a running loop, as in
+            # a command, there are no storms.
             with suppress(RuntimeError):
                 self._reporting = asyncio.get_running_loop().call_later(INTERVAL, self._report_at_last)
         raise structlog.DropEvent
@@ -178,5 +180,5 @@ class _Foreign(logging.Handler):
         write(record.getMessage(), **exc_info)
 
 
-def _tell_dropped(count: int) -> None:
+def _report_dropped(count: int) -> None:
     log.warning("log.dropped", count=count, reason="the reader of the log did not keep up")

@@ -40,12 +40,14 @@ def powers_of_two(least: int, most: int) -> tuple[float, ...]:
     return tuple(2.0**exponent for exponent in range(least, most + 1))
 
 
-_BUILD = Entry("ccfs_worker_build_info", "gauge", "Always 1; tells what runs.", ("version", "python"))
+_BUILD = Entry(
+    "ccfs_worker_build_info", "gauge", "Always 1; its labels say what runs.", ("version", "python")
+)
 _DISK_SECONDS = powers_of_two(-12, 5)
 _WIRE_SECONDS = powers_of_two(-10, 7)
 _JOB_SECONDS = powers_of_two(-8, 11)
 _QUEUE_SECONDS = powers_of_two(0, 18)
-"""From one second on: the timestamp of an AMQP message has no finer resolution."""
+"""From one second on: the timestamp of an AMQP message has whole seconds only."""
 
 
 class Metrics:
@@ -57,13 +59,13 @@ class Metrics:
     Attributes:
         outcomes: Outcomes by status and code.
         attempts: Attempts by code.
-        retries: Jobs sent around, by tier and code.
+        retries: Jobs sent to wait for another attempt, by tier and code.
         downloaded_bytes: Bytes of files stored.
         sessions: Sessions with the broker.
     """
 
     def __init__(self, version: str) -> None:
-        # A switch of the process. Otherwise every counter and histogram has a `_created` series beside it.
+        # Holds for the whole process. Otherwise each counter and histogram has a `_created` series as well.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         self._entries: list[Entry] = []
@@ -78,13 +80,13 @@ class Metrics:
 
     @property
     def catalogue(self) -> tuple[Entry, ...]:
-        """Every metric of the worker's own, for its documents."""
+        """Every metric that is ours, for the documents."""
         return *self._entries, *GAUGES
 
     def show(self, read: Callable[[], Readings]) -> None:
-        """Add the gauges, which `read` is called for at each scrape.
+        """Add the gauges. `read` is called at each scrape.
 
-        They come last, when the parts that they read are there: those parts count here.
+        They are added last: they read parts of the worker, and those parts need this object to count.
         """
         self._registry.register(Gauges(read))
 
@@ -104,7 +106,7 @@ class Metrics:
             self._queue_wait.observe(waited)
 
     def deferred(self) -> int:
-        """How many deliveries went back uncounted, since they could not be tried."""
+        """Deliveries put back so far without an attempt, because they could not be tried."""
         return next(
             int(sample.value)
             for family in self._job_seconds.collect()
@@ -125,7 +127,7 @@ class Metrics:
         self._failures_lost.inc()
 
     def confirmed(self, seconds: float) -> None:
-        """Count a message, by how long the broker took to confirm it."""
+        """Record how long the broker took to confirm a message."""
         self._confirm_seconds.observe(seconds)
 
     def unconfirmed(self, *, unroutable: bool) -> None:
@@ -133,16 +135,16 @@ class Metrics:
         self._publish_failures.labels(_UNROUTABLE if unroutable else _UNCONFIRMED).inc()
 
     def downloaded(self, size_bytes: int, seconds: float) -> None:
-        """Count a file."""
+        """Count a stored file and its bytes, and record how long it took."""
         self.downloaded_bytes.inc(size_bytes)
         self._download_seconds.observe(seconds)
 
     def answered(self, seconds: float) -> None:
-        """Count an answer of CC-FS, by how long its first bytes took."""
+        """Record how long the first bytes of an answer of CC-FS took."""
         self._answer_seconds.observe(seconds)
 
     def synced(self, seconds: float) -> None:
-        """Count an fsync, by how long it took."""
+        """Record how long an fsync took."""
         self._sync_seconds.observe(seconds)
 
     def session_opened(self) -> None:
@@ -164,7 +166,7 @@ class Metrics:
         )
         self.retries = self._counter(
             "ccfs_worker_retries_total",
-            "Jobs sent to wait in the broker for another attempt, by how long and by why.",
+            "Jobs sent to wait in the broker for another attempt, by wait and error code.",
             ("tier", "code"),
         )
         self._dead_letters = self._counter(
@@ -173,10 +175,9 @@ class Metrics:
             ("code",),
             known=[(code,) for code in PARKED],
         )
-
         self._failures_lost = self._counter(
             "ccfs_worker_failures_not_kept_total",
-            "Failed jobs whose event is out, and which the queue of failed jobs did not take in time.",
+            "Failed jobs whose event was confirmed, but that the queue of failed jobs did not take in time.",
         )
 
     def _declare_durations(self) -> None:
@@ -257,7 +258,7 @@ class Metrics:
 
 
 def counts(counter: Counter) -> dict[Labels, float]:
-    """By label values, where a counter stands."""
+    """The values of a counter, by its label values."""
     return {
         tuple(sample.labels.values()): sample.value
         for family in counter.collect()

@@ -1,4 +1,4 @@
-"""The tracer that sends spans by OpenTelemetry; `tracing` imports it only when traces are wanted.
+"""Sends spans by OpenTelemetry. `tracing` imports this module only when traces are wanted.
 
 Names follow OpenTelemetry's semantic conventions for messaging (RabbitMQ) and HTTP client spans, version 1.38
 and later. The exporter, its endpoint, sampling and resource are configured by the standard variables
@@ -66,7 +66,7 @@ class OtelTracer:
         return _OtelSpan(self, span)
 
     def shutdown(self) -> None:
-        """Send the remaining spans; blocks, for some seconds when the collector does not answer."""
+        """Send the remaining spans. This blocks, for some seconds when the collector does not answer."""
         self.provider.shutdown()
 
 
@@ -107,6 +107,7 @@ class _OtelSpan:
     def request(self) -> Iterator[None]:
         with self._child("POST", SpanKind.CLIENT, self._tracer.request) as span:
             yield
+            # Any other status has raised by now, and its error has it.
             span.set_attribute("http.response.status_code", 200)
 
     @contextmanager

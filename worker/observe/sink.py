@@ -1,4 +1,4 @@
-"""Writes log lines to a descriptor; a slow reader never blocks the event loop."""
+"""Writes log lines to a descriptor, and never blocks the event loop for a slow reader."""
 
 import os
 import select
@@ -38,6 +38,7 @@ class Sink:
 
     def write(self, line: bytes) -> None:
         """Write a line, or queue it behind those that wait."""
+        # Held over the write, so that lines of two threads do not mix: nothing under it may block.
         with self._lock:
             rest = self._write_now(line) if self._idle.is_set() else line
             if rest and self._waiting_bytes + len(rest) > _MOST_WAITING:
@@ -54,7 +55,7 @@ class Sink:
         self._idle.wait(timeout)
 
     def _write_now(self, line: bytes) -> bytes:
-        """Write what the descriptor takes without blocking; gives the rest."""
+        """Write what the descriptor takes without blocking; return the rest."""
         while line and (not self._may_block or self._poll.poll(0)):
             rest = self._write_some(line)
             if len(rest) == len(line):
@@ -91,9 +92,10 @@ class Sink:
 
 
 def _unblocked(descriptor: int) -> tuple[int, bool]:
-    """Give a descriptor for the same file, and whether a write to it blocks unless it is polled before.
+    """Return a descriptor of the same file, and whether a write to it can block.
 
-    A poll costs as much as the write, and both release the interpreter's lock: it is left out if possible.
+    One that can block is polled before each write. A poll costs as much as the write, and both release the
+    interpreter's lock: so none is made where it is not needed.
     """
     kind = os.fstat(descriptor).st_mode
     if stat.S_ISREG(kind):

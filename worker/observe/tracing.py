@@ -1,4 +1,4 @@
-"""The switch for traces: imports `otel` if OpenTelemetry's standard variables ask for traces."""
+"""Turns traces on: imports `otel` if OpenTelemetry's standard variables ask for traces."""
 
 import asyncio
 import os
@@ -18,9 +18,9 @@ log = structlog.stdlib.get_logger(__name__)
 
 @asynccontextmanager
 async def open_tracer(*, jobs_queue: str, base_url: str, version: str) -> AsyncIterator[Tracer | None]:
-    """Yield the tracer that the environment asks for, or None; sends the remaining spans at the end.
+    """Yield the tracer that the environment asks for, or None. At the end, send the remaining spans.
 
-    A wrong or missing part is only logged: these variables are often set for a whole cluster.
+    What is wrong or missing is only logged: these variables are often set for a whole cluster.
 
     Args:
         jobs_queue: The queue that jobs come from.
