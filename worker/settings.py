@@ -119,6 +119,13 @@ def _bare(value: str) -> str:
     return value.rstrip("/")
 
 
+def _bare_proxy(value: str) -> str:
+    url = URL(value)
+    if url.path not in {"", "/"} or url.query_string or url.fragment or "@" in value:
+        raise PydanticCustomError("url", "must be http://host:port, without a login and without a path")
+    return value.rstrip("/")
+
+
 def _json_list(of: str, example: str) -> BeforeValidator:
     def read(value: object) -> object:
         if not isinstance(value, str):
@@ -206,8 +213,15 @@ class CcfsGroup(_Group):
     """Where CC-FS, or the NSLB before it, is: `https://ip:port`."""
     host_header: Annotated[str, Field(pattern=r"^[!-~]+$", max_length=255)] | None = None
     """The Host (`ip:port`) that CC-FS expects, where a proxy makes it differ from `base_url`."""
+    proxy_url: Annotated[str, _url("http"), AfterValidator(_bare_proxy)] | None = None
+    """A proxy that leads to CC-FS by CONNECT: `http://host:port`; none when unset."""
     ca_file: Path | None = None
     """PEM file of the authorities to trust; the system's when unset."""
+    tls_server_name: HostName | None = None
+    """The name that CC-FS's certificate has, where that is not the address in `base_url`."""
+    keep_alive: bool = True
+    """False gives each request a connection of its own, for an upstream that may answer a request twice: over
+    HTTP/1.1 nothing tells a late second answer from the answer to the next request."""
     danger_accept_any_certificate: bool = False
     """True turns off TLS verification: a man in the middle can then read and change everything."""
     connect_timeout: Seconds = 10.0

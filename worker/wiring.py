@@ -47,9 +47,9 @@ from worker.watches.keys import KeyWatch
 from worker.watches.upstream import UpstreamWatch
 from worker.watches.volume import VolumeWatch
 
-_LEAST_BLOCK, _MOST_BLOCK, _ALL_BLOCKS = 64 * 1024, 1024 * 1024, 8 * 1024 * 1024
-_MOST_REUSING = 32
-"""Concurrent downloads up to which there is memory for connections that outlive a large file."""
+_LEAST_BLOCK, _MOST_BLOCK, _ALL_BLOCKS = 64 * 1024, 1024 * 1024, 32 * 1024 * 1024
+"""Bytes that a download takes of its file at a time, and that all downloads take together."""
+_MOST_WITH_TWO_BLOCKS = 32
 _MAX_THREADS = 32
 
 STORAGE_ROOT = "WORKER_STORAGE__ROOT"
@@ -126,9 +126,7 @@ def look_around(settings: Settings, threads: Pools) -> Surroundings:
         problems.extend(exc.lines)
     if problems:
         raise SettingsError(problems)
-    storage = shared_storage(
-        settings.storage, threads.files, lookout=threads.lookout, concurrency=settings.concurrency
-    )
+    storage = shared_storage(settings.storage, threads.files, lookout=threads.lookout)
     return Surroundings(for_ccfs, for_broker, storage)
 
 
@@ -333,34 +331,39 @@ def amqp_tls(amqp: AmqpGroup) -> ssl.SSLContext | None:
         raise SettingsError([line]) from exc
 
 
-def block_bytes(concurrency: int) -> int:
-    """Bytes that a download reads and writes in one step.
+def blocks(concurrency: int) -> tuple[int, int]:
+    """How many bytes a download receives and writes in one step, and how many such blocks it may take.
 
-    A large file costs about a fifth less CPU in steps of 1 MiB than of 256 KiB. A hundred concurrent
-    downloads in steps of 1 MiB would take hundreds of mebibytes of memory.
+    A large file costs about a fifth less CPU in steps of 1 MiB than of 256 KiB. With two blocks one comes in
+    while the other is written; with many downloads, others come in meanwhile.
     """
-    return min(_MOST_BLOCK, max(_LEAST_BLOCK, _ALL_BLOCKS // concurrency))
+    number = 2 if concurrency <= _MOST_WITH_TWO_BLOCKS else 1
+    return min(_MOST_BLOCK, max(_LEAST_BLOCK, _ALL_BLOCKS // (number * concurrency))), number
 
 
 def ccfs_client(
     ccfs: CcfsGroup, tls: ssl.SSLContext | None, *, concurrency: int = 1
 ) -> AbstractAsyncContextManager[CcfsClient]:
     """The client of CC-FS for `concurrency` downloads; without `tls` it trusts the system's authorities."""
+    block_bytes, number = blocks(concurrency)
     return open_client(
         base_url=ccfs.base_url,
         clock=now,
         connect_timeout=ccfs.connect_timeout,
         idle_timeout=ccfs.idle_timeout,
         tls=tls,
+        tls_server_name=ccfs.tls_server_name,
+        proxy_url=ccfs.proxy_url,
         host_header=ccfs.host_header,
+        keep_alive=ccfs.keep_alive,
         max_requests_per_second=ccfs.max_requests_per_second,
-        block_bytes=block_bytes(concurrency),
-        reuse_after_large=concurrency <= _MOST_REUSING,
+        block_bytes=block_bytes,
+        blocks=number,
     )
 
 
 def shared_storage(
-    storage: StorageGroup, executor: Threads, *, lookout: Threads | None = None, concurrency: int = 1
+    storage: StorageGroup, executor: Threads, *, lookout: Threads | None = None
 ) -> SharedStorage:
     """The storage. Blocks for as long as the volume does.
 
@@ -368,7 +371,6 @@ def shared_storage(
         storage: Its settings.
         executor: The threads that its calls run on.
         lookout: The thread that looks at its volume; `executor` when None.
-        concurrency: Concurrent downloads.
     """
     return SharedStorage(
         storage.root,
@@ -376,7 +378,6 @@ def shared_storage(
         lookout=lookout,
         max_file_bytes=storage.max_file_bytes,
         min_free_bytes=storage.min_free_bytes,
-        block_bytes=block_bytes(concurrency),
         rules=RootRules(
             file_mode=None if storage.file_mode is None else int(storage.file_mode, 8),
             directory_mode=None if storage.dir_mode is None else int(storage.dir_mode, 8),

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 
 from schemas import DownloadJob
 from worker.ccfs import CcfsClient
+from worker.core.ports import Chunk
 
 NOW = datetime(2026, 1, 31, 8, 15, tzinfo=UTC)
 KEY = "1qaz2wsx3edc4rfv5tgb"
@@ -27,7 +28,7 @@ def make_zip(*contents: bytes, method: int = zipfile.ZIP_DEFLATED) -> bytes:
     return buffer.getvalue()
 
 
-async def stream(*chunks: bytes) -> AsyncIterator[bytes]:
+async def stream(*chunks: bytes) -> AsyncIterator[Chunk]:
     for chunk in chunks:
         yield chunk
 
@@ -35,4 +36,4 @@ async def stream(*chunks: bytes) -> AsyncIterator[bytes]:
 async def read_all(client: CcfsClient, job: DownloadJob = JOB, key: str = KEY) -> bytes:
     """Download a job's file into memory."""
     async with client.open(job, key) as file:
-        return b"".join([chunk async for chunk in file.chunks])
+        return b"".join([bytes(chunk) async for chunk in file.chunks])

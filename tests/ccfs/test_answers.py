@@ -150,7 +150,7 @@ async def test_the_announced_size_is_passed_on(client_for: OpenClient) -> None:
             client_for(server.base_url) as client,
             client.open(JOB, KEY) as file,
         ):
-            assert b"".join([chunk async for chunk in file.chunks]) == content
+            assert b"".join([bytes(chunk) async for chunk in file.chunks]) == content
             sizes.append(file.announced_bytes)
 
     assert sizes == [len(content), None]

@@ -32,8 +32,8 @@ ENDLESS = {
     "an endless header name": (b"HTTP/1.1 200 OK\r\n", BLOCK, ErrorCode.UPSTREAM_ERROR),
     "an endless status line": (b"HTTP/1.1 200 ", BLOCK, ErrorCode.UPSTREAM_ERROR),
     "endless informational answers": (b"", b"HTTP/1.1 103 Early\r\n\r\n" * 1000, ErrorCode.TIMEOUT),
-    "an endless chunk extension": (CHUNKED % 200 + b"5;", BLOCK, ErrorCode.TIMEOUT),
-    "endless zeros in a chunk size": (CHUNKED % 200, b"0" * 65536, ErrorCode.TIMEOUT),
+    "an endless chunk extension": (CHUNKED % 200 + b"5;", BLOCK, ErrorCode.UPSTREAM_ERROR),
+    "endless zeros in a chunk size": (CHUNKED % 200, b"0" * 65536, ErrorCode.UPSTREAM_ERROR),
     "endless trailers": (CHUNKED % 200 + b"0\r\n", TRAILERS, ErrorCode.UPSTREAM_ERROR),
 }
 

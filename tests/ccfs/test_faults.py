@@ -31,10 +31,11 @@ async def failure(client_for: OpenClient, base_url: str, **options: float) -> Jo
 async def read_on(client: CcfsClient, begun: asyncio.Event, rounds: int = 0) -> None:
     """Read a file and say when it has begun to come; the loop goes round that often before the next read."""
     async with client.open(JOB, KEY) as file:
+        begun.set()
+        for _ in range(rounds):
+            await asyncio.sleep(0)
         async for _ in file.chunks:
-            begun.set()
-            for _ in range(rounds):
-                await asyncio.sleep(0)
+            pass
 
 
 def too_long(missing: int) -> bytes:

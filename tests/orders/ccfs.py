@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from schemas import DownloadJob, ErrorCode
 from worker.core.gate import Gate
 from worker.core.outcome import StoredFile
-from worker.core.ports import Incoming, Stream, no_takeover
+from worker.core.ports import Chunk, Stream
 from worker.core.progress import Progress
 from worker.errors import JobError
 
@@ -45,11 +45,10 @@ class File:
     """A file on its way."""
 
     announced_bytes: int | None
-    chunks: AsyncIterator[bytes]
-    take_over: Callable[[], Awaitable[Incoming | None]] = no_takeover
+    chunks: AsyncIterator[Chunk]
 
 
-async def _chunks() -> AsyncIterator[bytes]:
+async def _chunks() -> AsyncIterator[Chunk]:
     yield b""
 
 
@@ -122,10 +121,9 @@ class Volume:
     async def store(
         self,
         path: PurePosixPath,
-        chunks: AsyncIterator[bytes],
+        chunks: AsyncIterator[Chunk],
         *,
         announced_bytes: int | None,
-        take_over: Callable[[], Awaitable[Incoming | None]],
         progress: Progress,
     ) -> StoredFile:
         """Take as long, and fail, as it is drawn."""

@@ -14,6 +14,7 @@ from schemas import ErrorCode
 from tests.ccfs.samples import PATH, make_zip, stream
 from tests.storage.sweeping import swept
 from tests.storage.syscalls import descriptor_of, fail
+from worker.core.ports import Chunk
 from worker.errors import JobError
 from worker.storage import SharedStorage, Threads
 
@@ -44,14 +45,14 @@ def failing(root: Path, thread: Threads) -> SharedStorage:
     return SharedStorage(root, thread, max_file_bytes=64 * MIB, min_free_bytes=0)
 
 
-async def in_two_parts(between: Callable[[], None]) -> AsyncIterator[bytes]:
+async def in_two_parts(between: Callable[[], None]) -> AsyncIterator[Chunk]:
     """The file, and something that happens when half of it was given to the storage."""
     yield FILE[: 2 * MIB]
     between()
     yield FILE[2 * MIB :]
 
 
-async def and_then(after: Callable[[], None]) -> AsyncIterator[bytes]:
+async def and_then(after: Callable[[], None]) -> AsyncIterator[Chunk]:
     """The file, and something that happens when all of it was given to the storage."""
     yield FILE
     after()
@@ -61,14 +62,14 @@ def names_in(root: Path) -> list[str]:
     return [path.name for path in root.rglob("*") if not path.is_dir()]
 
 
-async def failure(storage: SharedStorage, chunks: AsyncIterator[bytes]) -> JobError:
+async def failure(storage: SharedStorage, chunks: AsyncIterator[Chunk]) -> JobError:
     with pytest.raises(JobError) as caught:
         await storage.store(PATH, chunks, announced_bytes=len(FILE))
     return caught.value
 
 
 @pytest.mark.parametrize(("error", "code"), CODES.items(), ids=map(errno.errorcode.get, CODES))
-@pytest.mark.parametrize("call", ["writev", "fsync", "close"])
+@pytest.mark.parametrize("call", ["write", "fsync", "close"])
 async def test_errors_are_seen_however_late_the_file_system_tells(
     failing: SharedStorage, root: Path, thread: Threads, call: str, error: int, code: ErrorCode
 ) -> None:
@@ -183,7 +184,7 @@ async def test_a_cancelled_transfer_stays_cancelled_when_the_disk_fails_too(
 ) -> None:
     arrived = asyncio.Event()
 
-    async def stall() -> AsyncIterator[bytes]:
+    async def stall() -> AsyncIterator[Chunk]:
         yield FILE
         fail(thread, "openat", errno.EIO)
         arrived.set()

@@ -18,6 +18,7 @@ from tests.ccfs.samples import PATH, make_zip, stream
 from tests.memory import track_peak
 from tests.storage.sweeping import swept
 from worker.core.outcome import Listing, StoredFile
+from worker.core.ports import Chunk
 from worker.errors import JobError
 from worker.storage import RootRules, SharedStorage, Threads
 from worker.storage.tree import Tree
@@ -76,7 +77,7 @@ async def test_while_it_comes_the_file_has_a_hidden_name_beside_its_final_one(
 ) -> None:
     seen: list[str] = []
 
-    async def chunks() -> AsyncIterator[bytes]:
+    async def chunks() -> AsyncIterator[Chunk]:
         yield FILE[:2_000_000]
         seen.extend(everything_in(root))
         yield FILE[2_000_000:]
@@ -198,7 +199,7 @@ async def test_a_file_that_grows_over_the_limit_is_cut_off(
     storage = SharedStorage(root, executor, max_file_bytes=2 * MIB, min_free_bytes=0)
     given = 0
 
-    async def endless() -> AsyncIterator[bytes]:
+    async def endless() -> AsyncIterator[Chunk]:
         nonlocal given
         while True:
             given += 1
@@ -221,7 +222,7 @@ async def test_a_file_as_large_as_the_limit_is_stored(root: Path, executor: Thre
 
 
 async def test_what_the_stream_raises_comes_out_and_nothing_stays(storage: SharedStorage, root: Path) -> None:
-    async def cut_off() -> AsyncIterator[bytes]:
+    async def cut_off() -> AsyncIterator[Chunk]:
         yield FILE[:2_000_000]
         raise JobError(ErrorCode.TRUNCATED, "cut")
 
@@ -240,7 +241,7 @@ async def test_a_cancelled_transfer_leaves_nothing(
     """At the deadline, or when the worker drains: no temporary file, no open descriptor."""
     arrived = asyncio.Event()
 
-    async def stall() -> AsyncIterator[bytes]:
+    async def stall() -> AsyncIterator[Chunk]:
         for _ in range(chunks_before):
             yield b"x" * 700_000
         arrived.set()
@@ -276,7 +277,7 @@ async def test_cancelled_at_any_moment_there_is_the_whole_file_or_none(
 
 
 async def test_a_deadline_ends_a_transfer_as_a_timeout(storage: SharedStorage, root: Path) -> None:
-    async def stall() -> AsyncIterator[bytes]:
+    async def stall() -> AsyncIterator[Chunk]:
         yield FILE[:100]
         await asyncio.Event().wait()
 
@@ -292,7 +293,7 @@ def test_a_write_whose_job_was_given_up_ends_in_no_file(root: Path) -> None:
     stop = threading.Event()
 
     with pytest.raises(StoppedError):
-        Tree(root).put(PATH, ".part", [FILE], lambda _: stop.set(), stop)
+        Tree(root).put(PATH, ".part", FILE, lambda _: stop.set(), stop)
 
     assert everything_in(root) == []
 
@@ -313,7 +314,7 @@ async def test_a_large_file_takes_little_memory(root: Path, executor: Threads) -
     block = b"\0" * 65536
     head = make_zip(method=0)
 
-    async def large() -> AsyncIterator[bytes]:
+    async def large() -> AsyncIterator[Chunk]:
         # A zip may have anything before it; what matters here are the bytes.
         for _ in range(192 * MIB // len(block)):
             yield block
@@ -409,7 +410,7 @@ async def test_the_sweep_passes_over_a_directory_named_like_a_temporary_file(
 
 
 async def test_a_transfer_that_runs_is_not_swept(storage: SharedStorage) -> None:
-    async def chunks() -> AsyncIterator[bytes]:
+    async def chunks() -> AsyncIterator[Chunk]:
         yield FILE[:2_000_000]
         assert await swept(storage, 100) == 0
         yield FILE[2_000_000:]

@@ -16,12 +16,14 @@ from tests.ccfs.samples import JOB, PATH, make_zip, stream
 from tests.storage.sweeping import swept
 from tests.storage.syscalls import fail
 from worker.core.paths import final_path
+from worker.core.ports import Chunk
 from worker.errors import JobError
 from worker.storage import SharedStorage, Threads
-from worker.storage.files import BLOCK_BYTES
+
+MIB = 1024**2
 
 FILE = make_zip(b"the call records")
-LARGE = make_zip(random.Random(1).randbytes(BLOCK_BYTES))
+LARGE = make_zip(random.Random(1).randbytes(MIB))
 """More than a block: its temporary file is there before all of it has come."""
 SECRET = make_zip(b"what lies outside")
 UNIQUE = "0123456789abcdef" * 2
@@ -117,7 +119,7 @@ async def test_a_file_that_is_a_link_is_not_found_and_gets_replaced(
 async def test_a_temporary_file_swapped_for_a_link_is_not_published(
     storage: SharedStorage, root: Path, outside: Path
 ) -> None:
-    async def swapping() -> AsyncIterator[bytes]:
+    async def swapping() -> AsyncIterator[Chunk]:
         yield LARGE
         (part,) = (root / PATH.parent).iterdir()
         part.unlink()
@@ -133,7 +135,7 @@ async def test_a_temporary_file_swapped_for_a_link_is_not_published(
 async def test_a_directory_swapped_for_a_link_in_mid_transfer_is_refused(
     storage: SharedStorage, root: Path, outside: Path
 ) -> None:
-    async def swapping() -> AsyncIterator[bytes]:
+    async def swapping() -> AsyncIterator[Chunk]:
         yield LARGE
         (root / "app1").rename(root / "old")
         (root / "app1").symlink_to(outside)

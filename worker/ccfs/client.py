@@ -2,32 +2,28 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import ExitStack, aclosing, asynccontextmanager, closing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 
-import aiohttp
 from aiolimiter import AsyncLimiter
 from yarl import URL
 
 from schemas import DownloadJob
 from worker.ccfs.answers import HEAD_BYTES, HTTP_OK, NotAFile, is_file, read_date, refusal
-from worker.ccfs.body import Body
-from worker.ccfs.errors import after_headers, before_headers
-from worker.ccfs.exchange import Response, exchange
-from worker.ccfs.pool import Pool, open_pool
+from worker.ccfs.errors import UnansweredError, after_headers, before_headers
+from worker.ccfs.pool import Pool, Route, open_pool
 from worker.ccfs.request import download_bytes, host_and_port, probe_bytes
-from worker.ccfs.takeover import Takeovers
-from worker.core.ports import Incoming, no_takeover
+from worker.ccfs.response import Memory, Response
+from worker.core.ports import Chunk
 from worker.core.progress import Progress
 from worker.errors import JobError
 
 MAX_ERROR_BODY = 64 * 1024
 """Bytes read of a body that is no file; CC-FS's own errors have a few hundred."""
 
-_BLOCK_BYTES = 256 * 1024
+_BLOCK_BYTES = 1024 * 1024
 _BURST_SECONDS = 0.1
 """How much of its allowance a client may use in a burst."""
 
@@ -38,14 +34,12 @@ class FileStream:
 
     Attributes:
         announced_bytes: Its size by Content-Length; None when the server did not say.
-        chunks: Its bytes as they come. Raises JobError TRUNCATED, TIMEOUT.
-        take_over: Lets threads receive the same bytes, as long as none was taken from `chunks`; None where
-            that is not possible.
+        chunks: Its bytes, each chunk valid until the next is asked for. Raises JobError TRUNCATED, TIMEOUT,
+            UPSTREAM_ERROR.
     """
 
     announced_bytes: int | None
-    chunks: AsyncIterator[bytes]
-    take_over: Callable[[], Awaitable[Incoming | None]] = no_takeover
+    chunks: AsyncIterator[Chunk]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,34 +63,49 @@ async def open_client(  # noqa: PLR0913 - most of them are settings, each with a
     connect_timeout: float,
     idle_timeout: float,
     tls: ssl.SSLContext | None = None,
+    tls_server_name: str | None = None,
+    proxy_url: str | None = None,
     host_header: str | None = None,
+    keep_alive: bool = True,
     max_requests_per_second: float | None = None,
     block_bytes: int = _BLOCK_BYTES,
-    reuse_after_large: bool = True,
+    blocks: int = 2,
 ) -> AsyncIterator["CcfsClient"]:
     """Open a client with its pool of connections.
 
     Args:
         base_url: `https://ip:port` of CC-FS, without a path.
         clock: Gives the time, timezone-aware, that requests are signed with.
-        connect_timeout: Seconds for name lookup, TCP and TLS together.
+        connect_timeout: Seconds for name lookup, TCP, proxy and TLS together.
         idle_timeout: Seconds without a byte after which an answer counts as dead; also the time that
             an answer's headers, or a body that is no file, may take as a whole.
         tls: How to verify the server; None takes the system's authorities.
+        tls_server_name: The name that its certificate has, where that is not the one in `base_url`.
+        proxy_url: `http://host:port` of a proxy that leads there by CONNECT.
         host_header: The Host that CC-FS has to see, where a proxy makes it differ from `base_url`.
+        keep_alive: Whether a connection serves more than one request.
         max_requests_per_second: Bound on the requests of this client over time; None for none.
-        block_bytes: What a thread receives of a large file before it uses it.
-        reuse_after_large: Whether a connection serves other requests after a large file, too. Over TLS it
-            takes half a mebibyte more during the transfer.
+        block_bytes: The size of the chunks of a large file; 64 KiB at least.
+        blocks: How many of them each file may take in memory.
     """
-    async with open_pool(URL(base_url), tls, connect_timeout) as pool:
+    url, proxy = URL(base_url), URL(proxy_url) if proxy_url else None
+    host = url.host or ""
+    route = Route(
+        host=host,
+        port=url.port or 0,
+        tls=(tls or ssl.create_default_context()) if url.scheme == "https" else None,
+        server_name=tls_server_name or host,
+        proxy=None if proxy is None else (proxy.host or "", proxy.port or 0),
+        connect_timeout=connect_timeout,
+    )
+    memory = Memory(max(MAX_ERROR_BODY, block_bytes), blocks)
+    async with open_pool(route, memory, keep_alive=keep_alive) as pool:
         yield CcfsClient(
             pool,
             host=host_header or host_and_port(base_url),
             clock=clock,
             limiter=_limiter(max_requests_per_second) if max_requests_per_second else None,
             idle_timeout=idle_timeout,
-            takeovers=Takeovers(idle_timeout=idle_timeout, block_bytes=block_bytes, reuse=reuse_after_large),
         )
 
 
@@ -111,14 +120,12 @@ class CcfsClient:
         clock: Callable[[], datetime],
         limiter: AsyncLimiter | None,
         idle_timeout: float,
-        takeovers: Takeovers,
     ) -> None:
         self._pool = pool
         self._host = host
         self._clock = clock
         self._limiter = limiter
         self._idle_timeout = idle_timeout
-        self._takeovers = takeovers
 
     @property
     def certificate_end(self) -> float:
@@ -140,24 +147,25 @@ class CcfsClient:
             JobError: Every other response and every failure, by the contract's error table.
         """
         progress = progress or Progress()
+
+        def signed_now() -> bytes:
+            progress.asked = True
+            return download_bytes(
+                job, self._host, secret_key=secret_key, now=self._clock(), keep_alive=self._pool.keep_alive
+            )
+
         with before_headers():
-            response = await self._ask(job, secret_key, progress)
+            response = await self._exchange(signed_now, self._limiter)
         progress.http_status = response.status
         try:
-            body = Body(response, self._idle_timeout)
-            head = await body.head(HEAD_BYTES) if response.status == HTTP_OK else b""
-            if not is_file(response.status, head):
-                raise await self._refusal(response, head, body)
-            with ExitStack() as taken_over:
-                async with aclosing(_chunks(head, body)) as chunks:
-                    take = partial(self._take_over, taken_over, response, head)
-                    yield FileStream(response.content_length, chunks, take)
-        except JobError as error:
-            # Errors of the body and of the storage carry CC-FS's status, too.
-            error.http_status = response.status
-            raise
+            if response.status == HTTP_OK:
+                with after_headers(response.status):
+                    await response.at_least(HEAD_BYTES)
+            if not is_file(response.status, response.peek(HEAD_BYTES)):
+                raise await self._refusal(response)
+            async with aclosing(_chunks(response)) as chunks:
+                yield FileStream(response.content_length, chunks)
         finally:
-            # A body that was not read to its end takes its connection along.
             response.close()
 
     async def probe(self) -> Answer:
@@ -169,60 +177,43 @@ class CcfsClient:
         with before_headers():
             response = await self._exchange(lambda: probe_bytes(self._host))
         response.close()
-        return Answer(response.status, read_date(response.headers.get("Date", "")))
-
-    async def _take_over(self, taken_over: ExitStack, response: Response, head: bytes) -> Incoming | None:
-        takeover = await self._takeovers.take(response, head)
-        if takeover is not None:
-            taken_over.enter_context(closing(takeover))
-        return takeover
-
-    async def _ask(self, job: DownloadJob, secret_key: str, progress: Progress) -> Response:
-        def signed_now() -> bytes:
-            progress.asked = True
-            return download_bytes(job, self._host, secret_key=secret_key, now=self._clock())
-
-        return await self._exchange(signed_now, self._limiter)
+        return Answer(response.status, read_date(response.headers.get("date", "")))
 
     async def _exchange(self, request: Callable[[], bytes], limiter: AsyncLimiter | None = None) -> Response:
-        """Send a request, again if a reused connection turns out to be dead.
+        """Send a request; once more, on a new connection, if a kept one closes without an answer.
 
-        Repeating it is safe: it changes nothing at CC-FS. Each round uses up one kept connection.
+        Repeating it is safe: it changes nothing at CC-FS.
         """
-        while True:
+        for find in (self._pool.take, self._pool.make):
             if limiter is not None:
                 await limiter.acquire()
             sent = request()
-            connection, is_reused = await self._pool.take()
+            connection = await find()
             try:
-                return await exchange(connection, sent, idle_timeout=self._idle_timeout)
-            except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
-                if not is_reused:
+                return await connection.ask(sent, idle_timeout=self._idle_timeout)
+            except UnansweredError:
+                if not connection.is_kept:
                     raise
+        raise AssertionError("a new connection is never a kept one")
 
-    async def _refusal(self, response: Response, head: bytes, body: Body) -> JobError:
-        answer = NotAFile(
-            status=response.status,
-            content_type=response.headers.get("Content-Type", ""),
-            content_encoding=response.headers.get("Content-Encoding", ""),
-            retry_after=response.headers.get("Retry-After"),
-            body=await self._beginning(response, head, body),
-        )
-        return refusal(answer, self._clock())
-
-    async def _beginning(self, response: Response, head: bytes, body: Body) -> bytes:
-        content = bytearray(head)
+    async def _refusal(self, response: Response) -> JobError:
         try:
-            with after_headers():
+            with after_headers(response.status):
                 # Against a body that trickles in, the idle timeout alone would never fire.
                 async with asyncio.timeout(self._idle_timeout):
-                    while piece := await body.read(MAX_ERROR_BODY - len(content)):
-                        content += piece
+                    await response.at_least(MAX_ERROR_BODY)
         except JobError:
             # Any other status is enough to classify the response.
             if response.status == HTTP_OK:
                 raise
-        return bytes(content)
+        answer = NotAFile(
+            status=response.status,
+            content_type=response.headers.get("content-type", ""),
+            content_encoding=response.headers.get("content-encoding", ""),
+            retry_after=response.headers.get("retry-after"),
+            body=response.peek(MAX_ERROR_BODY),
+        )
+        return refusal(answer, self._clock())
 
 
 def _limiter(per_second: float) -> AsyncLimiter:
@@ -230,7 +221,7 @@ def _limiter(per_second: float) -> AsyncLimiter:
     return AsyncLimiter(burst, burst / per_second)
 
 
-async def _chunks(head: bytes, body: Body) -> AsyncGenerator[bytes, None]:
-    yield head
-    async for chunk in body.chunks():
-        yield chunk
+async def _chunks(response: Response) -> AsyncGenerator[Chunk, None]:
+    with after_headers(response.status):
+        while (block := await response.next_block()) is not None:
+            yield block

@@ -1,17 +1,21 @@
-"""Maps aiohttp's exceptions to the contract's error codes."""
+"""Maps what can go wrong with a connection to the contract's error codes."""
 
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import aiohttp
-from aiohttp.http_exceptions import HttpProcessingError
-
 from schemas import ErrorCode
 from worker.errors import JobError
 
 _STALLED = "CC-FS stopped sending, or sent an error too slowly, for WORKER_CCFS__IDLE_TIMEOUT"
-_NAMELESS: dict[type[Exception], str] = {ConnectionResetError: "the connection was reset"}
+
+
+class NotHttpError(Exception):
+    """What came is not HTTP, or frames its body in a way that can be read in two ways."""
+
+
+class UnansweredError(ConnectionError):
+    """The connection ended before the first byte of an answer."""
 
 
 @contextmanager
@@ -25,45 +29,33 @@ def before_headers() -> Iterator[None]:
         yield
     except TimeoutError as exc:
         raise JobError(ErrorCode.TIMEOUT, f"CC-FS did not answer in time: {_words(exc)}") from exc
-    except HttpProcessingError as exc:
-        raise JobError(ErrorCode.UPSTREAM_ERROR, f"CC-FS did not answer valid HTTP: {exc.message}") from exc
-    except (aiohttp.ClientError, OSError) as exc:
+    except NotHttpError as exc:
+        raise JobError(ErrorCode.UPSTREAM_ERROR, f"CC-FS did not answer valid HTTP: {exc}") from exc
+    except OSError as exc:
         raise JobError(ErrorCode.UPSTREAM_UNREACHABLE, f"CC-FS cannot be reached: {_words(exc)}") from exc
 
 
 @contextmanager
-def after_headers() -> Iterator[None]:
-    """Map what can go wrong while a body is read.
+def after_headers(status: int) -> Iterator[None]:
+    """Map what can go wrong while the body of a response with that HTTP status is read.
 
     Raises:
-        JobError: TIMEOUT, TRUNCATED.
+        JobError: TIMEOUT, TRUNCATED, or UPSTREAM_ERROR when the framing of the body is broken.
     """
     try:
         yield
     except TimeoutError as exc:
-        raise JobError(ErrorCode.TIMEOUT, _STALLED) from exc
-    except (aiohttp.ClientError, OSError) as exc:
-        raise JobError(ErrorCode.TRUNCATED, f"the body broke off: {_words(exc)}") from exc
+        raise JobError(ErrorCode.TIMEOUT, _STALLED, http_status=status) from exc
+    except NotHttpError as exc:
+        message = f"CC-FS did not answer valid HTTP: {exc}"
+        raise JobError(ErrorCode.UPSTREAM_ERROR, message, http_status=status) from exc
+    except OSError as exc:
+        message = f"the body broke off: {_words(exc)}"
+        raise JobError(ErrorCode.TRUNCATED, message, http_status=status) from exc
 
 
 def _words(exc: Exception) -> str:
-    match exc:
-        case aiohttp.ClientConnectorCertificateError(
-            certificate_error=ssl.SSLCertVerificationError() as error
-        ):
-            return _distrust(error)
-        case aiohttp.ServerDisconnectedError():
-            # aiohttp's own text may hold all the headers that came.
-            return "the server hung up before the headers of its answer were complete"
-        case aiohttp.ConnectionTimeoutError():
-            return "no connection within WORKER_CCFS__CONNECT_TIMEOUT"
-        case aiohttp.SocketTimeoutError():
-            return "no headers within WORKER_CCFS__IDLE_TIMEOUT"
-        case _:
-            return str(exc) or _NAMELESS.get(type(exc), type(exc).__name__)
-
-
-def _distrust(error: ssl.SSLCertVerificationError) -> str:
-    return (
-        f"its certificate is not trusted: {error.verify_message} (WORKER_CCFS__CA_FILE names whom to trust)"
-    )
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        trusted = "WORKER_CCFS__CA_FILE names whom to trust, WORKER_CCFS__TLS_SERVER_NAME under which name"
+        return f"its certificate is not trusted: {exc.verify_message} ({trusted})"
+    return str(exc) or type(exc).__name__

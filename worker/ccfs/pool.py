@@ -1,104 +1,153 @@
-"""Connections kept between requests, with the hazards of reuse handled."""
+"""Connections to CC-FS: how one is made, and which are kept between requests."""
 
 import asyncio
 import math
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, NamedTuple
-from weakref import WeakSet
+from dataclasses import dataclass
 
-import aiohttp
-from yarl import URL
+from aiohappyeyeballs import start_connection
 
-from worker.ccfs.hold import OpenTls
+from worker.ccfs.connection import Connection
+from worker.ccfs.errors import NotHttpError
+from worker.ccfs.response import Memory
 
-if TYPE_CHECKING:
-    from aiohttp.client_proto import ResponseHandler
-    from aiohttp.connector import Connection
+_IDLE_SECONDS = 15.0
+"""How long one is kept unused: firewalls forget connections without a word to either side."""
+_NEXT_ADDRESS = 0.25
+"""Seconds after which the next address of a name is tried, too (RFC 8305, section 5)."""
 
 
-class Kept(NamedTuple):
-    """A connection for one request.
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The way to CC-FS.
 
     Attributes:
-        connection: The connection, which goes back by `release`, or ends by `close`.
-        is_reused: Whether it served another request before. The server may be closing it at this moment
-            (RFC 9112, section 9.3.1), so that its failure says nothing about the server.
+        host: Its name or address.
+        port: Its port.
+        tls: How it is verified; None for plain HTTP.
+        server_name: The name that its certificate has to have.
+        proxy: Host and port of a proxy that leads there (CONNECT); None for a direct way.
+        connect_timeout: Seconds for name lookup, TCP, proxy and TLS together.
     """
 
-    connection: "Connection"
-    is_reused: bool
+    host: str
+    port: int
+    tls: ssl.SSLContext | None
+    server_name: str
+    proxy: tuple[str, int] | None
+    connect_timeout: float
 
 
 class Pool:
-    """Connections to one server. Made by `open_pool`.
+    """Connections by one route; as many as there are concurrent requests. Made by `open_pool`.
 
-    A connection on which bytes came unasked is never given out. They may be a late second answer; taken for
-    the answer to the next request, one job's file would be stored under another's name.
+    Args:
+        route: The way.
+        memory: What they receive into.
+        keep_alive: Whether they are kept between requests.
 
     Attributes:
         certificate_end: When the certificate ends that the server showed last, in Unix seconds; NaN
             before any.
     """
 
-    def __init__(self, connector: aiohttp.BaseConnector, url: URL, connect_timeout: float) -> None:
-        self._connector = connector
-        # Never sent: a connector takes the address, and when to reuse, from a request only.
-        self._address = aiohttp.ClientRequest("GET", url, loop=asyncio.get_running_loop())
-        self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_timeout)
-        self._known: WeakSet[ResponseHandler] = WeakSet()
+    def __init__(self, route: Route, memory: Memory, *, keep_alive: bool) -> None:
+        self._route = route
+        self._memory = memory
+        self.keep_alive = keep_alive
         self.certificate_end = math.nan
+        self._open: set[Connection] = set()
+        self._idle: dict[Connection, float] = {}
+        """Since when, by the loop's clock; the one that was used last stands last."""
+        self._sweeping: asyncio.TimerHandle | None = None
 
-    async def take(self) -> Kept:
-        """Return a kept connection, or a new one.
+    async def take(self) -> Connection:
+        """Return a kept connection, else a new one. Raises as `make`."""
+        return self._idle.popitem()[0] if self._idle else await self.make()
+
+    async def make(self) -> Connection:
+        """Return a new connection.
 
         Raises:
-            aiohttp.ClientError: No connection can be made.
-            aiohttp.ConnectionTimeoutError: None was made in time.
+            OSError: None can be made; TimeoutError when none was made in time.
         """
-        while True:
-            try:
-                connection = await self._connector.connect(self._address, [], self._timeout)
-            except TimeoutError as exc:
-                raise aiohttp.ConnectionTimeoutError from exc
-            protocol = connection.protocol
-            if protocol is None or protocol not in self._known:
+        try:
+            async with asyncio.timeout(self._route.connect_timeout):
+                connection = await self._dial()
+        except TimeoutError as exc:
+            raise TimeoutError("no connection within WORKER_CCFS__CONNECT_TIMEOUT") from exc
+        connection.on_free = self._keep if self.keep_alive else None
+        return connection
+
+    async def close(self) -> None:
+        """End all connections."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        for connection in self._open:
+            connection.abort()
+        # The event loop closes their sockets in its next round.
+        await asyncio.sleep(0)
+
+    async def _dial(self) -> Connection:
+        route, loop = self._route, asyncio.get_running_loop()
+        host, port = route.proxy or (route.host, route.port)
+        try:
+            addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            connected = await start_connection(addresses, happy_eyeballs_delay=_NEXT_ADDRESS)
+        except OSError as exc:
+            raise ConnectionError(f"{host}:{port}: {exc.strerror or exc}") from exc
+        connection = Connection(self._memory, self._lost)
+        await loop.create_connection(lambda: connection, sock=connected)
+        self._open.add(connection)
+        try:
+            if route.proxy is not None:
+                await self._tunnel(connection)
+            if route.tls is not None:
+                self.certificate_end = await connection.secure(route.tls, route.server_name)
+        except BaseException:
+            connection.abort()
+            raise
+        return connection
+
+    async def _tunnel(self, connection: Connection) -> None:
+        target = f"[{self._route.host}]" if ":" in self._route.host else self._route.host
+        request = f"CONNECT {target}:{self._route.port} HTTP/1.1\r\nHost: {target}:{self._route.port}\r\n\r\n"
+        try:
+            answer = await connection.ask(
+                request.encode("ascii"), idle_timeout=self._route.connect_timeout, is_tunnel=True
+            )
+        except (NotHttpError, ConnectionError) as exc:
+            raise ConnectionError(f"the proxy of WORKER_CCFS__PROXY_URL: {exc}") from exc
+        if not 200 <= answer.status < 300:  # noqa: PLR2004 - RFC 9110, section 9.3.6
+            raise ConnectionError(f"the proxy of WORKER_CCFS__PROXY_URL refused: HTTP {answer.status}")
+
+    def _keep(self, connection: Connection) -> None:
+        loop = asyncio.get_running_loop()
+        self._idle[connection] = loop.time()
+        if self._sweeping is None:
+            self._sweeping = loop.call_later(_IDLE_SECONDS, self._sweep)
+
+    def _sweep(self) -> None:
+        loop, self._sweeping = asyncio.get_running_loop(), None
+        for connection, since in self._idle.items():
+            if since + _IDLE_SECONDS > loop.time():
+                self._sweeping = loop.call_at(since + _IDLE_SECONDS, self._sweep)
                 break
-            if not protocol.should_close:
-                return Kept(connection, is_reused=True)
-            connection.close()
-        self._note_certificate(connection.transport)
-        if protocol is not None:
-            self._known.add(protocol)
-            if protocol.closed is not None:
-                protocol.closed.add_done_callback(_look_at)
-        return Kept(connection, is_reused=False)
+            connection.abort()
 
-    def _note_certificate(self, transport: asyncio.Transport | None) -> None:
-        # Empty for a certificate that was not verified.
-        certificate = transport and transport.get_extra_info("peercert")
-        if certificate:
-            self.certificate_end = ssl.cert_time_to_seconds(certificate["notAfter"])
-
-
-def _look_at(closed: asyncio.Future[None]) -> None:
-    """Keep asyncio from logging the end of a connection as an exception that was never retrieved."""
-    if not closed.cancelled():
-        closed.exception()
+    def _lost(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        self._idle.pop(connection, None)
 
 
 @asynccontextmanager
-async def open_pool(url: URL, tls: ssl.SSLContext | None, connect_timeout: float) -> AsyncIterator[Pool]:
-    """Open a pool; its connections end with it.
-
-    Args:
-        url: Where the server is.
-        tls: How to verify it; None takes the system's authorities.
-        connect_timeout: Seconds for name lookup, TCP and TLS together.
-    """
-    if tls is not None:
-        tls.sslobject_class = OpenTls
-    # Their number is not bounded here: the worker's concurrency is the bound.
-    async with aiohttp.TCPConnector(limit=0, ssl=tls or True) as connector:
-        yield Pool(connector, url, connect_timeout)
+async def open_pool(route: Route, memory: Memory, *, keep_alive: bool) -> AsyncIterator[Pool]:
+    """Open a pool; its connections end with it."""
+    pool = Pool(route, memory, keep_alive=keep_alive)
+    try:
+        yield pool
+    finally:
+        await pool.close()

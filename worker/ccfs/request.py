@@ -56,7 +56,9 @@ def signed_headers(
     }
 
 
-def download_bytes(job: DownloadJob, host: str, *, secret_key: str, now: datetime) -> bytes:
+def download_bytes(
+    job: DownloadJob, host: str, *, secret_key: str, now: datetime, keep_alive: bool = True
+) -> bytes:
     """Return the whole request for a job's file, signed.
 
     Args:
@@ -64,17 +66,19 @@ def download_bytes(job: DownloadJob, host: str, *, secret_key: str, now: datetim
         host: As from `host_and_port`.
         secret_key: The account's key.
         now: As for `signed_headers`.
+        keep_alive: Whether another request may follow on the connection.
     """
     request = signing_request(job, host)
     headers = signed_headers(request, app_id=job.app_id, secret_key=secret_key, now=now)
-    return _head(request.method, headers) + request.body
+    return _head(request.method, headers, keep_alive=keep_alive) + request.body
 
 
 def probe_bytes(host: str) -> bytes:
-    """Return an unsigned request, for any answer at all."""
-    return _head("GET", {"Host": host, "Accept": "*/*"})
+    """Return an unsigned request, for any answer at all, on a connection that serves no other."""
+    return _head("GET", {"Host": host, "Accept": "*/*"}, keep_alive=False)
 
 
-def _head(method: str, headers: Mapping[str, str]) -> bytes:
+def _head(method: str, headers: Mapping[str, str], *, keep_alive: bool) -> bytes:
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    lines += "" if keep_alive else "Connection: close\r\n"
     return f"{method} {DOWNLOAD_PATH} HTTP/1.1\r\n{lines}User-Agent: {_USER_AGENT}\r\n\r\n".encode("ascii")

@@ -18,6 +18,7 @@ from worker.cli.arguments import AppIdArgument, FileArgument, one_job
 from worker.cli.terminal import Output, OutputOption
 from worker.core.attempt import Downloader
 from worker.core.outcome import StoredFile
+from worker.core.ports import Chunk
 from worker.core.progress import Progress
 from worker.runtime import loop_factory
 from worker.settings import FetchSettings, SettingsError, load_part
@@ -103,7 +104,7 @@ class _Watched:
             self._bar.reset(self._bar.task_ids[0], total=stream.announced_bytes)
             yield FileStream(stream.announced_bytes, self._counted(stream.chunks))
 
-    async def _counted(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def _counted(self, chunks: AsyncIterator[Chunk]) -> AsyncIterator[Chunk]:
         async for chunk in chunks:
             self._bar.advance(self._bar.task_ids[0], len(chunk))
             yield chunk

@@ -76,9 +76,5 @@ class Downloader:
                 log.debug("job.answered", announced_bytes=announced, seconds=round(seconds, 3))
                 with SPAN.get().write(path, progress):
                     return await self._store.store(
-                        path,
-                        stream.chunks,
-                        announced_bytes=announced,
-                        take_over=stream.take_over,
-                        progress=progress,
+                        path, stream.chunks, announced_bytes=announced, progress=progress
                     )

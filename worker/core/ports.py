@@ -1,7 +1,6 @@
 """The protocols that the other rooms implement for the core: broker, CC-FS, storage, metrics and traces."""
 
-import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import PurePosixPath
 from typing import Protocol
@@ -89,25 +88,8 @@ class Keys(Protocol):
         ...
 
 
-class Incoming(Protocol):
-    """A body of known length that threads receive, while the event loop only waits."""
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether nothing is left to receive."""
-        ...
-
-    def turn(self) -> AbstractAsyncContextManager[None]:
-        """Wait on the event loop until there is something to receive, and hold the right to receive it."""
-        ...
-
-    def receive(self, use: Callable[[memoryview], object], stop: threading.Event) -> None:
-        """Receive bytes on a thread and pass them to `use`. A block is valid only until `use` returns."""
-        ...
-
-
-async def no_takeover() -> None:
-    """Implements `Stream.take_over` for a stream that threads cannot receive."""
+Chunk = bytes | memoryview
+"""Bytes of a file on its way."""
 
 
 class Stream(Protocol):
@@ -119,12 +101,8 @@ class Stream(Protocol):
         ...
 
     @property
-    def chunks(self) -> AsyncIterator[bytes]:
-        """The bytes as they come."""
-        ...
-
-    def take_over(self) -> Awaitable[Incoming | None]:
-        """Have threads receive the bytes, instead of `chunks`; None when they cannot."""
+    def chunks(self) -> AsyncIterator[Chunk]:
+        """The bytes in steps that are worth a thread's while, each valid until the next is asked for."""
         ...
 
 
@@ -148,10 +126,9 @@ class Store(Protocol):
     async def store(
         self,
         path: PurePosixPath,
-        chunks: AsyncIterator[bytes],
+        chunks: AsyncIterator[Chunk],
         *,
         announced_bytes: int | None,
-        take_over: Callable[[], Awaitable[Incoming | None]],
         progress: Progress,
     ) -> StoredFile:
         """Write a stream, whole and verified or not at all. Records in `progress` what was received."""

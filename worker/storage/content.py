@@ -4,16 +4,11 @@ import hashlib
 import io
 import os
 import threading
-from collections.abc import Sequence
 
 from worker.core.outcome import Listing
+from worker.core.ports import Chunk
 from worker.storage.zip_file import check_archive, most_unpacked
 from worker.storage.zip_stream import ZipWalk
-
-_MOST_CHUNKS = os.sysconf("SC_IOV_MAX")
-"""What one writev(2) takes."""
-
-Bytes = bytes | memoryview
 
 
 class Content:
@@ -45,34 +40,28 @@ class Content:
         """What the zip holds."""
         return self._walk.listing() if self.is_proven else self.judged
 
-    def take(self, chunks: Sequence[Bytes]) -> None:
+    def take(self, chunk: Chunk) -> None:
         """Take in the next ones; blocks for about a millisecond a MiB."""
-        for chunk in chunks:
-            self.size += len(chunk)
-            self._digest.update(chunk)
-            self._walk.feed(chunk)
+        self.size += len(chunk)
+        self._digest.update(chunk)
+        self._walk.feed(chunk)
 
 
-def read_content(chunks: Sequence[bytes]) -> Content:
+def read_content(whole: Chunk) -> Content:
     """Take in a whole small file.
 
     Raises:
         CorruptArchiveError: It is no sound zip.
     """
     content = Content()
-    content.take(chunks)
+    content.take(whole)
     if not content.is_proven:
-        content.judged = check_archive(io.BytesIO(b"".join(chunks)), threading.Event())
+        content.judged = check_archive(io.BytesIO(whole), threading.Event())
     return content
 
 
-def write_all(descriptor: int, chunks: Sequence[Bytes]) -> None:
-    """Write chunks to a file, all of them."""
-    rest = list(chunks)
+def write_all(descriptor: int, chunk: Chunk) -> None:
+    """Write all of a chunk to a file: a write may take less, as on a volume that is all but full."""
+    rest = memoryview(chunk)
     while rest:
-        # A write may take less than it is given, as on a volume that is all but full.
-        written = os.writev(descriptor, rest[:_MOST_CHUNKS])
-        while rest and written >= len(rest[0]):
-            written -= len(rest.pop(0))
-        if written:
-            rest[0] = memoryview(rest[0])[written:]
+        rest = rest[os.write(descriptor, rest) :]

@@ -5,34 +5,28 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
-from contextlib import aclosing, contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from pathlib import Path, PurePosixPath
-from typing import Any, cast
-
-import aiofiles
-from aiofiles.threadpool.binary import AsyncFileIO
 
 from schemas import ErrorCode
 from worker.core.outcome import StoredFile
 from worker.core.paths import part_name
-from worker.core.ports import Incoming, no_takeover
+from worker.core.ports import Chunk
 from worker.core.progress import Progress
 from worker.errors import JobError
-from worker.storage.content import Bytes, Content, read_content, write_all
+from worker.storage.content import Content, read_content, write_all
 from worker.storage.errors import storage_errors
 from worker.storage.sweep import Sweep
 from worker.storage.threads import PATIENCE, Call, Strand, Threads, outlast, run, run_stoppable
-from worker.storage.tree import Identity, RootRules, Space, Tree, identity_of
+from worker.storage.tree import RootRules, Space, Tree, identity_of
 from worker.storage.zip_file import CorruptArchiveError
 
-BLOCK_BYTES = 1024 * 1024
-
-_Fill = Callable[[Strand, int], Awaitable[Content]]
-"""Writes a file by its descriptor, on that strand."""
+_SMALL = 1024 * 1024
+"""Files below this many bytes are stored in one hop to a thread."""
 
 
 @dataclass(slots=True)
@@ -42,24 +36,25 @@ class _Writing:
     Attributes:
         part: Its path, relative to the root.
         strand: Runs what works on it.
-        file: The open file; None before it is.
-        step: The last step that aiofiles was asked for, which nobody can leave behind by its thread.
+        content: What is known of its bytes.
+        descriptor: The open file; -1 while it is not open.
     """
 
     part: PurePosixPath
     strand: Strand
-    file: AsyncFileIO | None = None
-    step: asyncio.Task[None] | None = None
+    content: Content = field(default_factory=Content)
+    descriptor: int = -1
 
-    async def do(self, step: Coroutine[Any, Any, None]) -> None:
-        """Do a step; it goes on when we are cancelled."""
-        self.step = asyncio.create_task(step)
-        await asyncio.shield(self.step)
+    def take_in(self, chunk: Chunk) -> None:
+        """Append a chunk."""
+        write_all(self.descriptor, chunk)
+        self.content.take(chunk)
 
-    @property
-    def is_held(self) -> bool:
-        """Whether a step still goes on."""
-        return self.step is not None and not self.step.done()
+    def close(self) -> None:
+        """Close the file, once."""
+        if self.descriptor >= 0:
+            descriptor, self.descriptor = self.descriptor, -1
+            os.close(descriptor)
 
 
 class SharedStorage:
@@ -75,8 +70,6 @@ class SharedStorage:
         lookout: A thread for `look` alone, so that no call of a job stands before it; `executor` without one.
         max_file_bytes: Larger files are refused.
         min_free_bytes: What stays free on the volume after a file of announced size.
-        block_bytes: What the event loop receives is gathered to this size before it crosses to a thread: a
-            hop costs about as much as writing 64 KiB. Large files of known size are received by threads.
         rules: What holds for the root.
     """
 
@@ -88,17 +81,15 @@ class SharedStorage:
         lookout: Threads | None = None,
         max_file_bytes: int,
         min_free_bytes: int,
-        block_bytes: int = BLOCK_BYTES,
         rules: RootRules = RootRules(),  # noqa: B008 - immutable
     ) -> None:
         self._root = root
         self._tree = Tree(root, rules)
         self._executor = executor
         self._lookout = lookout or executor
-        self._tidying: dict[asyncio.Task[None], _Writing] = {}
+        self._tidying: set[asyncio.Task[None]] = set()
         self._max_file_bytes = max_file_bytes
         self._min_free_bytes = min_free_bytes
-        self._block_bytes = block_bytes
         # Temporary names need not be secret: a file is made only where none is, and no link is followed.
         self._unique = uuid.uuid4().hex
         self._attempts = count(1)
@@ -115,32 +106,47 @@ class SharedStorage:
     async def store(
         self,
         path: PurePosixPath,
-        chunks: AsyncIterator[bytes],
+        chunks: AsyncIterator[Chunk],
         *,
         announced_bytes: int | None,
-        take_over: Callable[[], Awaitable[Incoming | None]] = no_takeover,
         progress: Progress | None = None,
     ) -> StoredFile:
         """Write a stream to that relative path; on any failure nothing of it remains.
 
         Args:
             path: Where to.
-            chunks: The stream.
+            chunks: The stream, in steps that are worth a thread's while: a hop to one costs about as much as
+                writing 64 KiB. Each chunk is done with before the next is asked for.
             announced_bytes: How long it will be, if that is known.
-            take_over: Gives a large stream in a way that takes less CPU; None when `chunks` is the only one.
             progress: Records what came in and how long the sync took, if anybody reads it.
 
         Raises:
             JobError: TOO_LARGE, CORRUPT_ARCHIVE, STORAGE_FULL, STORAGE_ERROR, or whatever the stream raises.
         """
-        announced, progress = announced_bytes or 0, progress or Progress()
-        self._refuse_over_limit(announced)
+        progress = progress or Progress()
+        self._refuse_over_limit(announced_bytes or 0)
         part = path.with_name(part_name(path.name, f"{self._unique}x{next(self._attempts)}"))
-        if announced >= BLOCK_BYTES and (incoming := await take_over()) is not None:
-            fill = partial(self._drain, incoming, progress)
-            content = await self._store_large(path, part, announced, fill, progress)
-        else:
-            content = await self._store_chunks(path, part, announced, chunks, progress)
+        begun = [await anext(chunks, b"")]
+        if announced_bytes is None and len(begun[0]) < _SMALL:
+            # Whether that is all of it only the next chunk tells, which makes it invalid.
+            begun = [bytes(begun[0]), await anext(chunks, b"")]
+        size = sum(map(len, begun))
+        with storage_errors(path), _corruption():
+            if size < _SMALL and (size == announced_bytes or not begun[-1]):
+                content = await self._store_small(path, part, begun[0], progress)
+            else:
+                writing = _Writing(part, Strand(self._executor))
+                try:
+                    await self._begin(writing, announced_bytes or 0)
+                    for chunk in begun:
+                        await self._take_in(writing, chunk, progress)
+                    async for chunk in chunks:
+                        await self._take_in(writing, chunk, progress)
+                    progress.sync_seconds = await self._finish(writing, path.name)
+                except BaseException:
+                    await self._discard(writing)
+                    raise
+                content = writing.content
         return StoredFile(
             path=str(path),
             size_bytes=content.size,
@@ -170,7 +176,7 @@ class SharedStorage:
     @property
     def left_behind(self) -> int:
         """Threads that hold a call whose job was given up meanwhile."""
-        return self._executor.left_behind + sum(writing.is_held for writing in self._tidying.values())
+        return self._executor.left_behind
 
     def new_sweep(self, older_than: float) -> Sweep:
         """Give what removes temporary files that nobody has written to for `older_than` seconds."""
@@ -191,56 +197,50 @@ class SharedStorage:
                 ErrorCode.TOO_LARGE, f"the file has {size} bytes or more; the limit is {self._max_file_bytes}"
             )
 
-    async def _store_chunks(
-        self,
-        path: PurePosixPath,
-        part: PurePosixPath,
-        announced: int,
-        chunks: AsyncIterator[bytes],
-        progress: Progress,
+    async def _store_small(
+        self, path: PurePosixPath, part: PurePosixPath, whole: Chunk, progress: Progress
     ) -> Content:
-        async with aclosing(_blocks(chunks, self._block_bytes)) as blocks:
-            first: Sequence[bytes] = await anext(blocks, ())
-            if _size(first) < self._block_bytes:
-                return await self._store_at_once(path, part, first, progress)
-            fill = partial(self._pour, _chain(first, blocks), progress)
-            return await self._store_large(path, part, announced, fill, progress)
+        """Store a small file in one hop to a thread: hops would cost more than the work."""
+        self._refuse_over_limit(len(whole))
+        progress.received_bytes = len(whole)
 
-    async def _store_at_once(
-        self, path: PurePosixPath, part: PurePosixPath, chunks: Sequence[bytes], progress: Progress
-    ) -> Content:
-        """Store a file of less than a block in one hop to a thread: hops would cost more than the work."""
-        size = _size(chunks)
-        self._refuse_over_limit(size)
-        progress.received_bytes = size
-        with storage_errors(path), _corruption():
-            put = partial(self._put, path, part.name, chunks)
-            content, seconds = await run_stoppable(self._executor, put)
-        progress.sync_seconds = seconds
+        def put(stop: threading.Event) -> tuple[Content, float]:
+            content = read_content(whole)
+            admit = partial(self._refuse_without_space, size=content.size)
+            return content, self._tree.put(path, part.name, whole, admit, stop)
+
+        content, progress.sync_seconds = await run_stoppable(self._executor, put)
         return content
 
-    def _put(
-        self, path: PurePosixPath, part: str, chunks: Sequence[bytes], stop: threading.Event
-    ) -> tuple[Content, float]:
-        content = read_content(chunks)
-        admit = partial(self._refuse_without_space, size=content.size)
-        return content, self._tree.put(path, part, chunks, admit, stop)
+    async def _begin(self, writing: _Writing, announced: int) -> None:
+        def create() -> None:
+            self._refuse_without_space(self._tree.free_bytes(), announced)
+            # It is found there even if nobody waits for this call any more.
+            writing.descriptor = self._tree.create(writing.part)
 
-    async def _store_large(
-        self, path: PurePosixPath, part: PurePosixPath, announced: int, fill: _Fill, progress: Progress
-    ) -> Content:
-        self._refuse_without_space(await self.free_bytes(), announced)
-        writing = _Writing(part, Strand(self._executor))
-        try:
-            with storage_errors(path), _corruption():
-                content, identity = await self._write(writing, fill, progress)
-                if not content.is_proven:
-                    content.judged = await writing.strand.run_stoppable(partial(self._tree.check, part))
-                await writing.strand.run(partial(self._tree.rename, part, path.name, identity))
-        except BaseException:
-            await self._discard(writing)
-            raise
-        return content
+        await writing.strand.run(create)
+
+    async def _take_in(self, writing: _Writing, chunk: Chunk, progress: Progress) -> None:
+        """Write, hash and check a chunk on a thread, while the next one comes in from the network."""
+        progress.received_bytes = writing.content.size + len(chunk)
+        self._refuse_over_limit(progress.received_bytes)
+        await writing.strand.run(partial(writing.take_in, chunk))
+
+    async def _finish(self, writing: _Writing, name: str) -> float:
+        """Make a file durable and give it its name; returns the seconds of its fsync."""
+
+        def finish(stop: threading.Event) -> float:
+            began = time.monotonic()
+            os.fsync(writing.descriptor)
+            seconds, identity = time.monotonic() - began, identity_of(os.fstat(writing.descriptor))
+            # Some file systems tell only now that a quota is used up (close(2)).
+            writing.close()
+            if not writing.content.is_proven:
+                writing.content.judged = self._tree.check(writing.part, stop)
+            self._tree.rename(writing.part, name, identity, stop)
+            return seconds
+
+        return await writing.strand.run_stoppable(finish)
 
     def _refuse_without_space(self, free: int, size: int) -> None:
         if free - size < self._min_free_bytes:
@@ -250,59 +250,6 @@ class SharedStorage:
                 f"and {self._min_free_bytes} stay free",
             )
 
-    async def _write(self, writing: _Writing, fill: _Fill, progress: Progress) -> tuple[Content, Identity]:
-        await writing.do(self._open(writing))
-        file = cast("AsyncFileIO", writing.file)
-        content = await fill(writing.strand, file.fileno())
-        seconds, identity = await writing.strand.run(partial(_sync, file.fileno()))
-        progress.sync_seconds = seconds
-        # Some file systems tell only now that a quota is used up (close(2)).
-        await writing.do(file.close())
-        return content, identity
-
-    async def _open(self, writing: _Writing) -> None:
-        # Unbuffered: what is written comes in blocks already.
-        writing.file = await aiofiles.open(
-            writing.part,
-            "xb",
-            0,
-            opener=lambda path, flags: self._tree.create(PurePosixPath(path), flags),
-            executor=self._executor,
-        )
-
-    async def _drain(
-        self, incoming: Incoming, progress: Progress, strand: Strand, descriptor: int
-    ) -> Content:
-        """Receive, write, hash and check each block on one thread, in turns with the other downloads."""
-        content = Content()
-
-        def use(block: memoryview) -> None:
-            _take_in(descriptor, content, (block,))
-            progress.received_bytes = content.size
-
-        while not incoming.is_whole:
-            async with incoming.turn():
-                await strand.run_stoppable(partial(incoming.receive, use))
-        return content
-
-    async def _pour(
-        self, blocks: AsyncIterator[Sequence[bytes]], progress: Progress, strand: Strand, descriptor: int
-    ) -> Content:
-        """Write, hash and check each block on a thread while the next one comes in from the network."""
-        content = Content()
-        received = 0
-        written: Call[None] | None = None
-        async for block in blocks:
-            received += _size(block)
-            self._refuse_over_limit(received)
-            progress.received_bytes = received
-            if written is not None:
-                await written
-            written = strand.start(partial(_take_in, descriptor, content, block))
-        if written is not None:
-            await written
-        return content
-
     async def _discard(self, writing: _Writing) -> None:
         """Let go of a file that is not wanted; goes on by itself where the volume takes its time."""
         tidying = asyncio.create_task(self._tidy(writing))
@@ -310,32 +257,15 @@ class SharedStorage:
             await outlast(tidying, PATIENCE)
         finally:
             if not tidying.done():
-                self._tidying[tidying] = writing
-                tidying.add_done_callback(self._tidying.pop)
+                self._tidying.add(tidying)
+                tidying.add_done_callback(self._tidying.discard)
 
     async def _tidy(self, writing: _Writing) -> None:
         await writing.strand.idle()
         # Why the file is not wanted matters more than why it stays; the sweep comes by later.
-        with suppress(OSError, JobError):
-            if writing.step is not None:
-                await writing.step
-        with suppress(OSError, JobError):
-            if writing.file is not None:
-                await writing.file.close()
-        with suppress(OSError, JobError):
-            await run(self._executor, partial(self._tree.remove, writing.part))
-
-
-def _sync(descriptor: int) -> tuple[float, Identity]:
-    """Make a file's bytes durable; gives the seconds that it took, and its identity."""
-    began = time.monotonic()
-    os.fsync(descriptor)
-    return time.monotonic() - began, identity_of(os.fstat(descriptor))
-
-
-def _take_in(descriptor: int, content: Content, block: Sequence[Bytes]) -> None:
-    write_all(descriptor, block)
-    content.take(block)
+        for step in (writing.close, partial(self._tree.remove, writing.part)):
+            with suppress(OSError, JobError):
+                await run(self._executor, step)
 
 
 @contextmanager
@@ -344,28 +274,3 @@ def _corruption() -> Iterator[None]:
         yield
     except CorruptArchiveError as exc:
         raise JobError(ErrorCode.CORRUPT_ARCHIVE, str(exc)) from exc
-
-
-def _size(chunks: Sequence[bytes]) -> int:
-    return sum(map(len, chunks))
-
-
-async def _chain(
-    first: Sequence[bytes], others: AsyncIterator[Sequence[bytes]]
-) -> AsyncIterator[Sequence[bytes]]:
-    yield first
-    async for block in others:
-        yield block
-
-
-async def _blocks(chunks: AsyncIterator[bytes], block_bytes: int) -> AsyncGenerator[Sequence[bytes], None]:
-    gathered: list[bytes] = []
-    size = 0
-    async for chunk in chunks:
-        gathered.append(chunk)
-        size += len(chunk)
-        if size >= block_bytes:
-            yield gathered
-            gathered, size = [], 0
-    if gathered:
-        yield gathered

@@ -13,7 +13,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -22,6 +22,7 @@ from typing import BinaryIO, NamedTuple
 from schemas import ErrorCode
 from worker.core.outcome import Listing, StoredFile
 from worker.core.paths import is_part
+from worker.core.ports import Chunk
 from worker.errors import JobError
 from worker.storage.content import write_all
 from worker.storage.errors import storage_errors
@@ -31,6 +32,7 @@ from worker.storage.zip_file import BLOCK_BYTES, CorruptArchiveError, StoppedErr
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_MODE = 0o666
 """Less the process's umask: other systems read the files."""
 _NO_DIRECTORY = frozenset({errno.ENOTDIR, errno.ELOOP})
@@ -119,16 +121,16 @@ class Tree:
         with self._directory(PurePosixPath()) as directory:
             return int(self._space(directory).free_bytes)
 
-    def create(self, path: PurePosixPath, flags: int) -> int:
-        """Open a new file, making its directories; fits `open` as an opener for the modes `x`."""
+    def create(self, path: PurePosixPath) -> int:
+        """Open a new file for writing, making its directories; gives its descriptor."""
         with self._directory(path.parent, make=True) as directory:
-            return _create(path.name, flags, directory, self._rules.file_mode)
+            return _create(path.name, directory, self._rules.file_mode)
 
     def put(
         self,
         path: PurePosixPath,
         part: str,
-        chunks: Sequence[bytes],
+        whole: Chunk,
         admit: Callable[[int], None],
         stop: threading.Event,
     ) -> float:
@@ -137,7 +139,7 @@ class Tree:
         Args:
             path: Where it goes.
             part: The name that it has until it is durable.
-            chunks: Its bytes.
+            whole: Its bytes.
             admit: Is given, before anything is written, how many bytes are free; may raise.
             stop: Set when the file is no longer wanted.
 
@@ -150,7 +152,7 @@ class Tree:
         with self._directory(path.parent, make=True) as directory:
             admit(int(self._space(directory).free_bytes))
             try:
-                seconds, identity = _write_durably(part, chunks, directory, self._rules.file_mode)
+                seconds, identity = _write_durably(part, whole, directory, self._rules.file_mode)
                 _refuse_unwanted(stop)
                 _rename(part, path.name, directory, identity)
             except BaseException:
@@ -165,15 +167,17 @@ class Tree:
         with self._directory(path.parent) as directory, _open_to_read(path.name, directory) as file:
             return check_archive(file, stop)
 
-    def rename(self, path: PurePosixPath, name: str, identity: Identity) -> None:
+    def rename(self, path: PurePosixPath, name: str, identity: Identity, stop: threading.Event) -> None:
         """Give a file another name in its directory, in place of what has it, and make that durable.
 
         Raises:
             JobError: STORAGE_ERROR when what lies there is not the file of that identity.
+            StoppedError: `stop` was set before.
         """
         with self._directory(path.parent) as directory:
             if identity_of(os.stat(path.name, dir_fd=directory, follow_symlinks=False)) != identity:
                 raise JobError(ErrorCode.STORAGE_ERROR, f"storage: {path} was swapped for another file")
+            _refuse_unwanted(stop)
             _rename(path.name, name, directory, identity)
             os.fsync(directory)
 
@@ -343,9 +347,9 @@ def _make_directory(name: str, parent: int) -> None:
     os.fsync(parent)
 
 
-def _create(name: str, flags: int, directory: int, mode: int | None) -> int:
+def _create(name: str, directory: int, mode: int | None) -> int:
     """Open a new file for writing."""
-    descriptor = os.open(name, flags | os.O_NOFOLLOW, _FILE_MODE, dir_fd=directory)
+    descriptor = os.open(name, _NEW, _FILE_MODE, dir_fd=directory)
     try:
         if mode is not None:
             # Past the umask, which took its part of the mode above.
@@ -356,13 +360,11 @@ def _create(name: str, flags: int, directory: int, mode: int | None) -> int:
     return descriptor
 
 
-def _write_durably(
-    name: str, chunks: Sequence[bytes], directory: int, mode: int | None
-) -> tuple[float, Identity]:
+def _write_durably(name: str, whole: Chunk, directory: int, mode: int | None) -> tuple[float, Identity]:
     """Write a new file; gives the seconds of its fsync, and its identity."""
-    descriptor = _create(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, directory, mode)
+    descriptor = _create(name, directory, mode)
     try:
-        write_all(descriptor, chunks)
+        write_all(descriptor, whole)
         began = time.monotonic()
         os.fsync(descriptor)
         return time.monotonic() - began, identity_of(os.fstat(descriptor))

@@ -1,7 +1,7 @@
 """Pauses intake while file descriptors run out, and says beforehand when the limit is too low.
 
-Measured: an idle worker has 16 open. A large download takes three (its connection, a duplicate of it for the
-thread that receives, its file) and now and then a fourth (its directory).
+Measured: an idle worker has 16 open. A large download takes two (its connection, its file), and now and
+then a third and a fourth (its directory; a second address of CC-FS that is tried beside the first).
 """
 
 import asyncio

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from tests.ccfs.loops.transfers import OpenTo, receive_all
+from tests.ccfs.loops.transfers import OpenTo
 from tests.ccfs.raw import Peer, response
 from tests.ccfs.samples import JOB, KEY, make_zip, read_all
 from tests.ccfs.unasked import OTHER, UNASKED
@@ -34,9 +34,9 @@ async def test_a_connection_outlives_large_files(client_of: OpenTo) -> None:
     answers = Answers(*(response(body) for body in (LARGE, LARGE, SMALL, LARGE)))
     async with client_of(answers) as client:
         for _ in range(2):
-            assert await receive_all(client) == LARGE
+            assert await read_all(client) == LARGE
         assert await read_all(client) == SMALL
-        assert await receive_all(client) == LARGE
+        assert await read_all(client) == LARGE
 
     assert answers.connections == 1
 
@@ -46,8 +46,8 @@ async def test_what_follows_a_file_is_not_taken_for_an_answer(client_of: OpenTo,
     """Otherwise one job's file would be stored under another's name."""
     answers = Answers(response(LARGE) + unasked, response(LARGE), response(SMALL))
     async with client_of(answers) as client:
-        assert await receive_all(client) == LARGE
-        assert await receive_all(client) == LARGE
+        assert await read_all(client) == LARGE
+        assert await read_all(client) == LARGE
         assert await read_all(client) == SMALL
 
     assert answers.connections == 2
@@ -67,20 +67,20 @@ async def test_what_comes_while_the_connection_waits_is_not_taken_for_an_answer(
         await peer.send(response(SMALL))
 
     async with client_of(send_too_much) as client:
-        assert await receive_all(client) == LARGE
+        assert await read_all(client) == LARGE
         may_send.set()
         await sent.wait()
         for _ in range(5):
             # Rounds of the loop in which the bytes reach the connection that waits in the pool.
             await asyncio.sleep(0)
-        assert await receive_all(client) == LARGE
+        assert await read_all(client) == LARGE
         assert await read_all(client) == SMALL
 
 
 async def test_the_server_may_want_it_closed(client_of: OpenTo) -> None:
     answers = Answers(response(LARGE, Connection="close"), response(SMALL))
     async with client_of(answers) as client:
-        assert await receive_all(client) == LARGE
+        assert await read_all(client) == LARGE
         assert await read_all(client) == SMALL
 
     assert answers.connections == 2
@@ -93,42 +93,43 @@ async def test_the_server_may_close_it_without_a_word(client_of: OpenTo) -> None
 
     async with client_of(hang_up) as client:
         for _ in range(3):
-            assert await receive_all(client) == LARGE
+            assert await read_all(client) == LARGE
 
 
 async def test_a_file_that_was_not_received_to_its_end_takes_it_along(client_of: OpenTo) -> None:
     answers = Answers(response(LARGE), response(SMALL))
     async with client_of(answers) as client:
         async with client.open(JOB, KEY) as file:
-            assert await file.take_over() is not None
+            await anext(file.chunks)
         assert await read_all(client) == SMALL
 
     assert answers.connections == 2
 
 
-async def test_a_cancelled_takeover_takes_it_along(client_of: OpenTo) -> None:
-    answers = Answers(response(LARGE), response(SMALL))
+async def test_a_cancelled_reader_takes_it_along(client_of: OpenTo) -> None:
+    async def stall(peer: Peer) -> None:
+        await peer.request()
+        answer = (stalled.is_set() and response(SMALL)) or response(LARGE)[:-1]
+        stalled.set()
+        await peer.send(answer)
+        await peer.until_hung_up()
 
-    async def begin() -> None:
-        async with client.open(JOB, KEY) as file:
-            taking = asyncio.ensure_future(file.take_over())
-            # One round of the loop, in which it comes to its only wait.
-            await asyncio.sleep(0)
-            taking.cancel()
-            with suppress(asyncio.CancelledError):
-                await taking
-
-    async with client_of(answers) as client:
-        await begin()
+    stalled = asyncio.Event()
+    async with client_of(stall) as client:
+        reading = asyncio.create_task(read_all(client))
+        await stalled.wait()
+        await asyncio.sleep(0)
+        reading.cancel()
+        with suppress(asyncio.CancelledError):
+            await reading
         assert await read_all(client) == SMALL
 
-    assert answers.connections == 2
 
-
-async def test_where_memory_is_short_it_ends_with_the_file(client_of: OpenTo) -> None:
-    answers = Answers(response(LARGE), response(LARGE))
-    async with client_of(answers, reuse_after_large=False) as client:
+async def test_without_keep_alive_each_request_has_its_own(client_of: OpenTo) -> None:
+    answers = Answers(response(LARGE), response(SMALL), response(SMALL))
+    async with client_of(answers, keep_alive=False) as client:
+        assert await read_all(client) == LARGE
         for _ in range(2):
-            assert await receive_all(client) == LARGE
+            assert await read_all(client) == SMALL
 
-    assert answers.connections == 2
+    assert answers.connections == 3
