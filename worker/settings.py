@@ -213,7 +213,15 @@ class CcfsGroup(_Group):
     """Where CC-FS, or the NSLB before it, is: `https://ip:port`."""
     host_header: Annotated[str, Field(pattern=r"^[!-~]+$", max_length=255)] | None = None
     """The Host (`ip:port`) that CC-FS expects, where a proxy makes it differ from `base_url`."""
-    proxy_url: Annotated[str, _url("http"), AfterValidator(_bare_proxy)] | None = None
+    proxy_url: (
+        Annotated[
+            str,
+            _url("http"),
+            AfterValidator(_bare_proxy),
+            Field(json_schema_extra={"pattern": r"^http://[^/?#@\s]+/?$"}),
+        ]
+        | None
+    ) = None
     """A proxy that leads to CC-FS by CONNECT: `http://host:port`; none when unset."""
     ca_file: Path | None = None
     """PEM file of the authorities to trust; the system's when unset."""

@@ -50,6 +50,8 @@ def sample(value: Value) -> Any:
 
 
 def _text(pattern: str) -> str:
+    if pattern.startswith("^http:"):
+        return "http://proxy.example.com:3128"
     if "http" in pattern:
         return "https://ccfs.example.com:28443"
     return "0750" if "[0-7]" in pattern else "other"

@@ -26,7 +26,7 @@ _BLANK_LINE = b"\r\n\r\n"
 _LOOKED_AT = frozenset(
     (b"content-encoding", b"content-length", b"content-type", b"date", b"retry-after", b"transfer-encoding")
 )
-_SCRATCH_BYTES = 64 * 1024
+_SCRATCH_BYTES, _HEAD_BYTES = 256 * 1024, 64 * 1024
 _SPARE_BYTES = 8 * 1024 * 1024
 """Memory that a pool keeps for the blocks of later files."""
 
@@ -48,7 +48,8 @@ class Memory:
     def __init__(self, block_bytes: int, blocks: int) -> None:
         self.block_bytes = block_bytes
         self.blocks = blocks
-        self.scratch = memoryview(bytearray(_SCRATCH_BYTES))
+        # Of TLS, each connection keeps as much again: OpenSSL's buffer does not shrink.
+        self.scratch = memoryview(bytearray(_SCRATCH_BYTES if blocks > 1 else _HEAD_BYTES))
         self._spare: list[memoryview] = []
 
     def block(self, left: int | None) -> memoryview:
@@ -122,7 +123,7 @@ class Response:
 
     def room(self) -> memoryview:
         """Give the place for the next bytes."""
-        return self._memory.scratch if self._parser is not None else self._free()
+        return self._memory.scratch[:_HEAD_BYTES] if self._parser is not None else self._free()
 
     def take(self, size: int) -> None:
         """Take in what was put into `room`. Raises NotHttpError."""

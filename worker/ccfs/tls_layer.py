@@ -68,16 +68,14 @@ class TlsLayer:
         Raises:
             ssl.SSLError: What came is no TLS, or was changed on its way.
         """
-        filled = 0
-        while filled < len(room) and self.holds_bytes:
+        filled, incoming, tls = 0, self._incoming, self._tls
+        while filled < len(room) and (incoming.pending or tls.pending()):
             try:
-                size = self._tls.read(len(room) - filled, room[filled:])
+                size = int(tls.read(len(room) - filled, room[filled:]))
             except ssl.SSLWantReadError:
                 break
-            if not size:
-                self.is_over = True
-                break
-            filled += int(size)
-            if one_record:
+            filled += size
+            self.is_over = not size
+            if one_record or self.is_over:
                 break
         return filled
