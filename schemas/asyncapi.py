@@ -54,6 +54,7 @@ _PUBLISHED_BY = {
     "type": "string",
     "description": "The `user_id` of the message that this is a copy of; the copy may not have it.",
 }
+_SINCE = {"type": "string", "format": "date-time"}
 _ATTEMPT = {
     "type": "integer",
     "minimum": 1,
@@ -96,8 +97,8 @@ def _channels() -> Document:
             _JOBS,
             ["downloadJob"],
             "Jobs. Publishers use the default exchange with the queue's name as routing key, or a "
-            "binding of their own. Jobs that are tried again wait in queues `ccfs.jobs.retry.*` and come "
-            "back here.",
+            "binding of their own. Jobs that are tried again wait in queues `ccfs.jobs.retry.*`, those that "
+            "wait for their account's key in `ccfs.jobs.held.*`, and come back here.",
         ),
         "completed": _routing_key("completed.{appId}", ["downloadCompleted"], "Files that arrived."),
         "failed": _routing_key("failed.{appId}", ["downloadFailed"], "Jobs that ended without a file."),
@@ -198,6 +199,9 @@ def _job_message() -> Document:
                 "traceparent": _TRACEPARENT,
                 "tracestate": _TRACESTATE,
                 "x-attempt": _ATTEMPT,
+                "x-held-since": _SINCE | {"description": "When it was held first. The worker's own."},
+                "x-refused-since": _SINCE
+                | {"description": "When its key was refused first. The worker's own."},
                 "x-publish-id": _PUBLISH_ID,
                 "x-headers-dropped": _HEADERS_DROPPED,
                 "x-published-by": _PUBLISHED_BY,

@@ -78,6 +78,7 @@ async def _until_drained(parts: Parts) -> None:
         parts.descriptors.run(),
         parts.upstream.run(),
         parts.keys.run(),
+        parts.accounts.run(),
         parts.volume.run(),
         parts.volume.sweep_hourly(),
         parts.overview.keep_rates(),

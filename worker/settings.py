@@ -289,6 +289,17 @@ class RetryGroup(_Group):
     """Attempts in all while CC-FS says that the file does not exist."""
 
 
+class AccountsGroup(_Group):
+    """Accounts whose key is refused, and whose jobs wait."""
+
+    hold_at_most: Annotated[float, Field(ge=0, le=30 * 86_400), AfterValidator(_finite), _SECONDS] = 43_200.0
+    """Seconds for which a job waits for its account's key, counted from its first hold, until it fails with
+    `UNAUTHORIZED` or `UNKNOWN_APP`. 0 lets it fail immediately."""
+    probe_interval: Annotated[float, Field(ge=0.1, le=3600), _SECONDS] = 60.0
+    """Seconds at least between two tries of a held account. Its jobs wait for one to five times as long
+    before they come back, the longer the more there are."""
+
+
 class HttpGroup(_Group):
     """The server of probes and metrics."""
 
@@ -352,6 +363,7 @@ class BrokerSettings(Sourced):
 
     amqp: AmqpGroup = Field(default_factory=AmqpGroup)
     retry: RetryGroup = Field(default_factory=RetryGroup)
+    accounts: AccountsGroup = Field(default_factory=AccountsGroup)
 
 
 class CcfsSettings(Sourced):
@@ -391,6 +403,7 @@ class Settings(Sourced):
     credentials: CredentialsGroup
     storage: StorageGroup
     retry: RetryGroup = Field(default_factory=RetryGroup)
+    accounts: AccountsGroup = Field(default_factory=AccountsGroup)
     http: HttpGroup = Field(default_factory=HttpGroup)
     log: LogGroup = Field(default_factory=LogGroup)
     concurrency: Annotated[int, Field(ge=1, le=2000)] = 16

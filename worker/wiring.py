@@ -9,7 +9,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +18,7 @@ from worker.broker import BrokerOptions, Names, Topology
 from worker.broker.connection import Connection, open_connection
 from worker.ccfs import CcfsClient, open_client
 from worker.ccfs.keys import KeyDirectory, Keyring
+from worker.core.accounts import Accounts, HoldPolicy
 from worker.core.attempt import Downloader
 from worker.core.deliveries import Deliveries, PublishPatience
 from worker.core.downloads import Downloads
@@ -30,6 +31,7 @@ from worker.observe.metrics import Metrics
 from worker.observe.overview import Identity, Overview
 from worker.observe.tracing import open_tracer
 from worker.settings import (
+    AccountsGroup,
     AmqpGroup,
     CcfsGroup,
     CredentialsGroup,
@@ -42,6 +44,7 @@ from worker.settings import (
 from worker.storage import CASE_FOLDED, RootRules, SharedStorage, Threads, has_mount, is_case_folded
 from worker.supervisor import Supervisor
 from worker.tls import client_context
+from worker.watches.accounts import AccountWatch
 from worker.watches.descriptors import DescriptorWatch, limit_problems
 from worker.watches.keys import KeyWatch
 from worker.watches.upstream import UpstreamWatch
@@ -92,6 +95,7 @@ class Parts:
     descriptors: DescriptorWatch
     upstream: UpstreamWatch
     keys: KeyWatch
+    accounts: AccountWatch
     volume: VolumeWatch
     overview: Overview
 
@@ -149,11 +153,15 @@ def put_together(
     volume = volume_watch(settings.storage, around.storage, gate)
     keys = keyring(settings.credentials, threads.keys, patience=settings.storage.hang_after)
     key_watch = KeyWatch(keys, threads.keys, gate, clock=now)
-    downloader = Downloader(keys=keys, source=client, store=around.storage, job_timeout=settings.job_timeout)
+    held = Accounts(hold_policy(settings.accounts), clock=now)
+    downloader = Downloader(
+        keys=keys, source=client, store=around.storage, accounts=held, job_timeout=settings.job_timeout
+    )
     downloads = Downloads(
         downloader.fetch,
         pace=own_pace,
         gate=gate,
+        accounts=held,
         watches=(descriptors, upstream, key_watch, volume),
         observer=metrics,
     )
@@ -182,13 +190,14 @@ def put_together(
         draining=draining,
         pace=own_pace,
         downloads=downloads,
+        accounts=held,
         deliveries=deliveries,
         supervisor=supervisor,
         volume=volume,
         client=client,
     )
     metrics.show(overview.readings)
-    return Parts(supervisor, descriptors, upstream, key_watch, volume, overview)
+    return Parts(supervisor, descriptors, upstream, key_watch, AccountWatch(held, keys), volume, overview)
 
 
 def identity(settings: Settings) -> Identity:
@@ -407,10 +416,15 @@ def names(amqp: AmqpGroup) -> Names:
     )
 
 
-def topology(amqp: AmqpGroup, retry: RetryGroup) -> Topology:
+def hold_policy(holds: AccountsGroup) -> HoldPolicy:
+    """How long jobs of refused accounts wait."""
+    return HoldPolicy(at_most=holds.hold_at_most, probe_interval=holds.probe_interval)
+
+
+def topology(amqp: AmqpGroup, retry: RetryGroup, holds: AccountsGroup) -> Topology:
     """What must exist in the broker."""
     return Topology(
-        names=names(amqp),
+        names=replace(names(amqp), held_tier=hold_policy(holds).tier),
         tiers=retry_policy(retry).tiers,
         delivery_limit=amqp.delivery_limit,
         failed_keep=amqp.failed_keep,
@@ -441,7 +455,7 @@ def broker_options(settings: Settings, tls: ssl.SSLContext | None) -> BrokerOpti
     amqp = settings.amqp
     return BrokerOptions(
         url=amqp.url.get_secret_value(),
-        topology=topology(amqp, settings.retry),
+        topology=topology(amqp, settings.retry, settings.accounts),
         declare=amqp.declare,
         prefetch=settings.concurrency,
         heartbeat=amqp.heartbeat,

@@ -177,6 +177,14 @@ def _jobs() -> Iterator[Builder[model.Panel]]:
         Query(f"sum by (code) (increase(ccfs_worker_dead_letters_total{{{_WORKERS}}}[1h]))", "{{code}}"),
         Query(f"sum(increase(ccfs_worker_failures_not_kept_total{{{_WORKERS}}}[1h]))", "failed, not kept"),
     )
+    yield _lines(
+        "Held accounts",
+        "Accounts whose key is refused or gone, for how many hours, and their jobs that wait.",
+        "none",
+        Query(f"max(ccfs_worker_accounts_held{{{_WORKERS}}})", "accounts"),
+        Query(f"max(ccfs_worker_accounts_held_seconds{{{_WORKERS}}}) / 3600", "hours"),
+        Query(f"sum(ccfs_worker_jobs_held{{{_WORKERS}}})", "jobs"),
+    )
 
 
 def _times() -> Iterator[Builder[model.Panel]]:

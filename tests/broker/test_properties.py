@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 import pytest
 from aio_pika.abc import AbstractChannel
@@ -32,14 +33,17 @@ from worker.broker.properties import (
     Properties,
     written,
 )
-from worker.core.job import read_job
+from worker.core.job import Hold, read_job
 from worker.core.retry import Retry
 from worker.errors import JobError
 
 GOOD = b'{"appId": "app1", "billFileName": "20260131_a.zip"}'
+HOLD = Hold(datetime(2026, 1, 31, tzinfo=UTC), None)
 ERROR = JobError(ErrorCode.INVALID_JOB, "no")
 NOT_THEIRS = {
     b"x-attempt",
+    b"x-held-since",
+    b"x-refused-since",
     b"x-publish-id",
     b"x-published-by",
     b"x-dead-reason",
@@ -100,11 +104,15 @@ class Round:
             return False
         delivery = await self.inbox.jobs.get()
         await delivery.retry(Retry(60.0, 2))
+        await delivery.hold(HOLD, 60, read_job(delivery.envelope))
         await delivery.ack()
         copy = await take_raw(self.url, self.names.tier(60.0))
         assert copy.body == GOOD
         assert copy.properties.header("x-attempt") == 2
         assert_a_copy(copy.properties, await self.as_rabbitmq_has(raw))
+        held = await take_raw(self.url, self.names.held)
+        assert held.body == GOOD
+        assert_a_copy(held.properties, await self.as_rabbitmq_has(raw))
         return True
 
     async def comes_back(self, raw: bytes) -> None:

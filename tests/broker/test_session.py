@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import pytest
@@ -18,7 +18,7 @@ from tests.broker.breaking import Breaks, open_breaker
 from tests.broker.conftest import Connect, Connected, Inbox
 from worker.broker import AmqpDelivery, BrokerOptions, Names, Session, Topology, open_session
 from worker.core.context import SPAN
-from worker.core.job import Job, read_job
+from worker.core.job import Hold, Job, read_job
 from worker.core.outcome import Execution, failed
 from worker.core.retry import Retry
 from worker.core.trace import NoTracer
@@ -166,6 +166,31 @@ async def test_a_retry_comes_back_with_its_attempt_counted(
     waiting = await take(outside, names.tier(60.0))
     assert waiting.headers["x-other"] == "kept"
     assert "x-death" not in waiting.headers
+
+
+async def test_a_held_job_comes_back_with_its_hold_and_keeps_it(
+    connected: Connected, outside: AbstractChannel, names: Names
+) -> None:
+    """Its attempt is not counted; a retry that comes after the hold carries it, too."""
+    await put(outside, names.jobs, BODY, message_id="m1", headers={"x-other": "kept"})
+    first, job = await delivered(connected)
+    hold = Hold(NOW, NOW + timedelta(seconds=1.5))
+
+    await first.hold(hold, 0.05, job)
+    await first.ack()
+    second, held = await delivered(connected)
+    assert (held.job_id, held.attempt, held.hold) == ("m1", 1, hold)
+    await second.retry(Retry(0.05, 2))
+    await second.ack()
+    third, tried = await delivered(connected)
+    assert (tried.attempt, tried.hold) == (2, hold)
+    await third.hold(hold, 60, tried)
+    await third.ack()
+
+    waiting = await take(outside, names.held)
+    assert waiting.body == BODY
+    assert waiting.headers["x-other"] == "kept"
+    assert waiting.headers["x-attempt"] == 2
 
 
 async def test_a_parked_copy_says_why(connected: Connected, outside: AbstractChannel, names: Names) -> None:

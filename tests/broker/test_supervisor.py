@@ -19,6 +19,7 @@ from tests.broker.test_session import BODY
 from tests.faults.proxy import open_proxy
 from worker.broker import BrokerOptions, Names
 from worker.broker.topology import declare
+from worker.core.accounts import Accounts, HoldPolicy
 from worker.core.deliveries import Deliveries
 from worker.core.downloads import Downloads
 from worker.core.gate import Gate
@@ -64,7 +65,8 @@ def supervisor_of(
 ) -> Supervisor:
     gate, metrics = Gate(), Metrics("0")
     pace = Pace(concurrency=4, per_app=4, patience=60, clock=asyncio.get_running_loop().time)
-    downloads = Downloads(fetch, pace=pace, gate=gate, watches=(), observer=metrics)
+    accounts = Accounts(HoldPolicy(), clock=lambda: datetime.now(UTC))
+    downloads = Downloads(fetch, pace=pace, gate=gate, accounts=accounts, watches=(), observer=metrics)
     deliveries = Deliveries(
         downloads,
         policy=RetryPolicy(delays=(10.0, 60.0)),

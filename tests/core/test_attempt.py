@@ -11,10 +11,12 @@ import pytest
 
 from schemas import DownloadJob, ErrorCode
 from tests.ccfs.raw import Peer, Request, Script, Server, answering, response, serving
-from tests.ccfs.samples import JOB, KEY, PATH, OpenClient, make_zip
+from tests.ccfs.samples import JOB, KEY, NOW, PATH, OpenClient, make_zip
 from worker.ccfs.keys import KeyDirectory, Keyring
+from worker.core.accounts import Accounts, HoldPolicy
 from worker.core.attempt import Downloader
 from worker.core.outcome import StoredFile
+from worker.core.ports import Source, Store
 from worker.errors import JobError
 from worker.storage import SharedStorage
 
@@ -36,9 +38,19 @@ async def downloading(
 ) -> AsyncIterator[tuple[Downloader, Server]]:
     async with serving(script) as server, client_for(server.base_url) as client:
         yield (
-            Downloader(keys=keyring(keys), source=client, store=storage, job_timeout=job_timeout),
+            downloader_of(keys, client, storage, job_timeout),
             server,
         )
+
+
+def downloader_of(keys: Path, source: Source, store: Store, job_timeout: float) -> Downloader:
+    return Downloader(
+        keys=keyring(keys),
+        source=source,
+        store=store,
+        accounts=Accounts(HoldPolicy(), clock=lambda: NOW),
+        job_timeout=job_timeout,
+    )
 
 
 def keyring(keys: Path) -> Keyring:
@@ -201,7 +213,7 @@ class SlowStorage:
 
 async def test_a_deadline_before_ccfs_was_asked_is_told_as_that(client_for: OpenClient, keys: Path) -> None:
     async with client_for("http://127.0.0.1:9") as client:
-        downloader = Downloader(keys=keyring(keys), source=client, store=SlowStorage(), job_timeout=0.05)
+        downloader = downloader_of(keys, client, SlowStorage(), 0.05)
         with pytest.raises(JobError) as caught:
             await downloader.fetch(JOB)
 

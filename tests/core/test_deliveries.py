@@ -9,10 +9,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from schemas import DownloadCompleted, DownloadFailed, DownloadJob, ErrorCode, FailedJob, Outcome
+from worker.core.accounts import Accounts, HoldPolicy
 from worker.core.deliveries import Deliveries, PublishPatience
 from worker.core.downloads import Downloads
 from worker.core.gate import Gate
-from worker.core.job import Envelope, Job
+from worker.core.job import Envelope, Hold, Job, hold_headers
 from worker.core.outcome import Ending, StoredFile
 from worker.core.pace import Pace
 from worker.core.progress import Progress
@@ -39,6 +40,8 @@ class Message:
     orphaned: bool = False
     keeps_failures: bool = False
     kept: list[FailedJob] = field(default_factory=list)
+    was: Hold | None = None
+    holds: list[Hold] = field(default_factory=list)
     steps: list[str] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
     refusals: list[Exception] = field(default_factory=list)
@@ -51,7 +54,7 @@ class Message:
             death=self.death,
             has_forged_death=self.has_forged_death,
             message_id="m1",
-            headers={"x-attempt": self.attempt},
+            headers={"x-attempt": self.attempt, **(hold_headers(self.was) if self.was else {})},
             sent_at=self.sent_at,
         )
 
@@ -67,6 +70,10 @@ class Message:
 
     async def retry(self, retry: Retry) -> None:
         self._do(f"retry {retry.delay:g} {retry.attempt}")
+
+    async def hold(self, hold: Hold, wait: float, job: Job) -> None:
+        self._do(f"hold {wait:g} {job.attempt}")
+        self.holds.append(hold)
 
     async def park(self, error: JobError, job: Job) -> None:
         self._do(f"park {error.code}")
@@ -184,6 +191,7 @@ class Bench:
     gate: Gate
     watch: Outage
     pace: Pace
+    accounts: Accounts
     seen: Endings
     deliveries: Deliveries
 
@@ -192,7 +200,8 @@ class Bench:
 async def bench() -> AsyncIterator[Bench]:
     fetch, gate, watch, seen = Fetch(), Gate(), Outage(), Endings()
     pace = Pace(concurrency=4, per_app=1, patience=60, clock=asyncio.get_running_loop().time)
-    downloads = Downloads(fetch, pace=pace, gate=gate, watches=[watch], observer=seen)
+    accounts = Accounts(HoldPolicy(at_most=3600, probe_interval=60), clock=lambda: NOW)
+    downloads = Downloads(fetch, pace=pace, gate=gate, accounts=accounts, watches=[watch], observer=seen)
     deliveries = Deliveries(
         downloads,
         policy=RetryPolicy(delays=(10.0, 60.0)),
@@ -201,7 +210,7 @@ async def bench() -> AsyncIterator[Bench]:
         clock=lambda: NOW,
         patience=PublishPatience(confirm_within=0.01, backoff=0.001),
     )
-    yield Bench(fetch, gate, watch, pace, seen, deliveries)
+    yield Bench(fetch, gate, watch, pace, accounts, seen, deliveries)
     await deliveries.drain(grace=0)
 
 

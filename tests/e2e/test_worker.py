@@ -112,7 +112,7 @@ async def test_each_refusal_of_ccfs_has_its_code(site: Site) -> None:
     }
     site.simulator.plan = lambda request: answers[request.bill_file_name][0]
 
-    with site.worker(RETRY__DELAYS="[0.05]"):
+    with site.worker(RETRY__DELAYS="[0.05]", ACCOUNTS__HOLD_AT_MOST="0"):
         job_ids = await site.publish(*answers)
         await site.settled()
 

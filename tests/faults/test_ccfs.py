@@ -215,11 +215,11 @@ async def limit_of(worker: WorkerProcess) -> float:
 
 
 async def test_a_key_that_is_refused_until_it_is_rotated(site: Site) -> None:
-    """Jobs signed with the old key are told so; from the rotation on they are done, without a restart."""
+    """Unless held, jobs with the old key fail; from the rotation on they are done, without a restart."""
     own = site.folder / "workers-keys"
     own.mkdir()
     (own / APP).write_text("the old one")
-    with site.worker(CREDENTIALS__DIR=str(own)):
+    with site.worker(CREDENTIALS__DIR=str(own), ACCOUNTS__HOLD_AT_MOST="0"):
         (refused,) = await site.publish(bill(1))
         await site.settled()
         fresh = own / ".fresh"

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from worker.observe.status import (
+    AccountStatus,
     CheckStatus,
     IntakeStatus,
     JobStatus,
@@ -66,6 +67,17 @@ BUSY = Status(
         downloaded_bytes=5 * 1024**3,
     ),
     storage=StorageStatus(free_bytes=7 * 1024**3, reserved_bytes=256 * MIB),
+    accounts=[
+        AccountStatus(
+            app_id="app7",
+            held_since=NOW - timedelta(hours=2),
+            error_code="UNAUTHORIZED",
+            reason="CC-FS answered HTTP 401",
+            tried_at=NOW - timedelta(seconds=30),
+            waiting=1234,
+            fail_at=NOW + timedelta(hours=10),
+        )
+    ],
     jobs=[
         job(1),
         job(2, step=Step.WAITING, received_bytes=0, announced_bytes=None),

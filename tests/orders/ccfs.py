@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from schemas import DownloadJob, ErrorCode
+from tests.orders.rules import Rules
 from worker.core.gate import Gate
 from worker.core.outcome import StoredFile
 from worker.core.ports import Chunk, Stream
@@ -60,23 +61,54 @@ class Ccfs:
         dice: Draws.
         is_well: Every answer is a file, and soon.
         is_silent: Nothing answers.
+        key_numbers: Which key each account has.
+        keyless: The accounts whose key file is gone.
+        refusing: The accounts whose key CC-FS refuses.
     """
 
     dice: random.Random
+    rules: Rules
     is_well: bool = False
     is_silent: bool = False
+    key_numbers: dict[str, int] = field(default_factory=dict)
+    keyless: set[str] = field(default_factory=set)
+    refusing: set[str] = field(default_factory=set)
 
     async def recent(self, app_id: str) -> str:
         """Give a key."""
-        return f"key of {app_id}"
+        if app_id in self.keyless:
+            raise JobError(ErrorCode.UNKNOWN_APP, "no key", asked=False)
+        self.rules.with_key.add(app_id)
+        return self._key(app_id)
 
     read = recent
+
+    def disturb_key(self, app_id: str) -> None:
+        """Lose an account's key, have it refused, or mend that."""
+        what = self.dice.choice(("lose", "refuse", "refuse", "mend", "mend", "rotate"))
+        self.rules.tell(f"key of {app_id}: {what}")
+        if what == "lose":
+            self.keyless.add(app_id)
+        elif what == "refuse":
+            self.refusing.add(app_id)
+        else:
+            self.mend_key(app_id, rotated=what == "rotate")
+
+    def mend_key(self, app_id: str, *, rotated: bool = False) -> None:
+        """Have CC-FS accept the account's key, another one or the same."""
+        if rotated:
+            self.key_numbers[app_id] = self.key_numbers.get(app_id, 0) + 1
+        self.keyless.discard(app_id)
+        self.refusing.discard(app_id)
+
+    def _key(self, app_id: str) -> str:
+        return f"key {self.key_numbers.get(app_id, 0)} of {app_id}"
 
     def open(
         self, job: DownloadJob, secret_key: str, progress: Progress
     ) -> AbstractAsyncContextManager[Stream]:
         """Answer a request."""
-        return self._open(progress)
+        return self._open(job, secret_key, progress)
 
     async def probe(self) -> None:
         """Answer a probe."""
@@ -85,14 +117,21 @@ class Ccfs:
             raise JobError(_SILENT, "still silent")
 
     @asynccontextmanager
-    async def _open(self, progress: Progress) -> AsyncIterator[Stream]:
+    async def _open(self, job: DownloadJob, secret_key: str, progress: Progress) -> AsyncIterator[Stream]:
         progress.asked = True
+        sent = asyncio.get_running_loop().time()
         await asyncio.sleep(self.dice.choice((0, 0, 0.5, 1)))
         if self.is_silent:
             raise JobError(_SILENT, "silent")
-        if not self.is_well and self.dice.random() < 0.4:
-            refuse = _ANSWERS[self.dice.choice(list(_ANSWERS))]
+        if job.app_id in self.refusing or secret_key != self._key(job.app_id):
+            refuse = _ANSWERS["unauthorized"]
             raise refuse()
+        if not self.is_well and self.dice.random() < 0.4:
+            error = _ANSWERS[self.dice.choice(list(_ANSWERS))]()
+            if error.http_status == _OK:
+                self.rules.accepted_at[job.app_id] = sent
+            raise error
+        self.rules.accepted_at[job.app_id] = sent
         progress.http_status = _OK
         yield File(3, _chunks())
 

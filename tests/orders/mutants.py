@@ -2,18 +2,20 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from schemas import DownloadJob, Outcome
+from worker.core.accounts import Accounts
 from worker.core.deliveries import Deliveries
 from worker.core.downloads import Download, Downloads, UnwantedError
 from worker.core.gate import Gate
-from worker.core.job import Job
+from worker.core.job import Hold, Job
 from worker.core.outcome import StoredFile
 from worker.core.pace import Pace
 from worker.core.ports import Delivery
-from worker.errors import NotConfirmedError, SessionLostError
+from worker.core.progress import Signed
+from worker.errors import JobError, NotConfirmedError, SessionLostError
 
 
 class JoinsWhatIsDone(Downloads):
@@ -125,3 +127,37 @@ class NeverCloses(Gate):
     def reasons(self) -> dict[str, str]:
         """None."""
         return {}
+
+
+class TriesHeldAccounts(Accounts):
+    """Tries every job of a held account."""
+
+    def check(self, app_id: str) -> None:
+        """Let all through."""
+
+
+class ForgetsTheFirstHold(Accounts):
+    """Holds a job each time as if it were the first."""
+
+    def refused(self, job: Job, error: JobError, signed: Signed | None) -> Hold | None:
+        """Begin anew."""
+        return super().refused(replace(job, hold=None), error, signed)
+
+
+class BlamesTheJob(Accounts):
+    """Lets a job fail that is refused again, whether or not another succeeded since."""
+
+    def refused(self, job: Job, error: JobError, signed: Signed | None) -> Hold | None:
+        """Give up at the second refusal."""
+        hold = super().refused(job, error, signed)
+        return None if job.hold is not None and job.hold.refused is not None else hold
+
+
+class HoldsForever(Accounts):
+    """Hears of no success and no key."""
+
+    def accepted(self, app_id: str, signed: Signed) -> None:
+        """Ignore it."""
+
+    def shown(self, app_id: str, secret_key: str) -> None:
+        """Ignore it."""

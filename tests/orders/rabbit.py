@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from schemas import FailedJob, Outcome
 from tests.orders.rules import Rules
-from worker.core.job import ATTEMPT_HEADER, Envelope, Job, read_job
+from worker.core.job import ATTEMPT_HEADER, Envelope, Hold, Job, hold_headers, read_job
 from worker.core.retry import Retry
 from worker.errors import JobError, NotConfirmedError, SessionLostError
 
@@ -27,6 +27,7 @@ class Message:
     job_id: str
     body: bytes
     attempt: int = 1
+    hold: Hold | None = None
     deliveries: int = 0
     has_queue: bool = True
 
@@ -47,6 +48,8 @@ class Rabbit:
         self.rules = rules
         self.dice = dice
         self.is_well = False
+        self.holds = True
+        """Whether jobs wait for their accounts' keys."""
         """While true it confirms everything, and soon."""
         self._prefetch = prefetch
         self._ready: deque[Message] = deque()
@@ -286,6 +289,7 @@ class Letter:
         self._rules = line.rabbit.rules
         self._is_confirmed = False
         self._is_settled = False
+        self._is_told = False
         self._awaits_word = False
         self.came_in_step = 0
         self.keeps_failures = True
@@ -293,8 +297,11 @@ class Letter:
         self.has_missed = False
         """Whether it never came, since the session was over first."""
         self.redelivered = message.deliveries > 1
+        held = hold_headers(message.hold) if message.hold else {}
         self.envelope = Envelope(
-            body=message.body, message_id=message.job_id, headers={ATTEMPT_HEADER: message.attempt}
+            body=message.body,
+            message_id=message.job_id,
+            headers={ATTEMPT_HEADER: message.attempt, **held},
         )
 
     @property
@@ -304,7 +311,12 @@ class Letter:
 
     async def publish(self, outcome: Outcome, job: Job) -> None:
         """Publish an event."""
-        if outcome.status == "failed" and outcome.error_code not in {"INVALID_JOB", "DELIVERY_LIMIT"}:
+        if outcome.status == "failed" and outcome.error_code in {"UNAUTHORIZED", "UNKNOWN_APP"}:
+            if not self._is_told and self._line.rabbit.holds:
+                self._rules.refused_for_good(job, outcome.error_code)
+            # While the event is refused by the broker, the key may be mended.
+            self._is_told = True
+        elif outcome.status == "failed" and outcome.error_code not in {"INVALID_JOB", "DELIVERY_LIMIT"}:
             self._rules.attempt_counted(job.request, self.came_in_step)
         await self._publish(
             f"{outcome.status} of {job.job_id}", lambda: self._rules.outcomes[job.job_id].append(outcome)
@@ -320,10 +332,21 @@ class Letter:
         """Put a copy into a tier."""
         if retry.attempt > self._message.attempt:
             self._rules.attempt_counted(read_job(self.envelope).request, self.came_in_step)
-        copy = Message(self._message.job_id, self._message.body, retry.attempt)
+        copy = Message(self._message.job_id, self._message.body, retry.attempt, self._message.hold)
         wait = retry.delay if retry.early is None else retry.early
         await self._publish(
             f"copy {copy} for {wait:.3f} s", lambda: self._line.rabbit.wait_in_tier(copy, wait)
+        )
+        self._is_confirmed = True
+
+    async def hold(self, hold: Hold, wait: float, job: Job) -> None:
+        """Put a copy where jobs wait for their account's key."""
+        was = job.hold
+        self._rules.require(job.attempt == self._message.attempt, "a hold counts no attempt")
+        self._rules.require(was is None or hold.since == was.since, "a job's first hold counts")
+        copy = Message(self._message.job_id, self._message.body, job.attempt, hold)
+        await self._publish(
+            f"hold {copy} for {wait:.3f} s", lambda: self._line.rabbit.wait_in_tier(copy, wait)
         )
         self._is_confirmed = True
 

@@ -2,10 +2,18 @@
 
 import asyncio
 from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 
 from schemas import DownloadJob, Outcome
 from tests.orders.loop import ShuffledLoop
+from worker.core.job import Job
+
+BEGINNING = datetime(2026, 1, 31, 8, tzinfo=UTC)
+PROBE_INTERVAL, HOLD_AT_MOST = 5.0, 100.0
+"""Seconds; see `worker.core.accounts.HoldPolicy`."""
 
 
 class BrokenRuleError(Exception):
@@ -28,6 +36,15 @@ class Rules:
         self.fetching: Counter[DownloadJob] = Counter()
         self.failed_at: dict[DownloadJob, int] = {}
         """The step in which the last attempt at a file failed."""
+
+        self.now: Callable[[], datetime] = lambda: BEGINNING + timedelta(seconds=loop.time())
+        self.with_key: set[str] = set()
+        """The accounts of which the worker has seen a key."""
+        self.accepted_at: dict[str, float] = {}
+        """When the last request was sent of which CC-FS accepted the account's key."""
+        self._tries: dict[str, list[float]] = defaultdict(list)
+        """By held account, when each of its tries began, since it has been held."""
+        self._trying: set[str] = set()
 
     @property
     def step(self) -> int:
@@ -59,6 +76,35 @@ class Rules:
         self.fetching[request] -= 1
         if error is not None:
             self.failed_at[request] = self._loop.steps
+
+    @contextmanager
+    def trying(self, app_id: str, held_since: datetime | None) -> Iterator[None]:
+        """An attempt at a file of an account runs, which may be held."""
+        if held_since is None:
+            yield
+            return
+        tries = self._tries[f"{app_id} {held_since}"]
+        self.require(app_id not in self._trying, "of a held account one job at a time is tried")
+        lately = not tries or self._loop.time() - tries[-1] > PROBE_INTERVAL - 0.001
+        self.require(lately, "a held account is tried once in an interval")
+        tries.append(self._loop.time())
+        self._trying.add(app_id)
+        try:
+            yield
+        finally:
+            self._trying.discard(app_id)
+
+    def refused_for_good(self, job: Job, code: str) -> None:
+        """A job fails for its account's key."""
+        hold, app_id = job.hold, job.app_id or ""
+        is_typo = code == "UNKNOWN_APP" and app_id not in self.with_key
+        is_late = hold is not None and (self.now() - hold.since).total_seconds() >= HOLD_AT_MOST
+        accepted = BEGINNING + timedelta(seconds=self.accepted_at.get(app_id, -1))
+        is_its_own = hold is not None and hold.refused is not None and accepted > hold.refused
+        self.require(
+            is_typo or is_late or is_its_own,
+            "a job fails for its key only after another's success, or a night",
+        )
 
     def attempt_counted(self, request: DownloadJob | None, since: int) -> None:
         """A job that came in step `since` counts an attempt that failed."""

@@ -4,14 +4,14 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from schemas import DownloadJob
 from tests.orders.ccfs import Ccfs, Volume
 from tests.orders.loop import FrozenError, ShuffledLoop, StuckError
 from tests.orders.rabbit import Letter, Message, Rabbit
-from tests.orders.rules import BrokenRuleError, Rules, Tables
+from tests.orders.rules import HOLD_AT_MOST, PROBE_INTERVAL, BrokenRuleError, Rules, Tables
+from worker.core.accounts import Accounts, HoldPolicy
 from worker.core.attempt import Downloader
 from worker.core.deliveries import Deliveries
 from worker.core.downloads import Downloads
@@ -20,11 +20,11 @@ from worker.core.outcome import Ending, StoredFile
 from worker.core.pace import Pace
 from worker.core.progress import Progress
 from worker.core.retry import RetryPolicy
+from worker.watches.accounts import AccountWatch
 from worker.watches.upstream import UpstreamWatch
 
 _ACCOUNTS = ("a", "b", "c")
 _CONCURRENCY = 4
-_BEGINNING = datetime(2026, 1, 31, 8, tzinfo=UTC)
 _CALM = 3600
 """Seconds after the last trouble within which every job must have its outcome."""
 _PAUSES = (0, 0, 0, 0.5, 0.5, 1, 2, 10)
@@ -39,6 +39,7 @@ class Parts:
     deliveries: type[Deliveries] = Deliveries
     pace: type[Pace] = Pace
     gate: type[Gate] = Gate
+    accounts: type[Accounts] = Accounts
 
 
 class Unobserved:
@@ -91,7 +92,7 @@ class World:
         loop.set_exception_handler(self.rules.loop_failed)
         self._rabbit = Rabbit(self.rules, dice, prefetch=_CONCURRENCY)
         self._gate = parts.gate()
-        self._ccfs = Ccfs(dice)
+        self._ccfs = Ccfs(dice, self.rules)
         self._volume = Volume(dice, self._gate)
         self._pace = parts.pace(
             concurrency=_CONCURRENCY,
@@ -100,13 +101,27 @@ class World:
             clock=loop.time,
         )
         self._upstream = UpstreamWatch(self._ccfs.probe, self._gate, pause_after=2, longest_pause=10)
-        downloader = Downloader(keys=self._ccfs, source=self._ccfs, store=self._volume, job_timeout=10)
+        # Only in every other seed: held jobs are out of the way of most other trouble.
+        self._holds = seed % 2 == 1
+        self._rabbit.holds = self._holds
+        at_most = HOLD_AT_MOST if self._holds else 0
+        self._accounts = parts.accounts(
+            HoldPolicy(at_most=at_most, probe_interval=PROBE_INTERVAL), clock=self.rules.now
+        )
+        downloader = Downloader(
+            keys=self._ccfs,
+            source=self._ccfs,
+            store=self._volume,
+            accounts=self._accounts,
+            job_timeout=10,
+        )
         self._fetch = downloader.fetch
         self._observer = Unobserved()
         self._downloads = parts.downloads(
             self._fetched,
             pace=self._pace,
             gate=self._gate,
+            accounts=self._accounts,
             watches=[self._upstream, self._volume],
             observer=self._observer,
         )
@@ -115,7 +130,7 @@ class World:
             policy=RetryPolicy(delays=(1.0, 10.0)),
             observer=self._observer,
             host="w",
-            clock=lambda: _BEGINNING + timedelta(seconds=loop.time()),
+            clock=self.rules.now,
         )
         self._tables = Tables(self._deliveries, self._upstream)
         self._draining = asyncio.Event()
@@ -125,7 +140,10 @@ class World:
 
     async def run(self) -> None:
         """Make trouble; then either drain in the middle of it, or let it get well and wait for every job."""
-        probing = asyncio.create_task(self._upstream.run())
+        watching = [asyncio.create_task(self._upstream.run())]
+        if self._holds:
+            keys = AccountWatch(self._accounts, self._ccfs, interval=2)
+            watching.append(asyncio.create_task(keys.run()))
         working = asyncio.create_task(self._work())
         for _ in range(self._dice.randint(5, 40)):
             await asyncio.sleep(self._dice.choice(_PAUSES))
@@ -136,13 +154,15 @@ class World:
             self._send_job()
         self._draining.set()
         await working
-        probing.cancel()
+        for watch in watching:
+            watch.cancel()
         await asyncio.sleep(1)
         self._check_end()
 
     def _troubles(self) -> list[Callable[[], None]]:
         usual = [self._send_job, self._rabbit.cut, self._toggle_ccfs]
-        return [self._send_job] * 4 + usual * 2 + [self._rabbit.delete_queue]
+        keys = [self._disturb_key] * 2 if self._holds else []
+        return [self._send_job] * 4 + usual * 2 + [self._rabbit.delete_queue, *keys]
 
     def _send_job(self) -> None:
         """Send a job; there are few files, so that many jobs ask for one."""
@@ -155,6 +175,9 @@ class World:
         self._jobs[job_id] = body
         self._rabbit.send(Message(job_id, body.encode()))
 
+    def _disturb_key(self) -> None:
+        self._ccfs.disturb_key(self._dice.choice(_ACCOUNTS))
+
     def _toggle_ccfs(self) -> None:
         self._ccfs.is_silent = not self._ccfs.is_silent
         self.rules.tell(f"CC-FS is {'silent' if self._ccfs.is_silent else 'there'}")
@@ -162,8 +185,10 @@ class World:
     async def _fetched(self, request: DownloadJob, progress: Progress) -> StoredFile:
         self.rules.fetch_begins(request, gate_is_open=self._gate.is_open)
         error: BaseException | None = None
+        held = {account.app_id: account.since for account in self._accounts.held}
         try:
-            return await self._fetch(request, progress)
+            with self.rules.trying(request.app_id, held.get(request.app_id)):
+                return await self._fetch(request, progress)
         except BaseException as exc:
             error = exc
             raise
@@ -205,6 +230,8 @@ class World:
         self.rules.tell("all is well from now on")
         self._is_calm = self._rabbit.is_well = self._ccfs.is_well = self._volume.is_well = True
         self._ccfs.is_silent = False
+        for app_id in _ACCOUNTS:
+            self._ccfs.mend_key(app_id)
         until = asyncio.get_running_loop().time() + _CALM
         while self._rabbit.queued or self._rabbit.held or self._gate.reasons:
             await asyncio.sleep(5)
@@ -227,9 +254,11 @@ class World:
         require(not self._deliveries.unconfirmed, "no message waits for the broker after the drain")
         require(self._downloads.in_flight == 0, "no download is left after the drain")
         require(self._observer.ended == self._taken, "every delivery ends once")
-        # How fast an account goes, and when its jobs come back, is kept beyond them; so is an outage.
+        # How fast an account goes, when its jobs come back, and whether its key is right is kept beyond them;
+        # so is an outage.
+        beyond = {"_returns", "_known"}
         left = self._tables.leftovers(
-            besides={"_returns"} if self._is_calm else {"_returns", "_app_windows", "_reasons"}
+            besides=beyond if self._is_calm else beyond | {"_app_windows", "_reasons"}
         )
         require(not left, f"nothing is left in a table: {left}")
         kept = self._rabbit.queued | self._rabbit.held | self._rabbit.thrown_away

@@ -61,6 +61,9 @@ def test_every_order_of_events_keeps_the_promise(first: int) -> None:
         (Parts(deliveries=mutants.CancelsWhatHasNotBegun), BrokenRuleError, "every delivery ends once"),
         (Parts(pace=mutants.KeepsPlaces), BrokenRuleError, "left in a table"),
         (Parts(gate=mutants.NeverCloses), BrokenRuleError, "while the gate is closed"),
+        (Parts(accounts=mutants.TriesHeldAccounts), BrokenRuleError, "one job at a time is tried"),
+        (Parts(accounts=mutants.ForgetsTheFirstHold), BrokenRuleError, "first hold counts"),
+        (Parts(accounts=mutants.BlamesTheJob), BrokenRuleError, "only after another's success"),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else None,
 )

@@ -31,6 +31,8 @@ WRONG = {
     "WORKER_AMQP__DEAD_QUEUE": ["a b"],
     "WORKER_AMQP__FAILED_QUEUE": ["a b"],
     "WORKER_AMQP__FAILED_KEEP": ["-1", "1.5", "many", "10000001"],
+    "WORKER_ACCOUNTS__HOLD_AT_MOST": ["-1", "x", "inf", "2592001"],
+    "WORKER_ACCOUNTS__PROBE_INTERVAL": ["0", "x", "nan", "3601"],
     "WORKER_CCFS__BASE_URL": [
         "127.0.0.1:28080",
         "ftp://h:1",

@@ -10,7 +10,7 @@ from worker.broker.publisher import NewestPublisher, Publisher
 from worker.broker.topology import Names
 from worker.broker.wire import Lane
 from worker.core.context import SPAN
-from worker.core.job import Envelope, Job
+from worker.core.job import Envelope, Hold, Job
 from worker.core.outcome import routing_key
 from worker.core.retry import Retry
 from worker.errors import JobError, SessionLostError
@@ -97,6 +97,14 @@ class AmqpDelivery:
             "",
             self._names.tier(retry.delay),
             lambda frame_max: messages.retry_copy(self._message, retry, frame_max=frame_max),
+        )
+
+    async def hold(self, hold: Hold, wait: float, job: Job) -> None:
+        """Put a copy where jobs wait for their account's key, for `wait` seconds."""
+        await self._send(
+            "",
+            self._names.held,
+            lambda frame_max: messages.held_copy(self._message, hold, wait, job, frame_max=frame_max),
         )
 
     async def park(self, error: JobError, job: Job) -> None:

@@ -13,7 +13,17 @@ from worker.broker import properties as amqp
 from worker.broker.frames import Message, fits
 from worker.broker.tables import UnreadableError, Value
 from worker.core.context import SPAN
-from worker.core.job import ATTEMPT_HEADER, TRACE_HEADERS, Cut, Envelope, Job
+from worker.core.job import (
+    ATTEMPT_HEADER,
+    HELD_HEADER,
+    READ_HEADERS,
+    REFUSED_HEADER,
+    Cut,
+    Envelope,
+    Hold,
+    Job,
+    hold_headers,
+)
 from worker.core.retry import Retry
 from worker.errors import JobError
 
@@ -38,6 +48,8 @@ _OURS = frozenset(
     name.encode()
     for name in (
         ATTEMPT_HEADER,
+        HELD_HEADER,
+        REFUSED_HEADER,
         DEAD_REASON,
         DEAD_DETAIL,
         DEAD_SINCE,
@@ -70,7 +82,7 @@ def read_envelope(message: Message) -> Envelope:
         has_forged_death=_has_forged_death(properties),
         message_id=properties.short(amqp.MESSAGE_ID) or None,
         correlation_id=properties.short(amqp.CORRELATION_ID) or None,
-        headers={name: properties.header(name) for name in (ATTEMPT_HEADER, *TRACE_HEADERS)},
+        headers={name: properties.header(name) for name in READ_HEADERS},
         sent_at=properties.sent_at(),
     )
 
@@ -183,11 +195,30 @@ def retry_copy(message: Message, retry: Retry, *, frame_max: int) -> Message:
         retry: How long it waits, and for which attempt.
         frame_max: Bytes that a frame may have, as negotiated; 0 is no bound.
     """
-    changes = {}
-    if retry.early is not None:
-        milliseconds = round(min(max(retry.early, 0), retry.delay) * 1000)
-        changes[amqp.EXPIRATION] = amqp.short(str(milliseconds))
-    return _copy(message, {ATTEMPT_HEADER: retry.attempt}, changes, frame_max)
+    changes = {} if retry.early is None else _expiring(min(max(retry.early, 0), retry.delay))
+    headers: dict[str, Value] = {ATTEMPT_HEADER: retry.attempt}
+    for name in (HELD_HEADER, REFUSED_HEADER):
+        if isinstance(since := message.properties.header(name), str):
+            headers[name] = since
+    return _copy(message, headers, changes, frame_max)
+
+
+def held_copy(message: Message, hold: Hold, wait: float, job: Job, *, frame_max: int) -> Message:
+    """A copy of a job message for the tier in which it waits for its account's key.
+
+    Args:
+        message: The job.
+        hold: Since when.
+        wait: Seconds until it comes back.
+        job: What was read of it.
+        frame_max: Bytes that a frame may have, as negotiated; 0 is no bound.
+    """
+    headers: dict[str, Value] = {ATTEMPT_HEADER: job.attempt, **hold_headers(hold)}
+    return _copy(message, headers, _expiring(wait), frame_max)
+
+
+def _expiring(seconds: float) -> dict[int, bytes]:
+    return {amqp.EXPIRATION: amqp.short(str(round(seconds * 1000)))}
 
 
 def parked_copy(message: Message, job: Job, error: JobError, *, frame_max: int) -> Message:

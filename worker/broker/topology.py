@@ -2,7 +2,7 @@
 
     default exchange ──▶ ccfs.jobs ──(delivery limit)──▶ ccfs.jobs.dlx ──▶ ccfs.jobs.dropped.v2
                             ▲
-                            └──(TTL)── ccfs.jobs.retry.10s, ccfs.jobs.retry.60s, …
+                            └──(TTL)── ccfs.jobs.retry.10s, ccfs.jobs.retry.60s, …, ccfs.jobs.held.300s
 
     ccfs.results ──#──▶ ccfs.results          default exchange ──▶ ccfs.dead, ccfs.failed
 
@@ -52,6 +52,7 @@ class Names:
         results_queue: The queue that catches all outcomes; None declares none.
         dead: The queue of parked messages.
         failed: The queue that keeps failed jobs for operators; None declares none.
+        held_tier: Seconds that jobs wait at most for their account's key; None holds none.
     """
 
     jobs: str = "ccfs.jobs"
@@ -59,6 +60,7 @@ class Names:
     results_queue: str | None = "ccfs.results"
     dead: str = "ccfs.dead"
     failed: str | None = "ccfs.failed"
+    held_tier: float | None = 300.0
 
     @property
     def dead_letter_exchange(self) -> str:
@@ -74,6 +76,11 @@ class Names:
     def old_dropped(self) -> str:
         """The same queue in the first release; its name is still the routing key of what is dropped."""
         return f"{self.jobs}.dropped"
+
+    @property
+    def held(self) -> str:
+        """The queue in which jobs wait for their account's key; its name holds its TTL, as a tier's does."""
+        return f"{self.jobs}.held.{tier_name(self.held_tier or 0)}"
 
     def tier(self, seconds: float) -> str:
         """The queue in which jobs wait for that time.
@@ -111,9 +118,12 @@ class Topology:
             | _dead_letters_to(names.dead_letter_exchange, names.old_dropped)
             | {"x-delivery-limit": self.delivery_limit},
         }
-        for seconds in self.tiers:
+        waits = {names.tier(seconds): seconds for seconds in self.tiers}
+        if names.held_tier is not None:
+            waits[names.held] = names.held_tier
+        for name, seconds in waits.items():
             ttl: _Arguments = {"x-message-ttl": round(seconds * 1000)}
-            queues[names.tier(seconds)] = _quorum() | _dead_letters_to("", names.jobs) | ttl
+            queues[name] = _quorum() | _dead_letters_to("", names.jobs) | ttl
         if names.results_queue is not None:
             queues[names.results_queue] = _quorum() | {"x-delivery-limit": KEPT_FOR_OTHERS}
         if names.failed is not None:

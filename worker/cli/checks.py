@@ -65,7 +65,7 @@ async def check_broker(settings: BrokerSettings) -> list[Finding]:
                 version(opened),
                 *await inspect(
                     opened,
-                    wiring.topology(amqp, settings.retry),
+                    wiring.topology(amqp, settings.retry, settings.accounts),
                     declares=amqp.declare,
                     timeout=amqp.publish_timeout,
                 ),

@@ -16,6 +16,7 @@ from worker.ccfs import CcfsClient, FileStream
 from worker.cli import terminal
 from worker.cli.arguments import AppIdArgument, FileArgument, one_job
 from worker.cli.terminal import Output, OutputOption
+from worker.core.accounts import Accounts, HoldPolicy
 from worker.core.attempt import Downloader
 from worker.core.outcome import StoredFile
 from worker.core.ports import Chunk
@@ -85,6 +86,7 @@ async def _fetch(settings: FetchSettings, job: DownloadJob) -> StoredFile:
                 keys=wiring.keyring(settings.credentials, executor, patience=settings.storage.hang_after),
                 source=_Watched(client, bar),
                 store=wiring.shared_storage(settings.storage, executor),
+                accounts=Accounts(HoldPolicy(), clock=wiring.now),
                 job_timeout=settings.job_timeout,
             )
             return await downloader.fetch(job)

@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 import structlog
 
 from schemas import DownloadJob, ErrorCode
+from worker.core.accounts import Accounts
 from worker.core.context import SPAN
 from worker.core.outcome import StoredFile
 from worker.core.paths import final_path
@@ -23,13 +24,17 @@ class Downloader:
         keys: The accounts' keys.
         source: CC-FS.
         store: The shared storage.
+        accounts: Hear which keys CC-FS accepts.
         job_timeout: Seconds that one attempt may take in all.
     """
 
-    def __init__(self, *, keys: Keys, source: Source, store: Store, job_timeout: float) -> None:
+    def __init__(
+        self, *, keys: Keys, source: Source, store: Store, accounts: Accounts, job_timeout: float
+    ) -> None:
         self._keys = keys
         self._source = source
         self._store = store
+        self._accounts = accounts
         self._job_timeout = job_timeout
 
     async def fetch(self, job: DownloadJob, progress: Progress | None = None) -> StoredFile:
@@ -69,8 +74,10 @@ class Downloader:
     ) -> StoredFile:
         clock = asyncio.get_running_loop().time
         began = clock()
+        progress.signed = signed = self._accounts.sign(job.app_id, secret_key)
         with SPAN.get().request():
             async with self._source.open(job, secret_key, progress) as stream:
+                self._accounts.accepted(job.app_id, signed)
                 progress.announced_bytes = announced = stream.announced_bytes
                 progress.answer_seconds = seconds = clock() - began
                 log.debug("job.answered", announced_bytes=announced, seconds=round(seconds, 3))

@@ -13,9 +13,10 @@ from typing import NamedTuple
 import structlog
 
 from schemas import DownloadFailed, ErrorCode, FailedJob, Outcome
+from worker.core.accounts import AccountHeldError
 from worker.core.context import LOG_FIELDS, SPAN
 from worker.core.downloads import Download, Downloads, UnwantedError
-from worker.core.job import Job, read_job
+from worker.core.job import Hold, Job, read_job
 from worker.core.outcome import Ending, Execution, StoredFile, completed, failed, failed_job
 from worker.core.ports import Delivery, Observer, Tracer, TraceSpan
 from worker.core.progress import Progress
@@ -105,6 +106,7 @@ class Deliveries:
     ) -> None:
         self._downloads = downloads
         self._policy = policy
+        self._accounts = downloads.accounts
         self._observer = observer
         self._host = host
         self._clock = clock
@@ -211,6 +213,10 @@ class Deliveries:
         started_at = self._clock()
         try:
             file = await self._file_of(job, delivery)
+        except AccountHeldError as exc:
+            if (hold := self._accounts.kept_waiting(job, exc.error)) is not None:
+                return await self._hold(delivery, job, hold)
+            return await self._give_up(delivery, job, exc.error, started_at)
         except HeldBackError as exc:
             log.debug("job.deferred", reason=str(exc))
             await self._send_around(delivery, self._policy.defer(job.attempt, exc.wait))
@@ -237,6 +243,10 @@ class Deliveries:
     async def _after_failure(
         self, delivery: Delivery, job: Job, error: JobError, started_at: datetime
     ) -> _End:
+        download = self._in_hand[delivery].download
+        signed = None if download is None else download.progress.signed
+        if (hold := self._accounts.refused(job, error, signed)) is not None:
+            return await self._hold(delivery, job, hold)
         retry = self._policy.decide(error, job.attempt)
         if retry is None:
             return await self._give_up(delivery, job, error, started_at)
@@ -252,6 +262,17 @@ class Deliveries:
             self._observer.parked(error.code)
         await self._conclude(delivery, job, failed(job, error, self._execution(started_at)))
         return _End(Ending.FAILED, error.code)
+
+    async def _hold(self, delivery: Delivery, job: Job, hold: Hold) -> _End:
+        """Have a job wait for its account's key."""
+        wait = self._accounts.wait(job.app_id or "")
+        if job.hold is None:
+            log.info("job.held", wait=round(wait, 3))
+        else:
+            log.debug("job.still_held", since=str(hold.since), wait=round(wait, 3))
+        await self._publish(delivery, lambda: delivery.hold(hold, wait, job))
+        await delivery.ack()
+        return _End(Ending.HELD)
 
     async def _send_around(self, delivery: Delivery, retry: Retry) -> None:
         # Confirmed before the ack: a crash between them repeats the job, and the other order could lose it.

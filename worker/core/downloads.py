@@ -12,6 +12,7 @@ from typing import NamedTuple
 import structlog
 
 from schemas import DownloadJob, ErrorCode
+from worker.core.accounts import Accounts
 from worker.core.gate import Gate
 from worker.core.outcome import StoredFile
 from worker.core.pace import Pace
@@ -64,8 +65,12 @@ class Downloads:
         fetch: Brings one file to storage; raises JobError.
         pace: Limits how many run concurrently.
         gate: No download begins while it is closed.
+        accounts: Say which accounts are held: none of their files is downloaded meanwhile, but for a try.
         watches: Asked in order whether a failure is an outage; the first that says so ends the asking.
         observer: Counts every file downloaded.
+
+    Attributes:
+        accounts: The same.
     """
 
     def __init__(
@@ -74,12 +79,14 @@ class Downloads:
         *,
         pace: Pace,
         gate: Gate,
+        accounts: Accounts,
         watches: Sequence[Watch],
         observer: Observer,
     ) -> None:
         self._fetch = fetch
         self._pace = pace
         self._gate = gate
+        self.accounts = accounts
         self._watches = watches
         self._observer = observer
         self._running: dict[DownloadJob, _Running] = {}
@@ -143,6 +150,8 @@ class Downloads:
     ) -> StoredFile:
         clock = asyncio.get_running_loop().time
         asked = clock()
+        # Before it takes or waits for a place: a backlog of a held account costs the others none.
+        self.accounts.check(request.app_id)
         async with self._pace.place(request.app_id):
             if not any(is_wanted() for is_wanted in wanted):
                 raise UnwantedError("the connection was lost before the download began")
@@ -152,7 +161,8 @@ class Downloads:
             progress.wait_seconds = began - asked
             log.debug("job.started")
             try:
-                file = await self._attempt(request, progress, began)
+                with self.accounts.trying(request.app_id):
+                    file = await self._attempt(request, progress, began)
             finally:
                 progress.download_seconds = clock() - began
                 if progress.answer_seconds is not None:
@@ -175,6 +185,8 @@ class Downloads:
                 self._pace.collapse()
                 raise HeldBackError(error.message) from error
             self._pace.failed(request.app_id, error, began)
+            if progress.signed is not None:
+                self.accounts.answered(request.app_id, progress.signed, error)
             raise
         except Exception as exc:
             log.exception("job.defect")

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
@@ -12,13 +12,31 @@ from pydantic_core import from_json
 from schemas import MAX_BODY_BYTES, AppId, BillFileName, DownloadJob
 
 ATTEMPT_HEADER = "x-attempt"
+HELD_HEADER = "x-held-since"
+REFUSED_HEADER = "x-refused-since"
 TRACE_HEADERS = ("traceparent", "tracestate")
+READ_HEADERS = (ATTEMPT_HEADER, HELD_HEADER, REFUSED_HEADER, *TRACE_HEADERS)
+"""The headers of a job that are read."""
 
 _MAX_ATTEMPT = 1_000_000
+_MAX_MOMENT = 40
+"""Characters of a time that is read."""
 _MAX_TRACESTATE = 512
 """Characters of a `tracestate` that everybody should propagate (W3C Trace Context, section 3.3.1.5)."""
 _APP_ID: TypeAdapter[str] = TypeAdapter(AppId)
 _BILL_FILE_NAME: TypeAdapter[str] = TypeAdapter(BillFileName)
+
+
+class Hold(NamedTuple):
+    """How a job waits for its account's key. Both times are UTC, timezone-aware.
+
+    Attributes:
+        since: When it was held first, by whichever worker.
+        refused: When it was refused itself first; None when only others of its account were.
+    """
+
+    since: datetime
+    refused: datetime | None
 
 
 class Cut(NamedTuple):
@@ -67,6 +85,7 @@ class Job:
         bill_file_name: The file, if at least that could be read.
         traceparent: The trace that the publisher was in, if any.
         tracestate: Vendor data of that trace, if any.
+        hold: How it has waited for its account's key; None when it has not.
     """
 
     job_id: str
@@ -78,6 +97,7 @@ class Job:
     bill_file_name: str | None
     traceparent: str | None
     tracestate: str | None
+    hold: Hold | None = None
 
 
 def read_job(envelope: Envelope) -> Job:
@@ -102,7 +122,18 @@ def read_job(envelope: Envelope) -> Job:
         bill_file_name=bill_file_name,
         traceparent=_text(envelope.headers.get("traceparent")),
         tracestate=_tracestate(_text(envelope.headers.get("tracestate"))),
+        hold=_hold(envelope.headers),
     )
+
+
+def hold_headers(hold: Hold) -> dict[str, str]:
+    """The headers that a held job goes around with: RFC 3339, UTC, milliseconds."""
+    moments = {HELD_HEADER: hold.since, REFUSED_HEADER: hold.refused}
+    return {
+        name: moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        for name, moment in moments.items()
+        if moment is not None
+    }
 
 
 def _read_fields(envelope: Envelope) -> tuple[dict[str, Any], str]:
@@ -145,6 +176,22 @@ def _attempt(header: object) -> int:
     if isinstance(header, int) and not isinstance(header, bool) and header >= 1:
         return min(header, _MAX_ATTEMPT)
     return 1
+
+
+def _hold(headers: Mapping[str, Any]) -> Hold | None:
+    since = _moment(headers.get(HELD_HEADER))
+    return None if since is None else Hold(since, _moment(headers.get(REFUSED_HEADER)))
+
+
+def _moment(header: object) -> datetime | None:
+    """A time; None for what is none, or has no zone: a publisher may write what it likes there."""
+    if not isinstance(header, str) or len(header) > _MAX_MOMENT:
+        return None
+    try:
+        moment = datetime.fromisoformat(header)
+        return None if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
 
 
 def _text(header: object) -> str | None:

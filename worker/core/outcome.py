@@ -26,6 +26,7 @@ class Ending(StrEnum):
     FAILED = auto()
     RETRIED = auto()
     DEFERRED = auto()
+    HELD = auto()
     GIVEN_BACK = auto()
     LOST = auto()
 

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from typing import Protocol
 
 from schemas import DownloadJob, FailedJob, Outcome
-from worker.core.job import Envelope, Job
+from worker.core.job import Envelope, Hold, Job
 from worker.core.outcome import Ending, StoredFile
 from worker.core.progress import Progress
 from worker.core.retry import Retry
@@ -57,6 +57,10 @@ class Delivery(Protocol):
 
     async def retry(self, retry: Retry) -> None:
         """Publish a copy to the tier of its delay and wait for the confirm. Raises NotConfirmedError."""
+        ...
+
+    async def hold(self, hold: Hold, wait: float, job: Job) -> None:
+        """Publish a copy that waits for its account's key, confirmed. Raises NotConfirmedError."""
         ...
 
     async def park(self, error: JobError, job: Job) -> None:

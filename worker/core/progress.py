@@ -1,6 +1,21 @@
 """How far a download has come: shown while it runs, counted and logged when it is over."""
 
 from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+
+class Signed(NamedTuple):
+    """A request to CC-FS.
+
+    Attributes:
+        key: A number that tells the key that signed it from others, within this process; it says nothing else
+            about it.
+        at: When it was signed; UTC, timezone-aware.
+    """
+
+    key: int
+    at: datetime
 
 
 @dataclass(slots=True)
@@ -10,6 +25,7 @@ class Progress:
     Attributes:
         wait_seconds: How long it waited for its place; None while it waits.
         asked: Whether CC-FS was asked for it.
+        signed: The last request that was made for it.
         http_status: What CC-FS answered, once an answer's headers came.
         announced_bytes: The file's size, once CC-FS has announced it.
         received_bytes: What has come of it.
@@ -20,6 +36,7 @@ class Progress:
 
     wait_seconds: float | None = None
     asked: bool = False
+    signed: Signed | None = None
     http_status: int | None = None
     announced_bytes: int | None = None
     received_bytes: int = 0

@@ -1,7 +1,7 @@
 """The gauges: their values are read when Prometheus scrapes, and not kept in between."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from prometheus_client.core import GaugeMetricFamily
@@ -46,6 +46,7 @@ class Readings:
         reserved_bytes: Bytes that are to stay free there.
         storage_silence: Age in seconds of the oldest call to that volume that has not returned.
         left_behind: Threads whose call to it has not returned although its job was given up.
+        held: For each account that is held, how many of its jobs wait, and for how many seconds it has been.
     """
 
     in_flight: int = 0
@@ -60,6 +61,7 @@ class Readings:
     reserved_bytes: float = math.nan
     storage_silence: float = 0.0
     left_behind: int = 0
+    held: Sequence[tuple[int, float]] = ()
 
 
 class Gauges(Collector):
@@ -190,6 +192,30 @@ _GAUGES: tuple[tuple[Entry, Callable[[Readings], Mapping[Labels, float]]], ...] 
             "Threads whose call to the volume has not returned although its job was given up.",
         ),
         lambda now: {(): now.left_behind},
+    ),
+    (
+        Entry(
+            "ccfs_worker_accounts_held",
+            "gauge",
+            "Accounts whose jobs wait, since CC-FS refuses their key or it is gone.",
+        ),
+        lambda now: {(): len(now.held)},
+    ),
+    (
+        Entry(
+            "ccfs_worker_accounts_held_seconds",
+            "gauge",
+            "For how long the account has been held that was held first; 0 without any.",
+        ),
+        lambda now: {(): max((seconds for _, seconds in now.held), default=0.0)},
+    ),
+    (
+        Entry(
+            "ccfs_worker_jobs_held",
+            "gauge",
+            "About how many jobs of held accounts this worker has put to wait in RabbitMQ.",
+        ),
+        lambda now: {(): sum(waiting for waiting, _ in now.held)},
     ),
 )
 GAUGES = tuple(entry for entry, _ in _GAUGES)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from worker.ccfs import CcfsClient
+from worker.core.accounts import Accounts, HeldAccount
 from worker.core.deliveries import Deliveries, InHand
 from worker.core.downloads import Downloads
 from worker.core.gate import Gate
@@ -16,6 +17,7 @@ from worker.observe.lengths import Lengths
 from worker.observe.metrics import COMPLETED, FAILED, OK, Metrics, counts
 from worker.observe.rates import Rates
 from worker.observe.status import (
+    AccountStatus,
     CheckStatus,
     IntakeStatus,
     JobStatus,
@@ -66,6 +68,7 @@ class Overview:
     draining: asyncio.Event
     pace: Pace
     downloads: Downloads
+    accounts: Accounts
     deliveries: Deliveries
     supervisor: Supervisor
     volume: VolumeWatch
@@ -101,6 +104,7 @@ class Overview:
             reserved_bytes=self.identity.reserved_bytes,
             storage_silence=self.volume.silence,
             left_behind=self.volume.left_behind,
+            held=[(held.waiting, (self.clock() - held.since).total_seconds()) for held in self.accounts.held],
         )
 
     async def keep_rates(self) -> None:
@@ -146,6 +150,7 @@ class Overview:
                 reserved_bytes=identity.reserved_bytes,
                 silent_seconds=round(self.volume.silence, 1),
             ),
+            accounts=[self._account(held) for held in self.accounts.held],
             jobs=[self._job(held, now) for held in self.deliveries.in_hand],
         )
 
@@ -187,6 +192,17 @@ class Overview:
             attempts_failed={code: int(count) for (code,), count in attempts.items() if code != OK and count},
             outcomes_failed=failed,
             downloaded_bytes=int(downloaded_bytes),
+        )
+
+    def _account(self, held: HeldAccount) -> AccountStatus:
+        return AccountStatus(
+            app_id=held.app_id,
+            held_since=held.since,
+            error_code=held.error.code,
+            reason=held.error.message,
+            tried_at=held.tried_at,
+            waiting=held.waiting,
+            fail_at=held.until,
         )
 
     def _job(self, held: InHand, now: datetime) -> JobStatus:

@@ -127,6 +127,23 @@ class StorageStatus(_Part):
     """How long the longest unanswered call to the volume has waited; 0 without one."""
 
 
+class AccountStatus(_Part):
+    """An account whose jobs wait, since its key is refused or gone."""
+
+    app_id: str
+    held_since: datetime
+    """Since when this worker holds its jobs."""
+    error_code: str
+    reason: str
+    """The last refusal, in words."""
+    tried_at: datetime
+    """When one of its jobs was tried last."""
+    waiting: int
+    """About how many of its jobs this worker has put to wait in RabbitMQ; other workers count their own."""
+    fail_at: datetime
+    """When the jobs that have waited since then fail, unless the key is mended first."""
+
+
 class JobStatus(_Part):
     """A job that the worker has in hand."""
 
@@ -163,6 +180,8 @@ class Status(_Part):
     rates: RatesStatus
     totals: TotalsStatus
     storage: StorageStatus
+    accounts: list[AccountStatus] = []
+    """Accounts that are held, the longest first."""
     jobs: list[JobStatus]
     """Jobs in hand, oldest first."""
 
