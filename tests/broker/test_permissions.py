@@ -165,7 +165,7 @@ async def test_an_operator_may_replay_submit_and_follow(wanted: BrokerOptions, l
         await put(worker, NAMES.failed or "", FAILED)
         async with (
             open_connection(login("operator"), name="test", heartbeat=10, timeout=10, tls=None) as opened,
-            follow(opened, NAMES, ["#"], timeout=10) as outcomes,
+            follow(opened, NAMES, ["#"], declares=True, even_if_nobody_else=False, timeout=10) as outcomes,
         ):
             async with open_dead_letters(opened, NAMES, timeout=10) as letters:
                 async for parked in letters.take(10):

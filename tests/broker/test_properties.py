@@ -329,7 +329,10 @@ async def test_a_replay_changes_no_property_but_the_timestamp(
 @pytest.mark.usefixtures("declared")
 async def test_followed_events_may_have_any_properties(rabbitmq: Broker, names: Names) -> None:
     """Somebody else may publish to the exchange, too."""
-    async with connecting(rabbitmq.url) as opened, follow(opened, names, ["#"], timeout=10) as bodies:
+    async with (
+        connecting(rabbitmq.url) as opened,
+        follow(opened, names, ["#"], declares=True, even_if_nobody_else=False, timeout=10) as bodies,
+    ):
         for raw in (SHAPES["tables 3,000 deep"], SHAPES["a timestamp beyond all time"]):
             await put_raw(rabbitmq.url, "failed.app1", raw, b"{}", exchange=names.results)
             assert await anext(bodies) == b"{}"

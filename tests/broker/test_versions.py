@@ -81,7 +81,7 @@ async def test_nothing_is_used_that_a_later_version_takes_away(
             on_dropped=inbox.dropped.put_nowait,
         ) as session,
         open_connection(strict.url, name="test", heartbeat=10, timeout=10, tls=None) as opened,
-        follow(opened, names, ["#"], timeout=10),
+        follow(opened, names, ["#"], declares=True, even_if_nobody_else=False, timeout=10),
         open_dead_letters(opened, names, timeout=10) as letters,
     ):
         await session.consume()

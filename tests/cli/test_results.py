@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from aio_pika import Message
+from aio_pika.exceptions import DeliveryError
 
 from devkit.run.broker import Broker
 from tests.amqp import outside_channel
@@ -79,7 +80,13 @@ async def test_what_is_no_outcome_is_told_and_does_not_end_it(site: Site, prefix
     async with outside_channel(site.own_url) as channel:
         exchange = await channel.declare_exchange(f"{prefix}.others", "topic", auto_delete=True)
         async with following(
-            site, "results", "--count", "1", until=READY, AMQP__RESULTS_EXCHANGE=exchange.name
+            site,
+            "results",
+            "--count",
+            "1",
+            "--even-if-nobody-else",
+            until=READY,
+            AMQP__RESULTS_EXCHANGE=exchange.name,
         ) as results:
             for body in (b"\x1b[31mnonsense", FAILED):
                 await exchange.publish(Message(body), "failed")
@@ -116,3 +123,59 @@ async def test_a_lost_connection_ends_it_with_a_word(site: Site, rabbitmq: Broke
         said = (await results.process.stderr.read()).decode()
 
     assert "the connection with RabbitMQ broke" in said
+
+
+@pytest.mark.parametrize(
+    "arguments", [("results", "--timeout", "30"), ("submit", APP, bill(2), "--wait", "--timeout", "30")]
+)
+async def test_an_event_without_a_home_is_not_followed(
+    site: Site, run: Run, arguments: tuple[str, ...]
+) -> None:
+    """With its queue, an event would look routed to the worker, and be gone afterwards."""
+    off = {"AMQP__RESULTS_QUEUE_ENABLED": "false"}
+    await site.unbind_results()
+    with site.worker(**off) as worker:
+        (job_id,) = await site.publish(bill(1))
+        await worker.logged("job.publish_unconfirmed", job_id=job_id)
+
+        refused = await run(*arguments, **off)
+        assert refused.returncode == 3
+        assert "say --even-if-nobody-else" in refused.stderr
+        assert "published" not in refused.stderr
+
+        await site.bind_results()
+        await site.settled()
+    assert set(site.ledger.outcomes) == {job_id}
+
+
+async def test_a_results_queue_that_was_unbound_is_bound_before(site: Site) -> None:
+    """As a worker does when it connects: what is followed is kept, too."""
+    await site.unbind_results()
+
+    async with following(site, "results", "--count", "1", "--output", "json", until=READY) as results:
+        async with outside_channel(site.own_url) as channel:
+            exchange = await channel.get_exchange(site.names.results)
+            await exchange.publish(Message(FAILED), "failed.app1")
+        assert json.loads(await results.line())["jobId"] == "m1"
+
+    await site.until(lambda: "m1" in site.ledger.outcomes)
+
+
+async def test_whoever_means_it_follows_alone(run: Run) -> None:
+    followed = await run(
+        "results", "--timeout", "0.2", "--even-if-nobody-else", AMQP__RESULTS_QUEUE_ENABLED="false"
+    )
+
+    assert followed.returncode == 0
+
+
+async def test_what_is_not_to_be_declared_is_not_bound(site: Site, run: Run) -> None:
+    await site.unbind_results()
+
+    refused = await run("results", "--timeout", "0.2", AMQP__DECLARE="false")
+
+    assert (refused.returncode, "WORKER_AMQP__DECLARE is false" in refused.stderr) == (3, True)
+    async with outside_channel(site.own_url) as channel:
+        exchange = await channel.get_exchange(site.names.results)
+        with pytest.raises(DeliveryError):
+            await exchange.publish(Message(FAILED), "failed.app1")

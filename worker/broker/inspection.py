@@ -7,7 +7,8 @@ AMQP cannot ask for permissions, nor for a queue's arguments. These ways find th
 - declaring what exists with the wanted arguments changes nothing, and is refused when they differ
   (RabbitMQ "Queues", "Declaration and Property Equivalence");
 - a publish in a transaction that is rolled back is checked for permission and never delivered;
-- a consumer with an argument of the wrong type is checked for permission first and then refused.
+- a consumer with an argument of the wrong type is checked for permission first and then refused;
+- what is bound to an exchange cannot be asked at all.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ from aio_pika.exceptions import ChannelClosed, ChannelNotFoundEntity, ChannelPre
 from aiormq.exceptions import ChannelAccessRefused
 
 from worker.broker.connection import Connection, open_channel, unbroken
-from worker.broker.topology import Topology, ask, look
+from worker.broker.topology import Names, Topology, ask, look
 from worker.errors import BrokerError, one_line
 from worker.finding import Finding, fine, wrong
 
@@ -70,6 +71,7 @@ async def inspect(
                 await _inspect_thing(connection, thing, declares=declares, timeout=timeout)
                 for thing in things
             ],
+            _results_bindings(names),
             *await _old_queue(connection, names.old_dropped, timeout),
             await _may_consume(connection, names.jobs, timeout),
             await _may_consume(connection, names.dropped, timeout),
@@ -162,6 +164,18 @@ def _not_declarable(thing: _Thing, seen: str, *, declares: bool) -> Finding:
         "the login may not declare it",
         "grant the login the configure permission on it, or set WORKER_AMQP__DECLARE=false",
     )
+
+
+def _results_bindings(names: Names) -> Finding:
+    """Tell what cannot be seen: whether any queue takes the events."""
+    subject = f"bindings of exchange {names.results}"
+    unseen = (
+        "cannot be seen over AMQP; while no queue is bound, jobs wait for their events, and /readyz says so"
+    )
+    if names.results_queue is None:
+        off = "WORKER_AMQP__RESULTS_QUEUE_ENABLED is false: a consumer must have bound a queue of its own"
+        return fine(subject, f"no queue of ours ({off}); {unseen}")
+    return fine(subject, f"workers bind {names.results_queue} when they connect; {unseen}")
 
 
 async def _old_queue(connection: Connection, name: str, timeout: float) -> list[Finding]:

@@ -14,6 +14,16 @@ FileArgument = Annotated[
 ]
 
 
+EvenAloneOption = Annotated[
+    bool,
+    typer.Option(
+        "--even-if-nobody-else",
+        help="Follow outcomes although it cannot be told whether a queue of a consumer takes them. If none "
+        "does, they are gone once they are shown here.",
+    ),
+]
+
+
 def one_job(app_id: str, file: str) -> DownloadJob:
     """Make a job of two arguments.
 

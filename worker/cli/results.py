@@ -12,6 +12,7 @@ from schemas import DownloadFailed, ErrorCode, Outcome
 from worker import wiring
 from worker.broker.follow import follow
 from worker.cli import terminal
+from worker.cli.arguments import EvenAloneOption
 from worker.cli.outcome_lines import read_outcomes, show
 from worker.cli.terminal import Output, OutputOption
 from worker.settings import AmqpGroup, BrokerSettings, load_part
@@ -42,12 +43,14 @@ def results(
     timeout: Annotated[
         float | None, typer.Option(help="End after this many seconds.", min=0.001, show_default=False)
     ] = None,
+    even_if_nobody_else: EvenAloneOption = False,
     output_format: OutputOption = Output.TEXT,
 ) -> None:
     """Follow outcomes live.
 
     Shows outcomes from now on until Ctrl-C; earlier ones are not shown. They are copies: other consumers of
-    the results lose none.
+    the results lose none. Refuses when there may be no other queue for them: it binds the results queue as a
+    worker does, and cannot see what consumers have bound.
 
     Examples:
         ccfs-worker results --app app1
@@ -57,7 +60,9 @@ def results(
     wanted = _Wanted(frozenset(app or ()), status, frozenset(code or ()))
     amqp = load_part(BrokerSettings).amqp
     with suppress(TimeoutError):
-        asyncio.run(_follow(amqp, wanted, count, timeout, output_format))
+        asyncio.run(
+            _follow(amqp, wanted, count, timeout, output_format, even_if_nobody_else=even_if_nobody_else)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +86,25 @@ class _Wanted:
 
 
 async def _follow(
-    amqp: AmqpGroup, wanted: _Wanted, count: int | None, timeout: float | None, output_format: Output
+    amqp: AmqpGroup,
+    wanted: _Wanted,
+    count: int | None,
+    timeout: float | None,
+    output_format: Output,
+    *,
+    even_if_nobody_else: bool,
 ) -> None:
     names = wiring.names(amqp)
     async with (
         wiring.broker_connection(amqp, "results") as opened,
-        follow(opened, names, wanted.keys(), timeout=amqp.publish_timeout) as bodies,
+        follow(
+            opened,
+            names,
+            wanted.keys(),
+            declares=amqp.declare,
+            even_if_nobody_else=even_if_nobody_else,
+            timeout=amqp.publish_timeout,
+        ) as bodies,
         aclosing(read_outcomes(bodies)) as outcomes,
     ):
         terminal.note(f"following {names.results}; Ctrl-C ends it")

@@ -17,6 +17,7 @@ from worker.broker.connection import Connection
 from worker.broker.follow import follow
 from worker.broker.submission import Submission, check_jobs_queue, submit_all
 from worker.cli import terminal
+from worker.cli.arguments import EvenAloneOption
 from worker.cli.exit_codes import FAILED, SETTINGS, TIMEOUT
 from worker.cli.joblist import lines_of, read_list, read_pair
 from worker.cli.outcome_lines import read_outcomes, show
@@ -52,6 +53,7 @@ def submit(
     timeout: Annotated[
         float, typer.Option(help="Seconds to wait for the outcomes; then end with 4.", min=0.001)
     ] = 3600,
+    even_if_nobody_else: EvenAloneOption = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only check the jobs, and say what would be published.")
     ] = False,
@@ -75,7 +77,13 @@ def submit(
         terminal.note(f"{len(submissions)} jobs would be published")
         return
     amqp = load_part(BrokerSettings).amqp
-    batch = _Batch(amqp, submissions, output_format, patience=timeout if wait else None)
+    batch = _Batch(
+        amqp,
+        submissions,
+        output_format,
+        patience=timeout if wait else None,
+        even_if_nobody_else=even_if_nobody_else,
+    )
     if code := asyncio.run(batch.run()):
         raise typer.Exit(code)
 
@@ -111,12 +119,14 @@ class _Batch:
 
     Attributes:
         patience: Seconds to wait for the outcomes; None waits for none.
+        even_if_nobody_else: Wait for them although they may have no other queue.
     """
 
     amqp: AmqpGroup
     submissions: Sequence[Submission]
     output_format: Output
     patience: float | None
+    even_if_nobody_else: bool
     confirmed: int = 0
 
     async def run(self) -> int:
@@ -130,7 +140,14 @@ class _Batch:
             apps = {submission.job.app_id for submission in self.submissions}
             keys = [f"{status}.{app_id}" for app_id in apps for status in ("completed", "failed")]
             # Before the first job is published: its outcome may come immediately.
-            async with follow(opened, names, keys, timeout=self.amqp.publish_timeout) as bodies:
+            async with follow(
+                opened,
+                names,
+                keys,
+                declares=self.amqp.declare,
+                even_if_nobody_else=self.even_if_nobody_else,
+                timeout=self.amqp.publish_timeout,
+            ) as bodies:
                 await self._publish(opened, names)
                 return await self._wait(bodies, self.patience)
 
