@@ -109,7 +109,7 @@ async def test_an_outcome_that_no_queue_takes_is_not_confirmed(
     assert caught.value.unroutable
 
 
-async def test_many_outcomes_at_once_are_each_confirmed(
+async def test_many_concurrent_outcomes_are_each_confirmed(
     connected: Connected, outside: AbstractChannel, names: Names
 ) -> None:
     """The broker confirms several with one frame."""

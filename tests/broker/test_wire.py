@@ -188,7 +188,7 @@ async def test_aiormq_hears_of_life_while_only_jobs_flow(
     assert await opened.left() == Heartbeat().marshal() * 2
 
 
-async def test_what_is_sent_together_is_written_at_once_and_in_order(opened: Open) -> None:
+async def test_what_is_sent_together_is_one_write_in_order(opened: Open) -> None:
     lane = opened.lane(Channel(TAKEN))
 
     lane.send(b"one")

@@ -113,7 +113,7 @@ async def test_a_replayed_message_becomes_a_job_and_ends(parked: Site, run: Run)
     assert outcome.attempts == 1
 
 
-async def test_replaying_all_ends_though_some_come_back_at_once(parked: Site, run: Run) -> None:
+async def test_replaying_all_ends_though_some_come_back_immediately(parked: Site, run: Run) -> None:
     with parked.worker():
         replayed = await run("dead", "replay", "--all", "--output", "json")
         await parked.until(lambda: set(parked.ledger.outcomes) == {"old", "crashed", "odd"})
@@ -182,7 +182,7 @@ async def test_the_limit_bounds_what_is_looked_at(parked: Site, run: Run) -> Non
     assert await parked.queue_length(parked.names.dead) == 3
 
 
-async def test_two_operators_at_once_don_t_mislead_each_other(parked: Site, run: Run) -> None:
+async def test_two_concurrent_operators_don_t_mislead_each_other(parked: Site, run: Run) -> None:
     async with (
         open_connection(parked.url, name="other", heartbeat=10, timeout=10, tls=None) as opened,
         open_dead_letters(opened, parked.names, timeout=10) as dead,

@@ -134,7 +134,7 @@ async def test_a_key_taken_away_meanwhile_makes_the_account_unknown(
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 429, 500, 503])
-async def test_other_refusals_are_not_asked_again_at_once(
+async def test_other_refusals_are_not_asked_again_in_the_same_attempt(
     client_for: OpenClient, storage: SharedStorage, keys: Path, status: int
 ) -> None:
     script = answering(response(status=status), keep=True)

@@ -10,7 +10,7 @@ from worker.errors import JobError
 
 POLICY = RetryPolicy(delays=(10, 60, 300), not_found_attempts=2)
 
-GIVEN_UP_AT_ONCE = [
+FAILED_IMMEDIATELY = [
     ErrorCode.INVALID_JOB,
     ErrorCode.UNKNOWN_APP,
     ErrorCode.UNAUTHORIZED,
@@ -38,7 +38,7 @@ def test_every_code_has_a_rule() -> None:
     assert set(RULES) == set(ErrorCode)
 
 
-@pytest.mark.parametrize("code", GIVEN_UP_AT_ONCE)
+@pytest.mark.parametrize("code", FAILED_IMMEDIATELY)
 def test_hopeless_failures_are_not_tried_again(code: ErrorCode) -> None:
     assert POLICY.decide(failure(code), 1) is None
 

@@ -134,7 +134,7 @@ async def test_each_refusal_of_ccfs_has_its_code(site: Site) -> None:
     assert await site.queue_length(site.names.dead) == 0
 
 
-async def test_an_account_without_a_key_is_told_at_once(site: Site) -> None:
+async def test_an_account_without_a_key_fails_immediately(site: Site) -> None:
     with site.worker():
         (job_id,) = await site.publish(bill(1), app_id="stranger")
         await site.settled()
@@ -216,7 +216,7 @@ async def test_what_does_not_finish_in_time_is_given_back(site: Site) -> None:
         assert (await site.settled()).sound
 
 
-async def test_a_second_signal_ends_the_worker_at_once(site: Site) -> None:
+async def test_a_second_signal_ends_the_worker_immediately(site: Site) -> None:
     stuck = Hold()
     site.simulator.plan = lambda request: stuck if request.count == 1 else None
     with site.worker(**GRACE) as worker:

@@ -74,7 +74,7 @@ async def test_a_stale_signature_is_refused(
         assert (await post(http, simulator, headers=headers)).status == status
 
 
-async def test_a_rotated_key_counts_at_once(
+async def test_a_rotated_key_counts_immediately(
     simulator: Simulator, keys: Path, http: aiohttp.ClientSession
 ) -> None:
     old = signed(simulator, body_of())

@@ -99,9 +99,7 @@ async def test_sizes_are_drawn_from_their_ranges_by_file(keys: Path) -> None:
     assert all(size == 5000 or 10_000 <= size <= 20_000 for size in sizes)
 
 
-async def test_an_account_gets_no_more_downloads_at_once_than_allowed(
-    keys: Path, http: aiohttp.ClientSession
-) -> None:
+async def test_an_account_has_no_more_downloads_than_allowed(keys: Path, http: aiohttp.ClientSession) -> None:
     """The download too many is told so, other accounts are not concerned, and a finished one makes room."""
     async with open_simulator(SimulatorOptions(keys=keys, downloads_per_app=1)) as simulator:
         hold = faults.Hold()
