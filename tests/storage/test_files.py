@@ -21,6 +21,7 @@ from worker.core.outcome import Listing, StoredFile
 from worker.core.ports import Chunk
 from worker.errors import JobError
 from worker.storage import RootRules, SharedStorage, Threads
+from worker.storage.part import Part
 from worker.storage.tree import Tree
 from worker.storage.zip_file import StoppedError
 
@@ -293,7 +294,7 @@ def test_a_write_whose_job_was_given_up_ends_in_no_file(root: Path) -> None:
     stop = threading.Event()
 
     with pytest.raises(StoppedError):
-        Tree(root).put(PATH, ".part", FILE, lambda _: stop.set(), stop)
+        Part(Tree(root), PATH, ".part").store(FILE, lambda _: stop.set(), stop)
 
     assert everything_in(root) == []
 

@@ -1,13 +1,11 @@
 """What is known of a file's bytes once they have passed by."""
 
 import hashlib
-import io
 import os
-import threading
 
 from worker.core.outcome import Listing
 from worker.core.ports import Chunk
-from worker.storage.zip_file import check_archive, most_unpacked
+from worker.storage.zip_file import most_unpacked
 from worker.storage.zip_stream import ZipWalk
 
 
@@ -45,19 +43,6 @@ class Content:
         self.size += len(chunk)
         self._digest.update(chunk)
         self._walk.feed(chunk)
-
-
-def read_content(whole: Chunk) -> Content:
-    """Take in a whole small file.
-
-    Raises:
-        CorruptArchiveError: It is no sound zip.
-    """
-    content = Content()
-    content.take(whole)
-    if not content.is_proven:
-        content.judged = check_archive(io.BytesIO(whole), threading.Event())
-    return content
 
 
 def write_all(descriptor: int, chunk: Chunk) -> None:

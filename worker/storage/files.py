@@ -1,13 +1,9 @@
 """Files on their way to the storage."""
 
 import asyncio
-import os
-import threading
-import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 from functools import partial
 from itertools import count
 from pathlib import Path, PurePosixPath
@@ -18,43 +14,15 @@ from worker.core.paths import part_name
 from worker.core.ports import Chunk
 from worker.core.progress import Progress
 from worker.errors import JobError
-from worker.storage.content import Content, read_content, write_all
 from worker.storage.errors import storage_errors
+from worker.storage.part import Part
 from worker.storage.sweep import Sweep
 from worker.storage.threads import PATIENCE, Call, Strand, Threads, outlast, run, run_stoppable
-from worker.storage.tree import RootRules, Space, Tree, identity_of
+from worker.storage.tree import RootRules, Space, Tree
 from worker.storage.zip_file import CorruptArchiveError
 
 _SMALL = 1024 * 1024
 """Files below this many bytes are stored in one hop to a thread."""
-
-
-@dataclass(slots=True)
-class _Writing:
-    """A temporary file under way.
-
-    Attributes:
-        part: Its path, relative to the root.
-        strand: Runs what works on it.
-        content: What is known of its bytes.
-        descriptor: The open file; -1 while it is not open.
-    """
-
-    part: PurePosixPath
-    strand: Strand
-    content: Content = field(default_factory=Content)
-    descriptor: int = -1
-
-    def take_in(self, chunk: Chunk) -> None:
-        """Append a chunk."""
-        write_all(self.descriptor, chunk)
-        self.content.take(chunk)
-
-    def close(self) -> None:
-        """Close the file, once."""
-        if self.descriptor >= 0:
-            descriptor, self.descriptor = self.descriptor, -1
-            os.close(descriptor)
 
 
 class SharedStorage:
@@ -125,7 +93,7 @@ class SharedStorage:
         """
         progress = progress or Progress()
         self._refuse_over_limit(announced_bytes or 0)
-        part = path.with_name(part_name(path.name, f"{self._unique}x{next(self._attempts)}"))
+        part = Part(self._tree, path, part_name(path.name, f"{self._unique}x{next(self._attempts)}"))
         begun = [await anext(chunks, b"")]
         if announced_bytes is None and len(begun[0]) < _SMALL:
             # Whether that is all of it only the next chunk tells, which makes it invalid.
@@ -133,26 +101,15 @@ class SharedStorage:
         size = sum(map(len, begun))
         with storage_errors(path), _corruption():
             if size < _SMALL and (size == announced_bytes or not begun[-1]):
-                content = await self._store_small(path, part, begun[0], progress)
+                await self._store_small(part, begun[0], progress)
             else:
-                writing = _Writing(part, Strand(self._executor))
-                try:
-                    await self._begin(writing, announced_bytes or 0)
-                    for chunk in begun:
-                        await self._take_in(writing, chunk, progress)
-                    async for chunk in chunks:
-                        await self._take_in(writing, chunk, progress)
-                    progress.sync_seconds = await self._finish(writing, path.name)
-                except BaseException:
-                    await self._discard(writing)
-                    raise
-                content = writing.content
+                await self._store_large(part, announced_bytes or 0, begun, chunks, progress)
         return StoredFile(
             path=str(path),
-            size_bytes=content.size,
-            sha256=content.sha256,
+            size_bytes=part.content.size,
+            sha256=part.content.sha256,
             reused=False,
-            listing=content.listing,
+            listing=part.content.listing,
         )
 
     async def free_bytes(self) -> int:
@@ -197,75 +154,57 @@ class SharedStorage:
                 ErrorCode.TOO_LARGE, f"the file has {size} bytes or more; the limit is {self._max_file_bytes}"
             )
 
-    async def _store_small(
-        self, path: PurePosixPath, part: PurePosixPath, whole: Chunk, progress: Progress
-    ) -> Content:
+    async def _store_small(self, part: Part, whole: Chunk, progress: Progress) -> None:
         """Store a small file in one hop to a thread: hops would cost more than the work."""
         self._refuse_over_limit(len(whole))
         progress.received_bytes = len(whole)
+        admit = partial(self._refuse_without_space, len(whole))
+        progress.sync_seconds = await run_stoppable(self._executor, partial(part.store, whole, admit))
 
-        def put(stop: threading.Event) -> tuple[Content, float]:
-            content = read_content(whole)
-            admit = partial(self._refuse_without_space, size=content.size)
-            return content, self._tree.put(path, part.name, whole, admit, stop)
+    async def _store_large(
+        self, part: Part, announced: int, begun: list[Chunk], chunks: AsyncIterator[Chunk], progress: Progress
+    ) -> None:
+        """Write, hash and check each chunk on a thread while the next one comes in from the network."""
+        strand = Strand(self._executor)
 
-        content, progress.sync_seconds = await run_stoppable(self._executor, put)
-        return content
+        async def take_in(chunk: Chunk) -> None:
+            progress.received_bytes = part.content.size + len(chunk)
+            self._refuse_over_limit(progress.received_bytes)
+            await strand.run(partial(part.take_in, chunk))
 
-    async def _begin(self, writing: _Writing, announced: int) -> None:
-        def create() -> None:
-            self._refuse_without_space(self._tree.free_bytes(), announced)
-            # It is found there even if nobody waits for this call any more.
-            writing.descriptor = self._tree.create(writing.part)
+        try:
+            await strand.run(partial(part.create, partial(self._refuse_without_space, announced)))
+            for chunk in begun:
+                await take_in(chunk)
+            async for chunk in chunks:
+                await take_in(chunk)
+            progress.sync_seconds = await strand.run_stoppable(part.publish)
+        except BaseException:
+            await self._discard(strand, part)
+            raise
 
-        await writing.strand.run(create)
-
-    async def _take_in(self, writing: _Writing, chunk: Chunk, progress: Progress) -> None:
-        """Write, hash and check a chunk on a thread, while the next one comes in from the network."""
-        progress.received_bytes = writing.content.size + len(chunk)
-        self._refuse_over_limit(progress.received_bytes)
-        await writing.strand.run(partial(writing.take_in, chunk))
-
-    async def _finish(self, writing: _Writing, name: str) -> float:
-        """Make a file durable and give it its name; returns the seconds of its fsync."""
-
-        def finish(stop: threading.Event) -> float:
-            began = time.monotonic()
-            os.fsync(writing.descriptor)
-            seconds, identity = time.monotonic() - began, identity_of(os.fstat(writing.descriptor))
-            # Some file systems tell only now that a quota is used up (close(2)).
-            writing.close()
-            if not writing.content.is_proven:
-                writing.content.judged = self._tree.check(writing.part, stop)
-            self._tree.rename(writing.part, name, identity, stop)
-            return seconds
-
-        return await writing.strand.run_stoppable(finish)
-
-    def _refuse_without_space(self, free: int, size: int) -> None:
+    def _refuse_without_space(self, size: int, free: float) -> None:
         if free - size < self._min_free_bytes:
             raise JobError(
                 ErrorCode.STORAGE_FULL,
-                f"{free} bytes are free on the storage; this file needs {size} "
+                f"{free:.0f} bytes are free on the storage; this file needs {size} "
                 f"and {self._min_free_bytes} stay free",
             )
 
-    async def _discard(self, writing: _Writing) -> None:
+    async def _discard(self, strand: Strand, part: Part) -> None:
         """Let go of a file that is not wanted; goes on by itself where the volume takes its time."""
-        tidying = asyncio.create_task(self._tidy(writing))
+
+        async def tidy() -> None:
+            await strand.idle()
+            await run(self._executor, part.discard)
+
+        tidying = asyncio.create_task(tidy())
         try:
             await outlast(tidying, PATIENCE)
         finally:
             if not tidying.done():
                 self._tidying.add(tidying)
                 tidying.add_done_callback(self._tidying.discard)
-
-    async def _tidy(self, writing: _Writing) -> None:
-        await writing.strand.idle()
-        # Why the file is not wanted matters more than why it stays; the sweep comes by later.
-        for step in (writing.close, partial(self._tree.remove, writing.part)):
-            with suppress(OSError, JobError):
-                await run(self._executor, step)
 
 
 @contextmanager

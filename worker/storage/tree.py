@@ -12,8 +12,7 @@ import math
 import os
 import stat
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -22,9 +21,7 @@ from typing import BinaryIO, NamedTuple
 from schemas import ErrorCode
 from worker.core.outcome import Listing, StoredFile
 from worker.core.paths import is_part
-from worker.core.ports import Chunk
 from worker.errors import JobError
-from worker.storage.content import write_all
 from worker.storage.errors import storage_errors
 from worker.storage.mount import CASE_FOLDED, folds_case, is_mount_point
 from worker.storage.openat2 import open_unlinked
@@ -32,9 +29,6 @@ from worker.storage.zip_file import BLOCK_BYTES, CorruptArchiveError, StoppedErr
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE_MODE = 0o666
-"""Less the process's umask: other systems read the files."""
 _NO_DIRECTORY = frozenset({errno.ENOTDIR, errno.ELOOP})
 
 
@@ -92,7 +86,7 @@ class Tree:
 
     def __init__(self, root: Path, rules: RootRules = _NO_RULES) -> None:
         self._root = root
-        self._rules = rules
+        self.rules = rules
         self._needs_mount = rules.require_mount
         self._device: int | None = None
         """The device of the root as last looked at and found to be usable."""
@@ -108,7 +102,7 @@ class Tree:
         with storage_errors(self._root):
             root = self._open_root()
             try:
-                return self._space(root)
+                return self.space(root)
             finally:
                 os.close(root)
 
@@ -118,80 +112,44 @@ class Tree:
         Raises:
             JobError: STORAGE_ERROR when nobody may write there, however many are free.
         """
-        with self._directory(PurePosixPath()) as directory:
-            return int(self._space(directory).free_bytes)
+        with self.directory(PurePosixPath()) as directory:
+            return int(self.space(directory).free_bytes)
 
-    def create(self, path: PurePosixPath) -> int:
-        """Open a new file for writing, making its directories; gives its descriptor."""
-        with self._directory(path.parent, make=True) as directory:
-            return _create(path.name, directory, self._rules.file_mode)
+    def space(self, directory: int) -> Space:
+        """What the volume of an open directory has. Raises JobError STORAGE_ERROR when it is read-only."""
+        volume = os.fstatvfs(directory)
+        if volume.f_flag & os.ST_RDONLY:
+            # As Linux leaves a volume whose disk has failed.
+            raise JobError(ErrorCode.STORAGE_ERROR, f"storage: the volume at {self._root} is read-only")
+        return Space(
+            free_bytes=volume.f_bavail * volume.f_frsize,
+            size_bytes=volume.f_blocks * volume.f_frsize,
+            free_inodes=volume.f_favail if volume.f_files else math.nan,
+            inodes=volume.f_files or math.nan,
+        )
 
-    def put(
-        self,
-        path: PurePosixPath,
-        part: str,
-        whole: Chunk,
-        admit: Callable[[int], None],
-        stop: threading.Event,
-    ) -> float:
-        """Put a whole file in place of what has its name; on any failure nothing of it remains.
+    @contextmanager
+    def directory(self, path: PurePosixPath, *, make: bool = False) -> Iterator[int]:
+        """Hold a descriptor of a directory under the root."""
+        directory = self._reach(path)
+        if directory is None:
+            directory = self._walk(path, make=make)
+        try:
+            yield directory
+        finally:
+            os.close(directory)
 
-        Args:
-            path: Where it goes.
-            part: The name that it has until it is durable.
-            whole: Its bytes.
-            admit: Is given, before anything is written, how many bytes are free; may raise.
-            stop: Set when the file is no longer wanted.
-
-        Returns:
-            How many seconds it took to make them durable.
-
-        Raises:
-            StoppedError: `stop` was set before the file had its name.
-        """
-        with self._directory(path.parent, make=True) as directory:
-            admit(int(self._space(directory).free_bytes))
-            try:
-                seconds, identity = _write_durably(part, whole, directory, self._rules.file_mode)
-                _refuse_unwanted(stop)
-                _rename(part, path.name, directory, identity)
-            except BaseException:
-                with suppress(OSError):
-                    os.unlink(part, dir_fd=directory)
-                raise
-            os.fsync(directory)
-        return seconds
-
-    def check(self, path: PurePosixPath, stop: threading.Event) -> Listing:
+    def check(self, name: str, directory: int, stop: threading.Event) -> Listing:
         """Read a file as a zip; gives what it holds. Raises CorruptArchiveError."""
-        with self._directory(path.parent) as directory, _open_to_read(path.name, directory) as file:
+        with _open_to_read(name, directory) as file:
             return check_archive(file, stop)
-
-    def rename(self, path: PurePosixPath, name: str, identity: Identity, stop: threading.Event) -> None:
-        """Give a file another name in its directory, in place of what has it, and make that durable.
-
-        Raises:
-            JobError: STORAGE_ERROR when what lies there is not the file of that identity.
-            StoppedError: `stop` was set before.
-        """
-        with self._directory(path.parent) as directory:
-            if identity_of(os.stat(path.name, dir_fd=directory, follow_symlinks=False)) != identity:
-                raise JobError(ErrorCode.STORAGE_ERROR, f"storage: {path} was swapped for another file")
-            _refuse_unwanted(stop)
-            _rename(path.name, name, directory, identity)
-            os.fsync(directory)
-
-    def remove(self, path: PurePosixPath) -> None:
-        """Remove a file, if it is there."""
-        with suppress(FileNotFoundError), self._directory(path.parent) as directory:
-            os.unlink(path.name, dir_fd=directory)
 
     def inspect(self, path: PurePosixPath, stop: threading.Event) -> StoredFile | None:
         """Give a file if it is there, whole and sound, and make sure that it is durable."""
         if self._is_absent(path):
             return None
         try:
-            with self._directory(path.parent) as directory:
+            with self.directory(path.parent) as directory:
                 with _open_to_read(path.name, directory) as file:
                     found = _read_sound(file, path, stop)
                 os.fsync(directory)
@@ -211,7 +169,7 @@ class Tree:
             JobError: STORAGE_ERROR when the root cannot be read.
             OSError: The directory cannot be read.
         """
-        with self._directory(path) as directory, os.scandir(directory) as entries:
+        with self.directory(path) as directory, os.scandir(directory) as entries:
             return [
                 (path / entry.name, entry.stat(follow_symlinks=False).st_mtime)
                 for entry in entries
@@ -229,7 +187,7 @@ class Tree:
             OSError: The directory cannot be read, or a file in it not be removed.
         """
         removed = young = 0
-        with self._directory(path) as directory, os.scandir(directory) as entries:
+        with self.directory(path) as directory, os.scandir(directory) as entries:
             for entry in entries:
                 if not is_part(path / entry.name) or not entry.is_file(follow_symlinks=False):
                     continue
@@ -242,18 +200,6 @@ class Tree:
                     removed += 1
         return removed, young
 
-    def _space(self, directory: int) -> Space:
-        volume = os.fstatvfs(directory)
-        if volume.f_flag & os.ST_RDONLY:
-            # As Linux leaves a volume whose disk has failed.
-            raise JobError(ErrorCode.STORAGE_ERROR, f"storage: the volume at {self._root} is read-only")
-        return Space(
-            free_bytes=volume.f_bavail * volume.f_frsize,
-            size_bytes=volume.f_blocks * volume.f_frsize,
-            free_inodes=volume.f_favail if volume.f_files else math.nan,
-            inodes=volume.f_files or math.nan,
-        )
-
     def _is_absent(self, path: PurePosixPath) -> bool:
         """Whether nothing has that path, as for almost every job; when in doubt, no."""
         try:
@@ -265,17 +211,6 @@ class Tree:
         except OSError:
             pass
         return False
-
-    @contextmanager
-    def _directory(self, path: PurePosixPath, *, make: bool = False) -> Iterator[int]:
-        """Hold a descriptor of a directory under the root."""
-        directory = self._reach(path)
-        if directory is None:
-            directory = self._walk(path, make=make)
-        try:
-            yield directory
-        finally:
-            os.close(directory)
 
     def _reach(self, path: PurePosixPath) -> int | None:
         """Open a directory in one call; None when it takes the walk to get there or to say what is wrong."""
@@ -327,10 +262,10 @@ class Tree:
                 raise
             _make_directory(name, parent)
             made = self._enter(name, parent, make=False)
-            if self._rules.directory_mode is not None:
+            if self.rules.directory_mode is not None:
                 # One that another user's worker made just now has its mode from there.
                 with suppress(PermissionError):
-                    os.fchmod(made, self._rules.directory_mode)
+                    os.fchmod(made, self.rules.directory_mode)
             return made
         except OSError as exc:
             if exc.errno not in _NO_DIRECTORY:
@@ -345,54 +280,6 @@ def _make_directory(name: str, parent: int) -> None:
     # Also when it is there: another worker may have made it just now, or this very call did and was answered
     # twice.
     os.fsync(parent)
-
-
-def _create(name: str, directory: int, mode: int | None) -> int:
-    """Open a new file for writing."""
-    descriptor = os.open(name, _NEW, _FILE_MODE, dir_fd=directory)
-    try:
-        if mode is not None:
-            # Past the umask, which took its part of the mode above.
-            os.fchmod(descriptor, mode)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _write_durably(name: str, whole: Chunk, directory: int, mode: int | None) -> tuple[float, Identity]:
-    """Write a new file; gives the seconds of its fsync, and its identity."""
-    descriptor = _create(name, directory, mode)
-    try:
-        write_all(descriptor, whole)
-        began = time.monotonic()
-        os.fsync(descriptor)
-        return time.monotonic() - began, identity_of(os.fstat(descriptor))
-    finally:
-        os.close(descriptor)
-
-
-def _refuse_unwanted(stop: threading.Event) -> None:
-    """Make no file of a write that hung until its job was given up: another worker may have made it since."""
-    if stop.is_set():
-        raise StoppedError
-
-
-def _rename(part: str, name: str, directory: int, identity: Identity) -> None:
-    """Give a file its name, in place of what has it.
-
-    A file server whose first answer got lost answers the repeated request by what it finds then, ENOENT (RFC
-    1813, section 4.4, on the cache that helps only while it lasts). So an error is believed only when the
-    file does not have its name.
-    """
-    try:
-        os.replace(part, name, src_dir_fd=directory, dst_dir_fd=directory)
-    except OSError:
-        found = None
-        with suppress(OSError):
-            found = identity_of(os.stat(name, dir_fd=directory, follow_symlinks=False))
-        if found != identity:
-            raise
 
 
 def _open_to_read(name: str, directory: int) -> BinaryIO:
