@@ -5,7 +5,7 @@ import errno
 import os
 import traceback
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from schemas import ErrorCode
 from tests.storage.syscalls import fail
 from worker.ccfs.keys import MAX_KEY_BYTES, KeyDirectory, Keyring
 from worker.errors import JobError
+from worker.storage import Threads
 
 SECRET = "1qaz2wsx3edc4rfv5tgb"
 
@@ -205,11 +206,13 @@ def test_keys_that_cannot_be_read_are_tried_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.EMFILE])
-def test_a_key_that_cannot_be_opened_is_tried_again(keys: KeyDirectory, tmp_path: Path, number: int) -> None:
+async def test_a_key_that_cannot_be_opened_is_tried_again(
+    keys: KeyDirectory, tmp_path: Path, number: int
+) -> None:
     (tmp_path / "app1").write_text(SECRET)
-    with ThreadPoolExecutor(1) as thread:
+    with Threads(1) as thread:
         fail(thread, "openat", number)
-        error = thread.submit(failure, keys).result()
+        error = await thread.start(partial(failure, keys))
 
     assert error.code is ErrorCode.STORAGE_ERROR
     assert os.strerror(number) in error.message

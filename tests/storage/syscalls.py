@@ -7,10 +7,12 @@ into the threads of the executor that the storage works on. No privilege is need
 import ctypes
 import os
 import platform
-from concurrent.futures import Executor
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
+
+from worker.storage import Threads
 
 _NUMBERS = {
     "x86_64": {
@@ -54,12 +56,12 @@ class _Program(ctypes.Structure):
 
 
 def fail(
-    executor: Executor, call: str, error: int, *, on: int | None = None, but_on: int | None = None
+    threads: Threads, call: str, error: int, *, on: int | None = None, but_on: int | None = None
 ) -> None:
-    """Make a system call fail from now on in an executor's thread, of which it must have one only.
+    """Make a system call fail from now on in a thread, which must be the only one.
 
     Args:
-        executor: Whose thread.
+        threads: That thread.
         call: The system call's name.
         error: The errno that it gives.
         on: Only when its first argument is this file descriptor.
@@ -67,7 +69,10 @@ def fail(
     """
     if call not in _NUMBERS:
         pytest.skip(f"system calls of {platform.machine()} are not known here")
-    executor.submit(_install, _NUMBERS[call], error, on, but_on).result()
+    reasons: SimpleQueue[str] = SimpleQueue()
+    threads.start(lambda: reasons.put(_install(_NUMBERS[call], error, on, but_on)))
+    if reason := reasons.get():
+        pytest.skip(reason)
 
 
 def descriptor_of(name: str) -> int:
@@ -81,7 +86,8 @@ def descriptor_of(name: str) -> int:
     raise AssertionError(f"no file like {name} is open")
 
 
-def _install(number: int, error: int, on: int | None, but_on: int | None) -> None:
+def _install(number: int, error: int, on: int | None, but_on: int | None) -> str:
+    """Return why it cannot be done; nothing when it is."""
     steps = [(_LOAD, 0, 0, _NUMBER_AT), (_JUMP_IF_EQUAL, 0, 3, number), (_LOAD, 0, 0, _FIRST_ARGUMENT_AT)]
     if on is not None:
         steps += [(_JUMP_IF_EQUAL, 0, 1, on), (_RETURN, 0, 0, _ERRNO | error)]
@@ -95,4 +101,5 @@ def _install(number: int, error: int, on: int | None, but_on: int | None) -> Non
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     if libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0):
-        pytest.skip(f"the kernel takes no seccomp filter: {os.strerror(ctypes.get_errno())}")
+        return f"the kernel takes no seccomp filter: {os.strerror(ctypes.get_errno())}"
+    return ""

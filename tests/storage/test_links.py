@@ -30,7 +30,7 @@ UNIQUE = "0123456789abcdef" * 2
 
 
 @pytest.fixture(params=["openat2", "no openat2"])
-def storage(request: pytest.FixtureRequest, root: Path) -> Iterator[SharedStorage]:
+async def storage(request: pytest.FixtureRequest, root: Path) -> AsyncIterator[SharedStorage]:
     """A storage where the kernel proves that there is no link, and one where it is too old for that."""
     with Threads(1) as thread:
         if request.param == "no openat2":

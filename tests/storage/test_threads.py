@@ -112,11 +112,10 @@ async def test_what_was_given_up_before_its_turn_is_not_begun() -> None:
     assert begun == []
 
 
-def test_threads_that_hang_do_not_hold_up_the_end() -> None:
+async def test_threads_that_hang_do_not_hold_up_the_end() -> None:
     release = threading.Event()
-    threads = Threads(2)
-    threads.submit(release.wait)
-    threads.shutdown()
+    with Threads(2) as threads:
+        threads.start(release.wait)
 
     assert threads.running == 1
     release.set()
@@ -173,14 +172,6 @@ async def test_a_long_call_is_asked_to_stop_when_its_caller_is_cancelled(threads
             await waiting
 
 
-async def test_libraries_use_them_as_an_executor(threads: Threads) -> None:
-    loop = asyncio.get_running_loop()
-
-    assert await loop.run_in_executor(threads, int, "7") == 7
-    with pytest.raises(ValueError, match="seven"):
-        await loop.run_in_executor(threads, int, "seven")
-
-
 def test_a_call_that_outlasts_its_loop_leaves_the_threads_usable() -> None:
     release = threading.Event()
 
@@ -201,7 +192,7 @@ async def test_at_the_end_what_was_asked_for_is_done() -> None:
     done: list[int] = []
     with Threads(2) as threads:
         for number in range(100):
-            threads.submit(done.append, number)
+            threads.start(partial(done.append, number))
 
     assert sorted(done) == [*range(100)]
 
@@ -213,7 +204,7 @@ async def test_after_the_end_nothing_is_taken_that_would_be_waited_for_in_vain()
     with pytest.raises(RuntimeError):
         await run(threads, lambda: None)
     with pytest.raises(RuntimeError):
-        threads.submit(print)
+        threads.start(print)
 
 
 async def test_an_idle_thread_keeps_nothing_of_its_last_call() -> None:

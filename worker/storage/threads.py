@@ -10,10 +10,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Self, TypeVar
 
 PATIENCE = 1.0
 """Seconds that a cancelled task waits for its call."""
@@ -22,7 +21,6 @@ _JOIN = 0.5
 """Seconds that the end of a program waits for its threads."""
 
 _T = TypeVar("_T")
-_P = ParamSpec("_P")
 
 
 class Stop(threading.Event):
@@ -78,7 +76,10 @@ class Call(asyncio.Future[_T]):
         if self._leaving is not None:
             self._leaving.cancel()
         if not self.is_left:
-            _settle(self, result, error)
+            if error is None:
+                self.set_result(result)
+            else:
+                self.set_exception(error)
 
     def _leave(self) -> None:
         if not self.done():
@@ -91,7 +92,7 @@ class _Bench:
 
     Attributes:
         began: When its call began, by `time.monotonic`; None while it has none.
-        call: That call; None for one of a library.
+        call: That call.
     """
 
     def __init__(self) -> None:
@@ -112,7 +113,7 @@ class _Bench:
         return (call := self.call) is not None and call.is_left
 
 
-class Threads(Executor):
+class Threads:
     """Threads that give their results back to the event loop in batches.
 
     ThreadPoolExecutor makes two futures for a call, with locks of their own, and wakes the loop for each: as
@@ -170,30 +171,24 @@ class Threads(Executor):
             call: The call.
             stop: What asks it to end early, if it can.
         """
-        future: Call[_T] = Call(asyncio.get_running_loop(), stop)
-        self._take(partial(self._run, future, call))
-        return future
-
-    def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
-        """Have a call run by a thread, for libraries that want an executor."""
-        future: Future[_T] = Future()
-        self._take(partial(_run_for_all, future, partial(fn, *args, **kwargs)))
-        return future
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002 - the interface of Executor
-        """Let the threads end once all is done that was asked for; waits half a second at most."""
-        self._is_shut = True
-        for _ in self._threads:
-            self._calls.put(None)
-        end = time.monotonic() + (_JOIN if wait else 0)
-        for thread in self._threads:
-            thread.join(max(0, end - time.monotonic()))
-
-    def _take(self, call: Callable[[_Bench], None]) -> None:
         if self._is_shut:
             # It would never be run, and be waited for without end.
             raise RuntimeError("the threads were shut down")
-        self._calls.put(call)
+        future: Call[_T] = Call(asyncio.get_running_loop(), stop)
+        self._calls.put(partial(self._run, future, call))
+        return future
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let the threads end once all is done that was asked for; waits half a second at most."""
+        self._is_shut = True
+        for _thread in self._threads:
+            self._calls.put(None)
+        end = time.monotonic() + _JOIN
+        for thread in self._threads:
+            thread.join(max(0, end - time.monotonic()))
 
     def _work(self, bench: _Bench) -> None:
         while (call := self._calls.get()) is not None:
@@ -268,18 +263,6 @@ def _outcome(call: Callable[[], _T]) -> tuple[_T | None, BaseException | None]:
         return None, error
     except BaseException as exc:  # noqa: BLE001 - it is raised where the call is awaited
         return None, exc
-
-
-def _run_for_all(future: Future[Any], call: Callable[[], Any], _: _Bench) -> None:
-    if future.set_running_or_notify_cancel():
-        _settle(future, *_outcome(call))
-
-
-def _settle(future: asyncio.Future[Any] | Future[Any], result: object, error: BaseException | None) -> None:
-    if error is None:
-        future.set_result(result)
-    else:
-        future.set_exception(error)
 
 
 async def run(threads: Threads, call: Callable[[], _T]) -> _T:
