@@ -12,7 +12,8 @@ import pytest
 from tests.amqp import outside_channel
 from tests.cli.conftest import Run, json_lines
 from tests.commands import CCFS_WORKER, command
-from tests.installation import Site, bill
+from tests.installation import APP, Site, bill
+from worker.simulator.faults import Fault, NotZip, ResultCode, StatusCode, Waf
 
 NOWHERE = "127.0.0.1:9"
 
@@ -219,3 +220,51 @@ async def test_a_full_volume_keeps_no_worker_from_starting(run: Run) -> None:
     checked = await run("check", "--only", "storage", STORAGE__MIN_FREE_BYTES=str(10**18))
 
     assert (checked.returncode, wrong(checked.stdout)) == (0, [])
+
+
+MISSING = "0300011"
+
+
+@pytest.mark.parametrize(
+    ("answer", "ok", "said"),
+    [
+        (ResultCode(code=MISSING), True, "signature, key, Host and clock are right: CC-FS has no such file"),
+        (ResultCode(code="0300008"), True, "CC-FS asks to slow down"),
+        (ResultCode(code="0300006"), False, "0300006"),
+        (StatusCode(status=401), False, "CC-FS refuses the signature (HTTP 401): the key is from "),
+        (Waf(status=403), False, "have this machine's address let in there"),
+        (StatusCode(status=407), False, "an answer that is not CC-FS's own"),
+        (NotZip(), False, "an answer that is not CC-FS's own"),
+    ],
+    ids=lambda value: str(getattr(value, "status", getattr(value, "code", ""))) or None,
+)
+async def test_a_signed_request_tells_what_is_right(
+    site: Site, run: Run, answer: Fault, said: str, *, ok: bool
+) -> None:
+    site.simulator.plan = lambda _: answer
+
+    checked = await run("check", "--only", "CC-FS", "--app", APP)
+
+    (line,) = [line for line in checked.stdout.splitlines() if f"account {APP}: " in line]
+    assert (line.startswith("✓"), said in line) == (ok, True)
+    assert checked.returncode == (0 if ok else 1)
+    assert "secret" not in checked.stdout
+
+
+async def test_a_wrong_key_is_found_and_named(site: Site, run: Run) -> None:
+    """By the signature that CC-FS computes, with what it depends on here."""
+    other = site.folder / "other-keys"
+    other.mkdir()
+    (other / APP).write_text("wrong\n")
+
+    checked = await run(
+        "check", "--only", "CC-FS", "--app", APP, "--app", "nobody", CREDENTIALS__DIR=str(other)
+    )
+
+    refused, unknown = wrong(checked.stdout)
+    assert f"the key is from {other / APP}, written 0" in refused.replace("written 1", "written 0")
+    assert (
+        f"Host was {site.simulator.url.removeprefix('https://')}; CC-FS's clock is +0 s"
+        in refused.replace("-0 s", "+0 s").replace("-1 s", "+0 s")
+    )
+    assert unknown.startswith("✗ account nobody: there is no key file for this account")

@@ -1,7 +1,7 @@
 """`ccfs-worker check`: tries out all that a worker depends on, and changes none of it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from dataclasses import asdict
 from enum import StrEnum
 from functools import partial
@@ -10,6 +10,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from worker.cli import checks, terminal
+from worker.cli.account_check import check_account
 from worker.cli.exit_codes import FAILED
 from worker.cli.terminal import Output, OutputOption
 from worker.finding import Finding, wrong
@@ -18,6 +19,7 @@ from worker.settings import (
     CcfsSettings,
     CredentialsSettings,
     SettingsError,
+    SigningSettings,
     Sourced,
     StorageSettings,
     load_part,
@@ -42,6 +44,14 @@ def check(
         list[Part] | None,
         typer.Option(help="Only this part. Repeatable.", case_sensitive=False, show_default=False),
     ] = None,
+    app: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--app",
+            metavar="APP_ID",
+            help="Also request a file that cannot exist, signed with this account's key. Repeatable.",
+        ),
+    ] = None,
     output_format: OutputOption = Output.TEXT,
 ) -> None:
     """Try out all that a worker depends on here.
@@ -54,17 +64,18 @@ def check(
         ccfs-worker check
         kubectl exec deploy/ccfs-worker -- ccfs-worker check
         ccfs-worker check --only storage --only keys
+        ccfs-worker check --only CC-FS --app app1
         ccfs-worker check --output json | jq 'select(.ok | not)'
     """
-    all_ok = asyncio.run(_show_findings(only or tuple(Part), output_format))
+    all_ok = asyncio.run(_show_findings(run_checks(only or tuple(Part), app or ()), output_format))
     if not all_ok:
         raise typer.Exit(FAILED)
 
 
-async def _show_findings(parts: Collection[Part], output_format: Output) -> bool:
+async def _show_findings(findings: AsyncIterator[Finding], output_format: Output) -> bool:
     """Show each finding as it comes; gives whether all are good."""
     all_ok = True
-    async for finding in run_checks(parts):
+    async for finding in findings:
         all_ok &= finding.ok
         if output_format is Output.JSON:
             terminal.json_line(asdict(finding))
@@ -74,8 +85,10 @@ async def _show_findings(parts: Collection[Part], output_format: Output) -> bool
     return all_ok
 
 
-async def run_checks(parts: Collection[Part] = tuple(Part)) -> AsyncIterator[Finding]:
-    """Check parts concurrently. The findings come part by part in a fixed order."""
+async def run_checks(
+    parts: Collection[Part] = tuple(Part), apps: Iterable[str] = ()
+) -> AsyncIterator[Finding]:
+    """Check parts, and accounts, concurrently. The findings come part by part in a fixed order."""
     if Part.SETTINGS in parts:
         for finding in checks.check_settings():
             yield finding
@@ -86,14 +99,18 @@ async def run_checks(parts: Collection[Part] = tuple(Part)) -> AsyncIterator[Fin
         Part.KEYS: partial(_findings, CredentialsSettings, checks.check_keys),
         Part.CCFS: partial(_findings, CcfsSettings, checks.check_ccfs),
     }
-    running = [asyncio.create_task(check(part)) for part, check in of_part.items() if part in parts]
+    wanted = [check(part) for part, check in of_part.items() if part in parts]
+    accounts = [
+        _findings(SigningSettings, partial(check_account, app_id=app), f"account {app}") for app in apps
+    ]
+    running = [asyncio.create_task(check) for check in (*wanted, *accounts)]
     for task in running:
         for finding in await task:
             yield finding
 
 
 async def _findings(
-    settings: type[_Settings], check: Callable[[_Settings], Awaitable[list[Finding]]], part: Part
+    settings: type[_Settings], check: Callable[[_Settings], Awaitable[list[Finding]]], part: str
 ) -> list[Finding]:
     try:
         loaded = load_part(settings)
