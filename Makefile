@@ -51,7 +51,7 @@ faults: $(STAMP) ## run the whole fault suite (ARGS=... for pytest)
 	$(BIN)/python -m pytest -m "" tests/faults $(ARGS)
 
 .PHONY: soak
-soak: $(STAMP) ## run jobs for a while under all faults together (MINUTES=20)
+soak: $(STAMP) ## run jobs under all faults together (MINUTES=20)
 	@$(BIN)/python -m devkit.run.broker ensure
 	@$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),20)
 
@@ -137,7 +137,7 @@ forge-check: $(STAMP) .run/actionlint/.setup-done ## check the forge's files and
 ##@ Generate
 
 .PHONY: generate
-generate: $(STAMP) ## write anew what is made from the code: schemas, pages, dashboard, chart
+generate: $(STAMP) ## regenerate what is made from the code: schemas, pages, dashboard, chart
 	$(BIN)/python -m schemas
 	$(BIN)/python -m devkit.generate.docs
 	$(BIN)/python -m devkit.generate.chart
@@ -153,7 +153,7 @@ picture: $(STAMP) ## draw the dashboard from a run of four minutes (installs mat
 	$(BIN)/python -m devkit.demo.picture
 
 .PHONY: lock
-lock: $(STAMP) ## write the requirements locks anew (UPGRADE=1 takes newer versions)
+lock: $(STAMP) ## regenerate the locks of the requirements (UPGRADE=1 takes newer versions)
 	$(COMPILE) --extra otel --extra simulator --output-file requirements.lock
 	$(COMPILE) --group dev --extra otel --extra simulator --constraint requirements.lock --output-file requirements-dev.lock
 	$(subst compile pyproject.toml,compile --group build,$(COMPILE)) --constraint requirements-dev.lock \
@@ -169,7 +169,7 @@ lock: $(STAMP) ## write the requirements locks anew (UPGRADE=1 takes newer versi
 ##@ Measure
 
 .PHONY: reading
-reading: $(STAMP) ## print how long functions are and what is private (ARGS="worker/core worker/broker")
+reading: $(STAMP) ## print how long functions are and how many are private (ARGS="worker/core worker/broker")
 	@$(BIN)/python -m devkit.reading $(ARGS)
 
 BENCH_STAMP := .run/bench-venv/.setup-done

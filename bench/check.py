@@ -1,4 +1,4 @@
-"""Compares the ratios that matter with recorded ones: `make bench-check`."""
+"""Compare the ratios that matter with recorded ones: `make bench-check`."""
 
 import json
 from pathlib import Path
@@ -29,12 +29,12 @@ def ratios(results: Results) -> dict[str, float]:
 
 
 def record(measured: dict[str, float]) -> None:
-    """Make the measured ratios those to compare with."""
+    """Record the measured ratios: later runs are compared with them."""
     RECORD.write_text(json.dumps(measured, indent=2) + "\n")
 
 
 def compare(measured: dict[str, float]) -> bool:
-    """Print each ratio beside the recorded one; gives whether none fell by more than the tolerance."""
+    """Print each ratio beside the recorded one. Return whether none fell by more than the tolerance."""
     recorded: dict[str, float] = json.loads(RECORD.read_text())
     fine = True
     for name, value in measured.items():

@@ -20,7 +20,7 @@ Jobs = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What a contestant is pointed at.
+    """The peers and places that a contestant works with.
 
     Attributes:
         amqp_url: The broker.
@@ -46,7 +46,7 @@ class Contestant:
         command: Its command line; `{concurrency}` stands for the concurrent jobs.
         framework: Whose message format its jobs have; empty for plain JSON.
         dead_letters: Whether its queue of jobs has the dead lettering of the worker's topology.
-        tree: Gives the folder whose code it runs; None is this one.
+        tree: Returns the folder whose code it runs; None is this one.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Contestant:
 
     @property
     def queue_arguments(self) -> FieldTable:
-        """What its queue of jobs is declared with, where its jobs are plain JSON."""
+        """The arguments of its queue, if its jobs are plain JSON."""
         if not self.dead_letters:
             return {"x-queue-type": "quorum"}
         topology = Topology(names=Names(jobs=self.queue), tiers=(), delivery_limit=20)

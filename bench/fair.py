@@ -1,4 +1,4 @@
-"""What a backlog of one account costs another: `python -m bench.fair`, or `make bench-fair`.
+"""Measure what a backlog of one account costs another: `python -m bench.fair`, or `make bench-fair`.
 
 One account's single jobs are timed from their publication to their outcome: alone, beside a backlog of 10,000
 jobs of another account, and while CC-FS refuses that other account everything. CC-FS takes half a second for
@@ -54,7 +54,7 @@ class Timing:
 
     @property
     def p95(self) -> float:
-        """All but a twentieth took no longer."""
+        """95% of them took no longer."""
         return quantiles(self.rest, n=20)[18]
 
 

@@ -1,4 +1,4 @@
-"""A limit: small files made durable, as fast as the file system takes them."""
+"""A limit: the rate at which the file system makes small files durable."""
 
 import asyncio
 import os

@@ -37,7 +37,7 @@ class Lab:
     volumes: dict[Volume, Path]
 
     def surroundings(self, setting: Setting, root: Path) -> Surroundings:
-        """What a contestant is pointed at."""
+        """The peers and places that a contestant works with."""
         return Surroundings(
             amqp_url=self.amqp_url,
             base_url=self.files.tls if setting.tls else self.files.plain,

@@ -1,4 +1,4 @@
-"""Describes the machine and the versions that figures depend on."""
+"""Describe the machine and the versions that figures depend on."""
 
 import os
 import platform

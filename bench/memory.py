@@ -1,4 +1,4 @@
-"""Takes memory from the host before it is needed.
+"""Take memory from the host before it is needed.
 
 A virtual machine gives freed memory back to its host, and touching it again costs 0.5 to 2 s/GiB, which would
 fall into whichever sample comes first.

@@ -88,7 +88,7 @@ def experiments(sizes: Sizes) -> Sequence[Experiment]:
 
 
 def headline_ratios(sizes: Sizes) -> Sequence[Experiment]:
-    """The few that tell whether the worker became slower."""
+    """The few ratios that show whether the worker became slower."""
     small, medium, large = _over_tls(sizes)
     return (
         Experiment("S", "S over TLS", _workers(small, OURS, OBVIOUS)),
@@ -98,7 +98,7 @@ def headline_ratios(sizes: Sizes) -> Sequence[Experiment]:
 
 
 def _over_tls(sizes: Sizes) -> tuple[Setting, Setting, Setting]:
-    """What S, M and L are."""
+    """S, M and L: over TLS, as CC-FS is."""
     return (
         Setting(payload=SMALL, jobs=sizes.small),
         Setting(payload=MEDIUM, jobs=sizes.medium, concurrency=8),

@@ -1,4 +1,4 @@
-"""Records where the worker's time goes: a flame graph of S and one of L, by py-spy."""
+"""Record where the worker's time goes: a flame graph of S and one of L, by py-spy."""
 
 import asyncio
 import subprocess

@@ -1,4 +1,4 @@
-"""The benchmark's own dealings with the broker: jobs in, results counted and read."""
+"""Put the benchmark's jobs into the broker, and count and read its results."""
 
 import asyncio
 import json

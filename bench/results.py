@@ -1,4 +1,4 @@
-"""The figures of a run, as they lie in its JSON file."""
+"""The figures of a run, and the JSON file that keeps them."""
 
 import json
 from collections.abc import Mapping

@@ -44,7 +44,7 @@ class SampleError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """The state of things at one moment: results so far, the clock, what was used."""
+    """One moment: the results so far, the clock, and what was used."""
 
     results: int
     moment: float
@@ -98,7 +98,7 @@ async def _run(queues: Queues, contestant: Contestant, around: Surroundings, set
 def running(
     contestant: Contestant, around: Surroundings, setting: Setting, output: Path
 ) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
-    """Run a contestant; gives its process, and the file of its output."""
+    """Run a contestant; yield its process, and the file of its output."""
     process = contestant.start(around, setting, output)
     try:
         yield process, output
@@ -141,7 +141,7 @@ def _rates(first: Mark, last: Mark, setting: Setting) -> Figures:
 
 
 def _durations(results: list[dict[str, Any]]) -> Figures:
-    """What the results say of their own jobs: from taking one in to its durable file."""
+    """The durations in the results: from receiving a job to its durable file."""
     if failed := next((result for result in results if result["status"] != "completed"), None):
         raise SampleError(f"a job failed: {json.dumps(failed)}")
     spans = [_seconds(result["startedAt"], result["finishedAt"]) * 1000 for result in results]

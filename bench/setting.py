@@ -1,4 +1,4 @@
-"""What one sample is taken of: which files, how many, where to, how."""
+"""The setting of a sample: which files, how many, to which volume, and how."""
 
 from dataclasses import dataclass
 from enum import StrEnum

@@ -1,4 +1,4 @@
-"""What a process and all its descendants have used: CPU seconds and memory, from proc(5)."""
+"""The CPU seconds and memory of a process and all its descendants, from proc(5)."""
 
 import os
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def of_tree(root: int) -> Usage:
     """Read a process and its living descendants."""
     cpu, peak = 0.0, 0
     for process in _tree(root):
-        # It may end while we look; its parent then has its time.
+        # It may end meanwhile; its parent then has its time.
         with suppress(FileNotFoundError, ProcessLookupError):
             cpu += _cpu_seconds(process)
             peak += _peak_bytes(process)

@@ -1,7 +1,7 @@
 """Measure how a package reads: `python -m devkit.reading [FOLDER ...]`, by default `worker`.
 
-Prints a row for each package, so that one can stand beside others: the modules at its top, how long its
-functions are without their docstrings, which part of them is private, and which part of its lines comments.
+Prints a row for each package: the modules at its top, how long its functions are without their docstrings,
+and the shares of private functions and of lines that are comments.
 """
 
 import ast

@@ -1,4 +1,4 @@
-"""Say whether what a release is made of agrees: `python -m devkit.release`.
+"""Check that the parts of a release agree: `python -m devkit.release`.
 
 Version, changelog, chart, locks and bills of materials each name versions: in a release the same ones.
 """
@@ -27,7 +27,7 @@ _PIN = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==([^\s;]+)", re.MULTILINE)
 
 
 def problems(root: Path) -> list[str]:
-    """Give what does not agree in a checkout, each as one line that says what to do."""
+    """Return one line for each thing in a checkout that does not agree; it says what to do."""
     document = tomllib.loads((root / "pyproject.toml").read_text())
     version = str(document["project"]["version"])
     return [
@@ -60,7 +60,7 @@ def changelog_problems(root: Path, version: str) -> Iterator[str]:
 
 
 def lock_problems(root: Path, document: dict[str, Any]) -> Iterator[str]:
-    """Hold each lock to the requirements that it is made from, and those of one checkout to each other."""
+    """Compare each lock with the requirements that it is made from, and the locks with each other."""
     extras = document["project"]["optional-dependencies"]
     shipped = [*document["project"]["dependencies"], *extras["otel"], *extras["simulator"]]
     built = document["dependency-groups"]["build"]
@@ -77,7 +77,7 @@ def lock_problems(root: Path, document: dict[str, Any]) -> Iterator[str]:
 
 
 def bill_problems(root: Path, version: str) -> Iterator[str]:
-    """Hold each bill of materials (CycloneDX) to its lock."""
+    """Compare each bill of materials (CycloneDX) with its lock."""
     for lock, bill in BILLS.items():
         if not (root / bill).is_file():
             yield f"{bill} is missing: run `make sbom`"
@@ -96,7 +96,7 @@ def pins(lock: Path) -> dict[str, str]:
 
 
 def main() -> int:
-    """Print what does not agree; gives the exit code."""
+    """Print what does not agree. Return the exit code."""
     found = problems(ROOT)
     print(*found or ["version, changelog, chart, locks and bills of materials agree"], sep="\n")
     return bool(found)

@@ -170,7 +170,7 @@ class AmqpGroup(_Group):
     key_file: Path | None = None
     """PEM file of its private key; looked for in `cert_file` when unset."""
     heartbeat: Annotated[int, Field(ge=1, le=300), _SECONDS] = 15
-    """Seconds; a dead line is noticed within three of them."""
+    """Seconds between two heartbeats; a dead connection is noticed within three."""
     connect_timeout: Seconds = 15.0
     """Seconds to open a connection."""
     publish_timeout: Seconds = 15.0

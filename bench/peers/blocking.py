@@ -13,7 +13,7 @@ _local = threading.local()
 
 
 def download(env: job.Settings, app_id: str, bill_file_name: str) -> dict[str, Any]:
-    """Bring a file to its place and give the result."""
+    """Bring a file to its place and return the result."""
     started_at = job.now()
     where = job.place(env, app_id, bill_file_name)
     body = job.request_body(bill_file_name)

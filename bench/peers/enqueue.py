@@ -1,4 +1,4 @@
-"""Puts jobs into the queue of a framework that has a message format of its own.
+"""Put jobs into the queue of a framework that has a message format of its own.
 
 `python -m bench.peers.enqueue celery|dramatiq|taskiq` reads lines of `appId billFileName` from its input.
 """

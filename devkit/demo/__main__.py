@@ -64,7 +64,7 @@ _LOG_LINES = 10
 
 
 def served(keys: Path) -> SimulatorOptions:
-    """Return what the simulator does, from which follows what the files should be.
+    """Return the options of the simulator; they determine the bytes of each file.
 
     Args:
         keys: The key directory.
@@ -170,9 +170,9 @@ async def _demo(console: Console, jobs: Sequence[Job]) -> bool:
 
 @contextmanager
 def _stage() -> Iterator[Stage]:
-    """Make a folder with storage and keys, and think up names."""
+    """Make a folder with storage and keys, and choose names."""
     with tempfile.TemporaryDirectory(prefix="ccfs-demo-") as folder:
-        # The same on a broker of the demo's own, so that both ways are one.
+        # Also on a private broker, so that there is one way for both.
         prefix = f"ccfs.demo.{secrets.token_hex(4)}"
         names = Names(
             jobs=f"{prefix}.jobs",
@@ -276,7 +276,7 @@ async def _publish(channel: AbstractChannel, queue: str, job: Job, ledger: Ledge
 
 
 async def _first(*waits: Coroutine[Any, Any, object]) -> None:
-    """Wait for the first of several, until patience ends; the others are dropped."""
+    """Wait for the first of several, until patience ends; cancel the others."""
     tasks = [asyncio.ensure_future(wait) for wait in waits]
     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED, timeout=_PATIENCE)
     for task in tasks:
@@ -285,7 +285,7 @@ async def _first(*waits: Coroutine[Any, Any, object]) -> None:
 
 
 def _show(console: Console, jobs: Sequence[Job], ledger: Ledger, counts: Counts, seconds: float) -> bool:
-    """Print what became of the jobs; return whether it is what should have."""
+    """Print what became of the jobs. Return whether all of it was expected."""
     expected = Counter(job.expected for job in jobs)
     ended = Counter(code or COMPLETED for code in ledger.codes.values())
     table = Table("outcome", Column("jobs", justify="right"), Column("expected", justify="right"), "meaning")

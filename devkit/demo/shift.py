@@ -1,4 +1,4 @@
-"""Run the worker for a few minutes with troubles, to see what they look like on the dashboard.
+"""Run workers for a few minutes of trouble, to see what it looks like on the dashboard.
 
 Two workers, a broker and CC-FS; for a while CC-FS asks to slow down, and for a while it answers nothing.
 """

@@ -17,7 +17,7 @@ _PER_SECOND = "suffix: /s"
 _COMPLETED, _FAILED, _NOT_OK = 'status="completed"', 'status="failed"', 'code!="OK"'
 _TALL, _FLAT = 8, 4
 _BAD_SHARE = 0.05
-"""Of failed jobs; as in the alert CcfsWorkerFailures."""
+"""The share of failed jobs that is too much, as in the alert CcfsWorkerFailures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def dashboard() -> model.Dashboard:
 
 
 def _numbered(made: model.Dashboard) -> model.Dashboard:
-    """Return each panel an id: Grafana's links to panels go by it."""
+    """Number the panels: Grafana's links lead to a panel by its id."""
     for number, panel in enumerate(made.panels or [], start=1):
         panel.id_val = number
     return made

@@ -142,7 +142,7 @@ def simulator_page() -> str:
 
 
 def architecture_page() -> str:
-    """The page on the architecture, its rooms made anew from the contracts of their imports."""
+    """The page on the architecture, with its section on rooms made from the import contracts."""
     return rooms.with_section((ROOT / "docs/architecture.md").read_text())
 
 

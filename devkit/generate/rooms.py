@@ -62,14 +62,14 @@ def inside(house: House) -> str:
 
 
 def section() -> str:
-    """What stands between the markers of the architecture page."""
+    """The text between the markers of the architecture page."""
     worker, *rooms = houses()
     insides = ("| room | its layers, the uppermost first |", "| --- | --- |", *map(inside, rooms))
     return "\n\n".join((BEGIN, picture(worker), table(worker), "\n".join(insides), END))
 
 
 def with_section(page: str) -> str:
-    """The page with its section made anew. Raises ValueError when the markers are not there."""
+    """The page with a new section between the markers. Raises ValueError when the markers are not there."""
     before, _, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not end:

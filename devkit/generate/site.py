@@ -21,7 +21,7 @@ _LINK = re.compile(r"(\]\()([^)#:\s]+)((?:#[^)\s]*)?\))")
 
 
 def sources() -> Iterator[tuple[Path, PurePosixPath]]:
-    """Give each file of the site, and its place there."""
+    """Return each file of the site with its place there."""
     yield ROOT / "README.md", PurePosixPath("index.md")
     for name in _ROOT_PAGES:
         yield ROOT / name, PurePosixPath(name)
@@ -35,7 +35,7 @@ def sources() -> Iterator[tuple[Path, PurePosixPath]]:
 
 
 def page(path: Path, places: dict[Path, PurePosixPath], forge: str) -> str:
-    """Read a page, its links made such that they work on the site.
+    """Read a page, and change its links so that they work on the site.
 
     Args:
         path: The page, in the repository.
@@ -54,7 +54,7 @@ def page(path: Path, places: dict[Path, PurePosixPath], forge: str) -> str:
 
 
 def main() -> None:
-    """Lay them out anew."""
+    """Empty the folder, and write every page into it."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     forge = f"{project['urls']['Source']}/blob/main/"
     places = dict(sources())

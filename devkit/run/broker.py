@@ -1,7 +1,7 @@
 """Choose the broker to work with: the user's own, or a private node.
 
-`python -m devkit.run.broker` runs a node until Ctrl-C; `python -m devkit.run.broker ensure` only sees to it
-that one could run, so that an installation does not fall into the middle of something else.
+`python -m devkit.run.broker` runs a node until Ctrl-C; `python -m devkit.run.broker ensure` only
+installs what a node needs, so that no installation interrupts what follows.
 """
 
 import os

@@ -2,8 +2,8 @@
 
 Nothing of it is installed, and no script of a package runs. A command that is to run there gets a mount
 namespace of its own (Linux mount_namespaces(7)), in which the folder's `/usr` covers the machine's: it finds
-the suite's programs and libraries, and every other file where it always is. Such a namespace is gone with its
-last process, so nothing has to be undone, however that ends.
+the suite's programs and libraries, and every other file where it always is. The namespace ends with its last
+process, however that ends, and there is nothing to undo.
 """
 
 import os

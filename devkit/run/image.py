@@ -88,7 +88,7 @@ def build(podman: Podman, image: str = IMAGE) -> None:
 
     Args:
         podman: Builds it.
-        image: What it is to be called.
+        image: Its name.
 
     Raises:
         SystemExit: A program is missing and cannot be installed.

@@ -1,4 +1,4 @@
-"""Finds free ports for private servers."""
+"""Find free ports for private servers."""
 
 import secrets
 import socket

@@ -1,4 +1,4 @@
-"""Declare queues and exchanges for a while, on a broker that others use, too."""
+"""Declare queues and exchanges on a shared broker, and remove them afterwards."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -1,4 +1,4 @@
-"""Run the adapters' tests on every Python and on the ends of what pyproject.toml admits.
+"""Run the adapters' tests on every Python, and with the oldest and newest libraries that are admitted.
 
 `python -m devkit.run.releases` prints a table; `PYTHONS="3.12 3.13"` takes other versions, and all arguments
 are pytest's.
@@ -37,14 +37,14 @@ class Releases(StrEnum):
 
 @dataclass(frozen=True)
 class Environment:
-    """One thing to run the tests in."""
+    """An environment to run the tests in."""
 
     python: str
     releases: Releases
 
     @property
     def folder(self) -> Path:
-        """Where it is built."""
+        """The folder that it is built in."""
         return _FOLDER / f"{self.python}-{self.releases.name.lower()}"
 
 
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def environments(pythons: Sequence[str]) -> Iterator[Environment]:
-    """Every Python with the locked releases; the ends of what is admitted on the first and the last one."""
+    """Every Python with the locked releases; the first and last also with the oldest and newest."""
     yield Environment(pythons[0], Releases.LOWEST)
     for python in pythons:
         yield Environment(python, Releases.LOCKED)
@@ -87,7 +87,7 @@ def find_python(version: str) -> str:
 
 
 def build(environment: Environment, interpreter: str) -> None:
-    """Make a virtual environment with the locked releases, and then those that it is about."""
+    """Make a virtual environment: install the locked releases, then the ones to test."""
     folder = environment.folder
     _uv("venv", "--clear", "--python", interpreter, str(folder))
     install = ("pip", "install", "--python", str(folder / "bin" / "python"))

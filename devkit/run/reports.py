@@ -1,4 +1,4 @@
-"""Counts the tests of a run of pytest, and shows runs as a table."""
+"""Count the tests of a pytest run, and show runs as a table."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -40,8 +40,8 @@ def table(heads: Sequence[str], rows: Iterable[tuple[Sequence[str], Counts]]) ->
     """Show runs as a table, in Markdown.
 
     Args:
-        heads: What tells one run from another.
-        rows: For each run, the values below `heads` and how it went.
+        heads: The columns that identify a run.
+        rows: For each run, the values of these columns, and how it went.
     """
     lines: list[Sequence[str]] = [
         [*heads, "passed", "failed", "skipped"],

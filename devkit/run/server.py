@@ -78,7 +78,7 @@ def _has_scripts(folder: Path) -> bool:
 
 
 def _may_install() -> bool:
-    # Debian's wrapper without scripts we know means a server is installed all the same: hands off.
+    # Debian's wrapper is here, but no scripts that we know: some server is installed. Leave it alone.
     installed = shutil.which(_PACKAGE, path=system.search_path())
     return (
         os.geteuid() == 0 and not installed and shutil.which("apt-get", path=system.search_path()) is not None

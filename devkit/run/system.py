@@ -17,7 +17,7 @@ exit 101
 
 
 def search_path() -> str:
-    """Return `PATH` with the system folders that a user's often lacks."""
+    """Return `PATH` with the system folders that the `PATH` of a user often lacks."""
     return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 
 

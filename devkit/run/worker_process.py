@@ -78,7 +78,7 @@ class WorkerProcess:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "worker"],
                 env=inherited | self._settings,
-                # Away from any .env file of the user's.
+                # A folder without an .env file of the user.
                 cwd=self.log_file.parent,
                 stdin=subprocess.DEVNULL,
                 stdout=log if self._output is None else self._output,
@@ -157,7 +157,7 @@ class WorkerProcess:
         status = Path(f"/proc/{self.pid}/status").read_text()
         line = next((line for line in status.splitlines() if line.startswith(f"{name}:")), None)
         if line is None:
-            # What has ended, and was not waited for, has a status without its memory.
+            # A process that has ended, and was not waited for, has a status without memory.
             raise WorkerError(self._story("has ended"))
         return int(line.split()[1]) * 1024
 

@@ -38,7 +38,7 @@ OlderThanOption = Annotated[
 ]
 AllOption = Annotated[bool, typer.Option("--all", help="Select all of them.")]
 LimitOption = Annotated[int, typer.Option(help="Look at this many at most, roughly the oldest first.", min=1)]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only show which messages it would be.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only show which messages are selected.")]
 
 _LIMIT = 10_000
 _OPTIONS = "--reason, --app or --older-than"

@@ -62,14 +62,14 @@ AllOption = Annotated[bool, typer.Option("--all", help="Select all of them.")]
 LimitOption = Annotated[
     int | None, typer.Option(help="At most this many, roughly the oldest first.", min=1, show_default=False)
 ]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only show which jobs it would be.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only show which jobs are selected.")]
 OutcomesOption = Annotated[
     Path | None,
     typer.Option(
         "--outcomes",
         metavar="LIST",
-        help="Events as JSON lines, as `ccfs-worker results -o json` writes them, - for standard input: "
-        "a job that completed there since it failed counts as completed.",
+        help="Events as JSON lines, as `ccfs-worker results -o json` writes them; - reads standard input. "
+        "A job with a completed event after its failure counts as completed.",
         show_default=False,
     ),
 ]
@@ -86,8 +86,9 @@ def list_(
 ) -> None:
     """List the failed jobs, the newest last.
 
-    They stay where they are. Below the table all that are meant are counted by code and by account. As JSON,
-    each has the fields of its event, its body, its headers and its priority: a list of jobs for `submit`.
+    They stay where they are. A line below the table counts all that are selected, by code and by account.
+    As JSON, each has the fields of its event, its body, its headers and its priority, and the lines are a
+    list of jobs for `submit`.
 
     Examples:
         ccfs-worker failed list --since 12h
@@ -135,7 +136,7 @@ def show(
 ) -> None:
     """Show a failed job whole.
 
-    Why it failed, its headers, its body. It stays where it is.
+    With the reason, its headers and its body. It stays where it is.
 
     Examples:
         ccfs-worker failed show app1/20260131_9239cb50.zip
@@ -168,7 +169,7 @@ def retry(
     rate: Annotated[
         float | None,
         typer.Option(
-            help="Jobs per second at most; all as fast as the broker takes them if not given.",
+            help="Jobs per second at most. Default: as fast as the broker takes them.",
             min=0.01,
             show_default=False,
         ),

@@ -27,7 +27,7 @@ def sign(
         typer.Option(
             "--at",
             formats=["%Y-%m-%dT%H:%M:%SZ"],
-            help="The time to sign with, in UTC, to lay open an earlier request. Default: now.",
+            help="The time to sign with, in UTC, to show an earlier request again. Default: now.",
             show_default=False,
         ),
     ] = None,

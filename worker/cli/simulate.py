@@ -41,7 +41,7 @@ def simulate(
     plain: Annotated[bool, typer.Option("--plain", help="HTTP instead of HTTPS.")] = False,
     name: Annotated[
         list[str] | None,
-        typer.Option(help="A host name or address more that the certificate is for. Repeatable."),
+        typer.Option(help="Another host name or address for the certificate. Repeatable."),
     ] = None,
     state: Annotated[
         Path | None,

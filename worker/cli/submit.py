@@ -62,7 +62,7 @@ def submit(
     """Publish download jobs, every one confirmed by the broker.
 
     All jobs are checked before the first is published: a wrong one is named with its line, and none is
-    published. Each gets an id of its own, which its outcome bears. JSON lines that `results` printed are a
+    published. Each gets an id of its own, which its outcome carries. JSON lines that `results` printed are a
     list of jobs, too.
 
     Examples:
