@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import aio_pika
 import pytest
 from aio_pika.abc import AbstractChannel
+from structlog.testing import capture_logs
 
 from devkit.run.broker import Broker
 from worker.broker import AmqpDelivery, BrokerOptions, Names, NewestPublisher, Session, Topology, open_session
@@ -103,3 +104,15 @@ async def connect(options: BrokerOptions) -> Connect:
 async def connected(connect: Connect, outside: AbstractChannel) -> AsyncIterator[Connected]:  # noqa: ARG001
     async with connect() as opened:
         yield opened
+
+
+@asynccontextmanager
+async def completing(session: Session) -> AsyncIterator[None]:
+    """On leaving, wait until what was deleted is there again."""
+    with capture_logs() as lines:
+        yield
+        async with asyncio.timeout(60):
+            while not any(line["event"] == "broker.completed" for line in lines):
+                assert session.loss == ""
+                await asyncio.sleep(0.01)
+    assert session.consuming

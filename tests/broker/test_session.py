@@ -1,21 +1,19 @@
 """Sessions: what is delivered, settled, published, and how a lost one shows."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import pytest
 from aio_pika.abc import AbstractChannel
-from structlog.testing import capture_logs
 
 from devkit.run.broker import Broker
 from schemas import DownloadFailed, ErrorCode, read_outcome
 from tests.amqp import put, take
 from tests.broker.breaking import Breaks, open_breaker
-from tests.broker.conftest import Connect, Connected, Inbox
+from tests.broker.conftest import Connect, Connected, Inbox, completing
 from worker.broker import AmqpDelivery, BrokerOptions, Names, Session, Topology, open_session
 from worker.core.context import SPAN
 from worker.core.job import Hold, Job, read_job
@@ -262,18 +260,6 @@ async def test_pausing_takes_no_more_and_keeps_what_came(
     assert (await connected.inbox.jobs.get()).envelope.body == b"third"
 
 
-@asynccontextmanager
-async def completing(session: Session) -> AsyncIterator[None]:
-    """On leaving, wait until what was deleted is there again."""
-    with capture_logs() as lines:
-        yield
-        async with asyncio.timeout(60):
-            while not any(line["event"] == "broker.completed" for line in lines):
-                assert session.loss == ""
-                await asyncio.sleep(0.01)
-    assert session.consuming
-
-
 @pytest.mark.parametrize("settle", ["ack", "give_back", "reject"])
 async def test_a_job_of_a_deleted_queue_has_its_outcome(
     connected: Connected, outside: AbstractChannel, names: Names, settle: str
@@ -342,21 +328,6 @@ async def test_a_queue_deleted_again_and_again_is_declared_each_time(
     delivery, _ = await delivered(connected)
     await delivery.ack()
     assert not connected.session.is_lost
-
-
-async def test_a_queue_deleted_while_it_is_bound_costs_no_session(
-    connected: Connected, outside: AbstractChannel, names: Names
-) -> None:
-    """RabbitMQ 4.3 closes the connection that binds it in that moment (INTERNAL_ERROR)."""
-    await put(outside, names.jobs, BODY)
-    held, _ = await delivered(connected)
-
-    for _ in range(50):
-        await outside.queue_delete(names.dropped)
-
-    async with completing(connected.session):
-        await outside.queue_delete(names.dropped)
-    assert held.alive
 
 
 async def test_consuming_waits_for_a_queue_that_is_gone(

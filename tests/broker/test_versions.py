@@ -11,7 +11,7 @@ from aio_pika.exceptions import AMQPError
 from devkit.run.broker import Broker
 from devkit.run.rabbitmq import PrivateRabbitMQ
 from tests.amqp import outside_channel, put
-from tests.broker.conftest import Connected, Inbox
+from tests.broker.conftest import Connected, Inbox, completing
 from worker.broker import AmqpDelivery, BrokerOptions, Names, open_session
 from worker.broker.connection import open_connection
 from worker.broker.dead_letters import open_dead_letters
@@ -21,6 +21,9 @@ from worker.core.job import read_job
 FORGIVES_NACKS = (4, 3)
 """The first version in which giving a message back does not count toward the delivery limit
 (RabbitMQ 4.3 "Negative Acknowledgements", "basic.reject vs. basic.nack")."""
+
+CLOSES_WHO_BINDS = (4, 3)
+"""The first version seen to close the connection that binds a queue while it is deleted."""
 
 CAN_DENY = (3, 13)
 """A version that can be told to refuse deprecated features (RabbitMQ "Deprecated Features")."""
@@ -58,6 +61,25 @@ async def test_what_is_given_back_again_and_again_is_not_lost(
 
     assert read_job(last.envelope).job_id == "m1"
     await last.ack()
+
+
+async def test_a_queue_deleted_while_it_is_bound_costs_no_session(
+    version: tuple[int, ...], connected: Connected, outside: AbstractChannel, names: Names
+) -> None:
+    """RabbitMQ 4.3 closes the connection that binds it in that moment (INTERNAL_ERROR)."""
+    if version < CLOSES_WHO_BINDS:
+        pytest.skip("earlier versions close nothing; some cannot declare that queue again until they restart")
+    await put(outside, names.jobs, message_id="m1")
+    held = await connected.inbox.jobs.get()
+    assert names.results_queue
+
+    for _ in range(3):
+        async with completing(connected.session):
+            await outside.queue_delete(names.dropped)
+            for _ in range(30):
+                await outside.queue_delete(names.results_queue)
+
+    assert held.alive
 
 
 @pytest.fixture
