@@ -12,7 +12,7 @@ from aio_pika.abc import AbstractChannel
 from devkit.run.broker import Broker
 from tests.amqp import put, take
 from tests.broker.conftest import Connect, completing
-from tests.broker.test_session import BODY, completing
+from tests.broker.test_session import BODY
 from worker.broker import AmqpDelivery, BrokerOptions, Names, Topology
 from worker.broker.topology import declare
 from worker.core.job import read_job
