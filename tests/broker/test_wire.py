@@ -8,9 +8,11 @@ import pamqp.frame
 import pytest
 from pamqp import commands as spec
 from pamqp.heartbeat import Heartbeat
+from yarl import URL
 
 from devkit.run.broker import Broker
 from tests.amqp import outside_channel, take
+from tests.sockets import addresses, black_hole
 from worker.broker import frames, wire
 from worker.broker.connection import open_channel, open_connection
 from worker.broker.properties import Properties
@@ -229,3 +231,16 @@ def publish_to(queue: str, lane: Lane) -> bytes:
         routing_key=queue,
         frame_max=lane.frame_max,
     )
+
+
+async def test_a_brokers_name_is_tried_by_all_its_addresses(
+    rabbitmq: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one is black-holed, which alone would take the whole connect timeout."""
+    url = URL(rabbitmq.url)
+    with black_hole() as nowhere:
+        look_up = addresses(nowhere, url.port or 0)
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", look_up)
+        named = str(url.with_host("broker.example"))
+        async with open_connection(named, name="test", heartbeat=10, timeout=30, tls=None) as opened:
+            assert not opened.closing.done()

@@ -1,9 +1,7 @@
 """What can go wrong on the way to an answer and in the middle of one."""
 
 import asyncio
-import socket
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,6 +11,7 @@ from schemas import ErrorCode
 from tests.ccfs.authority import Authority
 from tests.ccfs.raw import Peer, answering, response, serving
 from tests.ccfs.samples import JOB, KEY, NOW, OpenClient, make_zip, read_all
+from tests.sockets import black_hole
 from worker.ccfs import CcfsClient, open_client
 from worker.errors import JobError
 
@@ -64,15 +63,8 @@ async def test_an_unknown_name_is_unreachable(client_for: OpenClient) -> None:
 @pytest.fixture
 def full_backlog() -> Iterator[str]:
     """A listener that accepts nobody and has no room left for connections to wait in."""
-    with ExitStack() as stack:
-        listener = stack.enter_context(socket.socket())
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        for _ in range(4):
-            waiting = stack.enter_context(socket.socket())
-            waiting.setblocking(False)
-            waiting.connect_ex(listener.getsockname())
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    with black_hole() as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 async def test_a_connection_that_does_not_come_about_times_out(

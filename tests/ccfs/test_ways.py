@@ -1,9 +1,8 @@
 """The ways to CC-FS: by a proxy, under another name, by whichever of its addresses answers."""
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 
@@ -11,6 +10,7 @@ from schemas import ErrorCode
 from tests.ccfs.authority import Authority
 from tests.ccfs.raw import Peer, answering, response, serving
 from tests.ccfs.samples import OpenClient, make_zip, read_all
+from tests.sockets import addresses, black_hole
 from worker.errors import JobError
 
 FILE = make_zip(b"the file asked for")
@@ -164,36 +164,13 @@ async def test_the_certificate_may_have_another_name(
             assert "WORKER_CCFS__TLS_SERVER_NAME" in error.message
 
 
-@pytest.fixture
-def black_hole() -> Iterator[int]:
-    """A port at which 127.0.0.1 accepts nobody, not even to wait."""
-    with ExitStack() as stack:
-        listener = stack.enter_context(socket.socket())
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(0)
-        for _ in range(4):
-            waiting = stack.enter_context(socket.socket())
-            waiting.setblocking(False)
-            waiting.connect_ex(listener.getsockname())
-        yield listener.getsockname()[1]
-
-
 async def test_a_name_is_reached_by_whichever_address_answers(
-    client_for: OpenClient, black_hole: int, monkeypatch: pytest.MonkeyPatch
+    client_for: OpenClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first one is black-holed, which alone would take the whole connect timeout."""
-
-    async def two(_: str, port: int, **__: object) -> list[tuple[object, ...]]:
-        stream = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
-        return [(*stream, ("127.0.0.1", port)), (*stream, ("127.0.0.2", port))]
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(response(FILE))
-        await writer.drain()
-        writer.close()
-
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", two)
-    server = await asyncio.start_server(serve, "127.0.0.2", black_hole, family=socket.AF_INET)
-    async with server, client_for(f"http://ccfs.example:{black_hole}", connect_timeout=30) as client:
-        assert await read_all(client) == FILE
+    with black_hole() as nowhere:
+        async with serving(answering(response(FILE))) as server:
+            port = int(server.base_url.rpartition(":")[2])
+            monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", addresses(nowhere, port))
+            async with client_for("http://ccfs.example:8443", connect_timeout=30) as client:
+                assert await read_all(client) == FILE

@@ -20,6 +20,7 @@ from pamqp.common import FieldTable
 from yarl import URL
 
 from worker.broker.frames import BODY, FRAME_END, FRAME_HEAD, HEADER, HEARTBEAT, HEARTBEAT_FRAME, METHOD
+from worker.dial import dial
 
 _KINDS = frozenset({METHOD, HEADER, BODY, HEARTBEAT})
 _LARGEST_FRAME = 1024 * 1024
@@ -231,8 +232,12 @@ class WireFactory(TransportFactory):
         reader = asyncio.StreamReader()
         wire = Wire(reader)
         try:
+            host = url.host or ""
             transport, _protocol = await loop.create_connection(
-                lambda: wire, url.host or "", url.port or 0, ssl=self._tls
+                lambda: wire,
+                sock=await dial(host, url.port or 0),
+                ssl=self._tls,
+                server_hostname=host if self._tls else None,
             )
         except OSError as exc:
             raise AMQPConnectionError(*exc.args) from exc

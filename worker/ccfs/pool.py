@@ -2,22 +2,18 @@
 
 import asyncio
 import math
-import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from aiohappyeyeballs import start_connection
-
 from worker.ccfs.connection import Connection
 from worker.ccfs.errors import NotHttpError
 from worker.ccfs.response import Memory
+from worker.dial import dial
 
 _IDLE_SECONDS = 15.0
 """How long one is kept unused: firewalls forget connections without a word to either side."""
-_NEXT_ADDRESS = 0.25
-"""Seconds after which the next address of a name is tried, too (RFC 8305, section 5)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +91,7 @@ class Pool:
         route, loop = self._route, asyncio.get_running_loop()
         host, port = route.proxy or (route.host, route.port)
         try:
-            addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            connected = await start_connection(addresses, happy_eyeballs_delay=_NEXT_ADDRESS)
+            connected = await dial(host, port)
         except OSError as exc:
             raise ConnectionError(f"{host}:{port}: {exc.strerror or exc}") from exc
         connection = Connection(self._memory, self._lost)
