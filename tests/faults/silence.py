@@ -1,174 +1,57 @@
-"""What the worker waits for, and what is to be seen when it waits in vain: the table of docs/reliability.md.
+"""What the worker waits for, and how it shows that it waits in vain: the table of docs/reliability.md.
 
 A row is data. `tests/faults/test_silence.py` makes each of them come true.
 """
 
 import asyncio
-import fcntl
-import os
-import select
 import socket
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field, replace
-from itertools import count
-from pathlib import Path
+from dataclasses import dataclass, replace
 
-from devkit.run.worker_process import WorkerProcess
 from tests.faults.proxy import Proxy
-from tests.installation import APP, Site, bill
+from tests.faults.silence_bench import OTHER, Bench
+from tests.installation import APP
 from worker.simulator import Fault
 from worker.simulator.faults import Silence, Stall
 
-GRACE = "0.5"
-OTHER = "other"
-"""An account that meets nothing unusual."""
 DECLARE_OK, CONSUME_OK, CANCEL_OK, ACK, CLOSE_OK = (50, 11), (60, 21), (60, 31), (60, 80), (10, 51)
 """Methods of AMQP 0-9-1, each by its class and its number in it."""
-_POLL = 0.02
-_PATIENCE = 60.0
+
+Differences = Callable[[Bench], Mapping[str, str]]
+"""Environment variables of the worker that differ from those of the bench."""
 
 
-@dataclass
-class Bench:
-    """An installation between two proxies, with switches for what may keep silent.
-
-    Attributes:
-        site: The installation.
-        amqp: The line to its broker.
-        amqps: The same over TLS.
-        amqp_ca: Who vouches for the broker there.
-        ccfs: The line to its CC-FS.
-        disk: The switch of `failing_disk.c`.
-        resolver: The switch of `deaf_resolver.c`.
-        log: Reads what the worker prints.
-        running: The worker.
-    """
-
-    site: Site
-    amqp: Proxy
-    amqps: Proxy
-    amqp_ca: Path
-    ccfs: Proxy
-    disk: Path
-    resolver: Path
-    log: "Reader"
-    running: WorkerProcess = field(init=False)
-    _numbers: "count[int]" = field(default_factory=lambda: count(1))
-
-    def worker(self, row: "Row") -> WorkerProcess:
-        """A worker with short bounds, `running` from now on, not yet started."""
-        short = {
-            "AMQP__CONNECT_TIMEOUT": "0.5",
-            "AMQP__PUBLISH_TIMEOUT": "0.5",
-            "CCFS__BASE_URL": f"https://127.0.0.1:{self.ccfs.port}",
-            "CCFS__CONNECT_TIMEOUT": "0.5",
-            "CCFS__IDLE_TIMEOUT": "0.5",
-            "CCFS__PAUSE_AFTER": "1",
-            "CONCURRENCY": "4",
-            "RETRY__DELAYS": str([0.1] * 32),
-            "SHUTDOWN_GRACE": GRACE,
-            "STORAGE__CHECK_INTERVAL": "0.1",
-            "STORAGE__HANG_AFTER": "1",
-        }
-        settings = self.site.settings(**(short | dict(row.settings(self))))
-        variables = settings | dict(row.variables(self))
-        self.running = WorkerProcess(variables, log_file=self.log.file, output=self.log.pipe)
-        return self.running
-
-    async def publish(self, app_id: str = APP) -> str:
-        """Publish one job for a file that nobody has asked for yet."""
-        (job_id,) = await self.site.publish(bill(next(self._numbers)), app_id=app_id)
-        return job_id
-
-    async def publish_for_a_stranger(self) -> str:
-        """Publish one job of an account whose key nobody has read yet."""
-        app_id = f"stranger{next(self._numbers)}"
-        self.site.add_key(app_id, "secret")
-        return await self.publish(app_id)
-
-    async def done(self, app_id: str = APP) -> None:
-        """Have one job done."""
-        job_id = await self.publish(app_id)
-        await self.site.until(lambda: job_id in self.site.ledger.outcomes)
-
-    async def accounted_for(self) -> None:
-        """Wait until each job has an outcome or waits in the broker."""
-        names = self.site.names
-        queues = (names.jobs, names.dropped, names.tier(0.1))
-
-        async def is_so() -> bool:
-            lengths = [await self.site.queue_length(queue) for queue in queues]
-            return sum(lengths) >= len(self.site.ledger.open_jobs)
-
-        await until(is_so, "jobs are neither in the broker nor done")
-
-
-class Reader:
-    """Reads what a worker prints, as a container runtime does, and writes it to a file.
+@dataclass(frozen=True, slots=True)
+class Signs:
+    """How a silence shows.
 
     Attributes:
-        pipe: The end for the worker.
-        file: The file.
+        check: The check of `/readyz` that fails; empty when the worker stays ready.
+        says: A part of that check's detail.
+        metric: A sample, and how it compares: `name{label="value"} == 1`, without `ccfs_worker_`.
+        log: The event that is logged; empty for none.
+        lines: How often.
     """
 
-    def __init__(self, file: Path) -> None:
-        self._end, self.pipe = os.pipe()
-        fcntl.fcntl(self.pipe, fcntl.F_SETPIPE_SZ, select.PIPE_BUF)
-        self.file = file
-        self._reads = threading.Event()
-        self._reads.set()
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Read no more than what comes next, until `go_on`."""
-        self._reads.clear()
-
-    def go_on(self) -> None:
-        """Read again."""
-        self._reads.set()
-
-    def close(self) -> None:
-        """Read the rest; nobody may print any more."""
-        os.close(self.pipe)
-        self.go_on()
-        self._thread.join()
-        os.close(self._end)
-
-    def _read(self) -> None:
-        with self.file.open("ab", buffering=0) as file:
-            while piece := os.read(self._end, select.PIPE_BUF):
-                self._reads.wait()
-                file.write(piece)
+    check: str = ""
+    says: str = ""
+    metric: str = ""
+    log: str = ""
+    lines: int = 1
 
 
-async def until(condition: Callable[[], Awaitable[bool]], complaint: str) -> None:
-    """Ask again and again until it is so."""
-    try:
-        async with asyncio.timeout(_PATIENCE):
-            while not await condition():  # noqa: ASYNC110 - what happens in another process is no event here
-                await asyncio.sleep(_POLL)
-    except TimeoutError:
-        raise AssertionError(complaint) from None
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """Something that the worker waits for.
 
     Attributes:
         awaited: What.
         bound: What bounds the wait: settings, or seconds that are fixed.
-        check: The check of `/readyz` that fails; empty when the worker stays ready.
-        says: A part of that check's detail.
-        metric: A sample, and how it compares: `name{label="value"} == 1`, without `ccfs_worker_`.
-        log: The event that is logged; empty for none.
-        lines: How often.
-        others: What goes on meanwhile.
+        signs: How it shows.
+        others: What other jobs do meanwhile.
         silence: Begins the silence, and ends it on leaving.
-        meet: What the worker is given to meet it with.
+        meet: Makes the worker meet it.
         settings: Those of the worker that differ.
         variables: Those that are no settings.
         from_start: Whether it is met while the worker starts.
@@ -178,16 +61,12 @@ class Row:
 
     awaited: str
     bound: str
-    check: str
-    says: str
-    metric: str
-    log: str
+    signs: Signs
     others: str
-    lines: int = 1
     silence: Callable[[Bench], AbstractAsyncContextManager[None]]
     meet: Callable[[Bench], Awaitable[object]] = Bench.publish
-    settings: Callable[[Bench], Mapping[str, str]] = lambda _: {}
-    variables: Callable[[Bench], Mapping[str, str]] = lambda _: {}
+    settings: Differences = lambda _: {}
+    variables: Differences = lambda _: {}
     from_start: bool = False
     others_go_on: bool = False
     whole: bool = False
@@ -195,9 +74,10 @@ class Row:
     @property
     def cells(self) -> tuple[str, ...]:
         """The row as the document has it."""
-        readiness = f"`{self.check}`: {self.says}" if self.check else "ready"
-        log = f"`{self.log}`" if self.log else "nothing"
-        metric = f"`{self.metric}`" if self.metric else "none"
+        signs = self.signs
+        readiness = f"`{signs.check}`: {signs.says}" if signs.check else "ready"
+        metric = f"`{signs.metric}`" if signs.metric else "none"
+        log = f"`{signs.log}`" if signs.log else "nothing"
         return (self.awaited, self.bound, readiness, metric, log, self.others)
 
 
@@ -345,217 +225,224 @@ async def nothing(_: Bench) -> None:
     """The worker meets it by itself."""
 
 
-_VOLUME = Row(
-    awaited="",
-    bound="`WORKER_STORAGE__HANG_AFTER`",
+NONE = Signs()
+VOLUME_OUT = Signs(
     check="intake",
     says="the volume does not answer since",
     metric='intake_paused{reason="storage"} == 1',
     log="storage.hangs",
-    others="intake pauses",
-    silence=hung(),
 )
-_CCFS = Row(
-    awaited="",
-    bound="`WORKER_CCFS__CONNECT_TIMEOUT`",
+KEYS_OUT = Signs(
+    check="intake",
+    says="the key directory does not answer since",
+    metric='intake_paused{reason="keys"} == 1',
+    log="keys.hang",
+)
+CCFS_OUT = Signs(
     check="intake",
     says="no connection within WORKER_CCFS__CONNECT_TIMEOUT",
     metric='intake_paused{reason="upstream"} == 1',
     log="upstream.silent",
-    others="intake pauses; one probe at a time",
-    silence=hung(),
 )
-_ONE_ACCOUNT = Row(
-    awaited="",
-    bound="`WORKER_CCFS__IDLE_TIMEOUT`",
-    check="",
-    says="",
-    metric='attempts_total{code="TIMEOUT"} > 0',
-    log="job.retried",
-    others="go on",
-    silence=hung(),
-    settings=lambda _: {"CCFS__PAUSE_AFTER": "1000"},
-    others_go_on=True,
-)
-_BROKER = Row(
-    awaited="",
-    bound="`WORKER_AMQP__CONNECT_TIMEOUT`",
+ATTEMPT_FAILED = Signs(metric='attempts_total{code="TIMEOUT"} > 0', log="job.retried")
+NO_SESSION = Signs(
     check="broker",
     says="did not answer within",
     metric='check_ok{check="broker"} == 0',
     log="broker.unavailable",
-    others="the next session is tried",
-    silence=hung(),
-    meet=nothing,
-    from_start=True,
 )
-_NOBODY = Row(
-    awaited="",
-    bound="",
-    check="",
-    says="",
-    metric="",
-    log="",
-    others="go on",
-    silence=hung(),
-    meet=nothing,
-    others_go_on=True,
+CONFIRMS_LATE = Signs(
+    check="results",
+    says="has not confirmed a message since",
+    metric='check_ok{check="results"} == 0',
+    log="broker.confirms_late",
 )
 
-CCFS_ROWS = (
-    replace(
-        _CCFS,
-        awaited="CC-FS: its address (DNS)",
-        silence=unresolved("localhost"),
-        settings=lambda bench: {"CCFS__BASE_URL": f"https://localhost:{bench.ccfs.port}"},
-        # Once it is known, it is kept for ten seconds.
+HANG_AFTER = "`WORKER_STORAGE__HANG_AFTER`"
+CCFS_CONNECT, CCFS_IDLE = "`WORKER_CCFS__CONNECT_TIMEOUT`", "`WORKER_CCFS__IDLE_TIMEOUT`"
+AMQP_CONNECT = "`WORKER_AMQP__CONNECT_TIMEOUT`"
+PAUSE, PROBE = "intake pauses", "intake pauses; one probe at a time"
+NEXT_SESSION = "the next session is tried"
+GO_ON = "go on"
+
+
+def one_account(awaited: str, fault: Fault, *, whole: bool = False) -> Row:
+    """CC-FS falls silent for one account; intake does not pause."""
+    return Row(
+        awaited,
+        CCFS_IDLE,
+        ATTEMPT_FAILED,
+        GO_ON,
+        answered_by(fault),
+        settings=lambda _: {"CCFS__PAUSE_AFTER": "1000"},
+        others_go_on=True,
+        whole=whole,
+    )
+
+
+def no_session(
+    awaited: str,
+    silence: Callable[[Bench], AbstractAsyncContextManager[None]],
+    *,
+    bound: str = AMQP_CONNECT,
+    says: str = NO_SESSION.says,
+    settings: Differences = lambda _: {},
+    whole: bool = True,
+) -> Row:
+    """No session with RabbitMQ opens."""
+    return Row(
+        awaited,
+        bound,
+        replace(NO_SESSION, says=says),
+        NEXT_SESSION,
+        silence,
+        meet=nothing,
+        settings=settings,
         from_start=True,
-    ),
-    replace(_CCFS, awaited="CC-FS: connect (TCP)", silence=lambda bench: deaf(bench.ccfs)),
-    replace(
-        _CCFS, awaited="CC-FS: connect (TLS)", whole=True, silence=lambda bench: silent(bench.ccfs, cut=True)
-    ),
-    replace(
-        _CCFS,
-        awaited="CC-FS: request, to everybody",
-        bound="`WORKER_CCFS__IDLE_TIMEOUT`",
-        says="CC-FS did not answer in time",
-        silence=lambda bench: silent(bench.ccfs),
-    ),
-    replace(
-        _CCFS,
-        awaited="CC-FS: probe, while intake pauses",
-        bound="`WORKER_CCFS__CONNECT_TIMEOUT` and `WORKER_CCFS__IDLE_TIMEOUT`",
-        silence=lambda bench: silent(bench.ccfs, cut=True),
-        lines=3,
-        whole=True,
-    ),
-    replace(
-        _ONE_ACCOUNT, awaited="CC-FS: headers, for one account", whole=True, silence=answered_by(Silence())
-    ),
-    replace(_ONE_ACCOUNT, awaited="CC-FS: body, for one account", silence=answered_by(Stall())),
-)
+        whole=whole,
+    )
 
-AMQP_ROWS = (
-    replace(
-        _BROKER,
-        awaited="RabbitMQ: its address (DNS)",
-        whole=True,
-        silence=unresolved("localhost"),
-        settings=lambda bench: {"AMQP__URL": f"amqp://guest:guest@localhost:{bench.amqp.port}/"},
-    ),
-    replace(_BROKER, awaited="RabbitMQ: connect (TCP)", silence=lambda bench: deaf(bench.amqp)),
-    replace(
-        _BROKER,
-        awaited="RabbitMQ: connect (TLS)",
-        whole=True,
-        silence=lambda bench: silent(bench.amqps),
-        settings=lambda bench: {
-            "AMQP__URL": f"amqps://guest:guest@localhost:{bench.amqps.port}/",
-            "AMQP__CA_FILE": str(bench.amqp_ca),
-        },
-    ),
-    replace(
-        _BROKER,
-        awaited="RabbitMQ: connect (handshake)",
-        whole=True,
-        silence=lambda bench: silent(bench.amqp, cut=True),
-    ),
-    replace(
-        _BROKER,
-        awaited="RabbitMQ: declare",
-        whole=True,
-        bound="15 s",
-        says="could not be set up",
-        silence=answers_held(DECLARE_OK),
-    ),
-    replace(
-        _BROKER,
-        awaited="RabbitMQ: consume",
-        whole=True,
-        bound="15 s",
-        says="did not do as told",
-        silence=answers_held(CONSUME_OK),
-    ),
-    replace(
-        _BROKER,
-        awaited="RabbitMQ: anything (heartbeats)",
-        whole=True,
-        bound="three times `WORKER_AMQP__HEARTBEAT`, 6.5 s at least",
-        says="RabbitMQ",
-        log="broker.lost",
-        others="go on; what they end in waits for the next session",
-        silence=lambda bench: silent(bench.amqp),
-        settings=lambda _: {"AMQP__HEARTBEAT": "1"},
-        from_start=False,
-    ),
-    replace(
-        _CCFS,
-        awaited="RabbitMQ: cancel, while intake pauses",
-        whole=True,
-        bound="15 s",
-        log="broker.lost",
-        others="the session ends, another begins",
-        silence=cancel_held,
-    ),
-    replace(
-        _NOBODY,
-        awaited="RabbitMQ: confirm",
-        bound="none; told after `WORKER_AMQP__PUBLISH_TIMEOUT`",
-        check="results",
-        says="has not confirmed a message since",
-        metric='check_ok{check="results"} == 0',
-        log="broker.confirms_late",
-        others="wait for their confirms; nothing is published twice",
-        silence=answers_held(ACK),
-        meet=Bench.publish,
-        others_go_on=False,
-    ),
-    replace(
-        _NOBODY, awaited="RabbitMQ: queue lengths, for `/status`", bound="2 s", silence=status_unanswered
-    ),
-    replace(_NOBODY, awaited="RabbitMQ: close", whole=True, bound="1.5 s", silence=answers_held(CLOSE_OK)),
-)
+
+def unnoticed(
+    awaited: str,
+    bound: str,
+    silence: Callable[[Bench], AbstractAsyncContextManager[None]],
+    *,
+    whole: bool = False,
+) -> Row:
+    """Nothing shows, and nothing waits."""
+    return Row(awaited, bound, NONE, GO_ON, silence, meet=nothing, others_go_on=True, whole=whole)
+
 
 STORAGE_ROWS = (
-    replace(_VOLUME, awaited="Volume: look (statvfs)", silence=hung("statvfs"), meet=nothing),
-    replace(_VOLUME, awaited="Volume: find (open)", whole=True, silence=hung("open")),
-    replace(_VOLUME, awaited="Volume: write", silence=hung("write")),
-    replace(_VOLUME, awaited="Volume: fsync", whole=True, silence=hung("fsync")),
-    replace(_VOLUME, awaited="Volume: rename", whole=True, silence=hung("rename")),
-    replace(_VOLUME, awaited="Volume: everything", whole=True, silence=hung("all")),
-    replace(
-        _VOLUME,
-        awaited="Volume: sweep (readdir)",
-        silence=hung("readdir"),
+    Row("Volume: look (statvfs)", HANG_AFTER, VOLUME_OUT, PAUSE, hung("statvfs"), meet=nothing),
+    Row("Volume: find (open)", HANG_AFTER, VOLUME_OUT, PAUSE, hung("open"), whole=True),
+    Row("Volume: write", HANG_AFTER, VOLUME_OUT, PAUSE, hung("write")),
+    Row("Volume: fsync", HANG_AFTER, VOLUME_OUT, PAUSE, hung("fsync"), whole=True),
+    Row("Volume: rename", HANG_AFTER, VOLUME_OUT, PAUSE, hung("rename"), whole=True),
+    Row("Volume: everything", HANG_AFTER, VOLUME_OUT, PAUSE, hung("all"), whole=True),
+    Row(
+        "Volume: sweep (readdir)",
+        HANG_AFTER,
+        VOLUME_OUT,
+        PAUSE,
+        hung("readdir"),
         meet=nothing,
         from_start=True,
         whole=True,
     ),
 )
 
+CCFS_ROWS = (
+    Row(
+        "CC-FS: its address (DNS)",
+        CCFS_CONNECT,
+        CCFS_OUT,
+        PROBE,
+        unresolved("localhost"),
+        settings=lambda bench: {"CCFS__BASE_URL": f"https://localhost:{bench.ccfs.port}"},
+        # Once it is known, it is kept for ten seconds.
+        from_start=True,
+    ),
+    Row("CC-FS: connect (TCP)", CCFS_CONNECT, CCFS_OUT, PROBE, lambda bench: deaf(bench.ccfs)),
+    Row(
+        "CC-FS: connect (TLS)",
+        CCFS_CONNECT,
+        CCFS_OUT,
+        PROBE,
+        lambda bench: silent(bench.ccfs, cut=True),
+        whole=True,
+    ),
+    Row(
+        "CC-FS: request, to everybody",
+        CCFS_IDLE,
+        replace(CCFS_OUT, says="CC-FS did not answer in time"),
+        PROBE,
+        lambda bench: silent(bench.ccfs),
+    ),
+    Row(
+        "CC-FS: probe, while intake pauses",
+        f"{CCFS_CONNECT} and {CCFS_IDLE}",
+        replace(CCFS_OUT, lines=3),
+        PROBE,
+        lambda bench: silent(bench.ccfs, cut=True),
+        whole=True,
+    ),
+    one_account("CC-FS: headers, for one account", Silence(), whole=True),
+    one_account("CC-FS: body, for one account", Stall()),
+)
+
+AMQP_ROWS = (
+    no_session(
+        "RabbitMQ: its address (DNS)",
+        unresolved("localhost"),
+        settings=lambda bench: {"AMQP__URL": f"amqp://guest:guest@localhost:{bench.amqp.port}/"},
+    ),
+    no_session("RabbitMQ: connect (TCP)", lambda bench: deaf(bench.amqp), whole=False),
+    no_session(
+        "RabbitMQ: connect (TLS)",
+        lambda bench: silent(bench.amqps),
+        settings=lambda bench: {
+            "AMQP__URL": f"amqps://guest:guest@localhost:{bench.amqps.port}/",
+            "AMQP__CA_FILE": str(bench.amqp_ca),
+        },
+    ),
+    no_session("RabbitMQ: connect (handshake)", lambda bench: silent(bench.amqp, cut=True)),
+    no_session("RabbitMQ: declare", answers_held(DECLARE_OK), bound="15 s", says="could not be set up"),
+    no_session(
+        "RabbitMQ: consume", answers_held(CONSUME_OK), bound="15 s", says="a request to RabbitMQ failed"
+    ),
+    Row(
+        "RabbitMQ: anything (heartbeats)",
+        "three times `WORKER_AMQP__HEARTBEAT`, 6.5 s at least",
+        replace(NO_SESSION, says="RabbitMQ", log="broker.lost"),
+        "go on; what they end in waits for the next session",
+        lambda bench: silent(bench.amqp),
+        meet=nothing,
+        settings=lambda _: {"AMQP__HEARTBEAT": "1"},
+        whole=True,
+    ),
+    Row(
+        "RabbitMQ: cancel, while intake pauses",
+        "15 s",
+        replace(CCFS_OUT, log="broker.lost"),
+        "the session ends, another begins",
+        cancel_held,
+        whole=True,
+    ),
+    Row(
+        "RabbitMQ: confirm",
+        "none; reported after `WORKER_AMQP__PUBLISH_TIMEOUT`",
+        CONFIRMS_LATE,
+        "wait for their confirms; nothing is published twice",
+        answers_held(ACK),
+    ),
+    unnoticed("RabbitMQ: queue lengths, for `/status`", "2 s", status_unanswered),
+    unnoticed("RabbitMQ: close", "1.5 s", answers_held(CLOSE_OK), whole=True),
+)
+
 OTHER_ROWS = (
-    replace(
-        _VOLUME,
-        awaited="Keys: an account's file",
-        says="the key directory does not answer since",
-        metric='intake_paused{reason="keys"} == 1',
-        log="keys.hang",
-        silence=hung("key"),
+    Row(
+        "Keys: an account's file",
+        HANG_AFTER,
+        KEYS_OUT,
+        PAUSE,
+        hung("key"),
         meet=Bench.publish_for_a_stranger,
     ),
-    replace(
-        _NOBODY,
-        awaited="Traces: their collector",
-        whole=True,
-        bound="`OTEL_EXPORTER_OTLP_TIMEOUT`, 10 s",
-        silence=lambda bench: silent(bench.amqps),
-        meet=Bench.publish,
+    Row(
+        "Traces: their collector",
+        "`OTEL_EXPORTER_OTLP_TIMEOUT`, 10 s",
+        NONE,
+        GO_ON,
+        lambda bench: silent(bench.amqps),
         variables=lambda bench: {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{bench.amqps.port}"},
+        others_go_on=True,
+        whole=True,
     ),
-    replace(_NOBODY, awaited="Log: its reader", bound="none; 2 s at the end", silence=unread_log),
-    replace(_NOBODY, awaited="HTTP: the rest of a request", bound="30 s", silence=half_a_request),
-    replace(_NOBODY, awaited="HTTP: a client that reads its answer", bound="30 s", silence=unread_answer),
+    unnoticed("Log: its reader", "none; 2 s at the end", unread_log),
+    unnoticed("HTTP: the rest of a request", "30 s", half_a_request),
+    unnoticed("HTTP: a client that reads its answer", "30 s", unread_answer),
 )
 
 ROWS = (*STORAGE_ROWS, *CCFS_ROWS, *AMQP_ROWS, *OTHER_ROWS)

@@ -16,7 +16,8 @@ from devkit.run.worker_process import WorkerProcess
 from tests.faults.node import own_node
 from tests.faults.preload import build
 from tests.faults.proxy import Proxy, open_proxy
-from tests.faults.silence import OTHER, ROWS, Bench, Reader, Row, nothing, table, until
+from tests.faults.silence import ROWS, Row, nothing, table
+from tests.faults.silence_bench import OTHER, Bench, Reader, until
 from tests.installation import Site
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
@@ -100,8 +101,8 @@ async def bench(
     "row", [pytest.param(row, id=row.awaited, marks=[pytest.mark.whole] * row.whole) for row in ROWS]
 )
 async def test_silence(row: Row, bench: Bench) -> None:
-    """It is told while it lasts; then all is done, once. SIGTERM in another one ends the worker in time."""
-    worker = bench.worker(row)
+    """It shows while it lasts; then each job is done once. SIGTERM in another one ends the worker in time."""
+    worker = bench.worker(row.settings(bench), row.variables(bench))
     if not row.from_start:
         worker.start()
         await worker.readiness()
@@ -116,7 +117,7 @@ async def test_silence(row: Row, bench: Bench) -> None:
     async with met(row, bench, until_told=not (row.from_start and row.meet is nothing)):
         worker.signal(signal.SIGTERM)
         assert await worker.exited(END_WITHIN) == 0
-        if row.check == "intake":
+        if row.signs.check == "intake":
             assert "intake.resumed" not in last_words(worker)
     await bench.accounted_for()
 
@@ -148,29 +149,29 @@ async def met(row: Row, bench: Bench, *, until_told: bool = True) -> AsyncIterat
 
 
 def logged(worker: WorkerProcess, row: Row) -> int:
-    return sum(line["event"] == row.log for line in worker.lines())
+    return sum(line["event"] == row.signs.log for line in worker.lines())
 
 
 async def told(worker: WorkerProcess, row: Row, before: int) -> bool:
     """Whether readiness, metrics and log say what the row has."""
-    if row.log and logged(worker, row) < before + row.lines:
+    if row.signs.log and logged(worker, row) < before + row.signs.lines:
         return False
     return await says(worker, row) and await measures(worker, row)
 
 
 async def says(worker: WorkerProcess, row: Row) -> bool:
     status, body = await worker.get("/readyz")
-    if not row.check:
+    if not row.signs.check:
         return status == 200
-    return status == 503 and row.says in json.loads(body)["checks"][row.check]["detail"]
+    return status == 503 and row.signs.says in json.loads(body)["checks"][row.signs.check]["detail"]
 
 
 async def measures(worker: WorkerProcess, row: Row) -> bool:
-    if not row.metric:
+    if not row.signs.metric:
         return True
     _, metrics = await worker.get("/metrics")
-    wanted = _SAMPLE.fullmatch(row.metric)
-    assert wanted, row.metric
+    wanted = _SAMPLE.fullmatch(row.signs.metric)
+    assert wanted, row.signs.metric
     start = f"ccfs_worker_{wanted['name']} "
     found = next((float(line.split()[-1]) for line in metrics.splitlines() if line.startswith(start)), None)
     if found is None:

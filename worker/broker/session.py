@@ -422,7 +422,7 @@ class Session:
         try:
             _answer(await finished(self._take(steps), self._options.answer_timeout))
         except BrokerError as exc:
-            self.lose(f"RabbitMQ did not do as told: {exc}")
+            self.lose(f"a request to RabbitMQ failed: {exc}")
             raise BrokerError(self.loss) from exc
 
     async def _take(self, steps: tuple[Callable[[], Awaitable[None]], ...]) -> None:
