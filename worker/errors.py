@@ -46,6 +46,12 @@ class JobError(Exception):
         self.retry_after = retry_after
         self.asked = asked
 
+    def add(self, hint: str) -> None:
+        """Add to the message what else may help to find the cause; as bound as the message itself."""
+        if hint:
+            self.message = one_line(f"{self.message}; {hint}")
+            self.args = (f"{self.code}: {self.message}",)
+
     @property
     def log_fields(self) -> dict[str, object]:
         """Its fields in a log line. Those of CC-FS's answer are there only if it answered."""

@@ -108,7 +108,7 @@ def _listed(words: Iterable[str]) -> str:
 
 _LABELS: Mapping[str, str] = {
     "check": "a check of `/readyz`: `broker` (a session is open), `intake` (new jobs are taken), "
-    "`results` (the broker takes our messages)",
+    "`results` (the broker takes our messages), `ccfs` (CC-FS has not answered nothing but 403 so far)",
     "code": f"`{OK}`, or an error code of the contract: {_listed(ErrorCode)}",
     "ending": f"how a delivery ended: {_listed(Ending)}",
     "python": "the interpreter's version",

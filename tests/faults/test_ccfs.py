@@ -1,12 +1,15 @@
 """A CC-FS that breaks off, lies, stalls, storms or is not there: every job ends as it should."""
 
 import asyncio
+import os
+import time
 from collections.abc import AsyncIterator
 from random import Random
 
 import pytest
 
 from devkit.run.worker_process import WorkerProcess
+from schemas import DownloadFailed
 from tests.faults.proxy import Proxy, open_proxy
 from tests.installation import APP, Site, bill
 from worker.simulator import Fault
@@ -252,3 +255,39 @@ async def test_retry_after_keeps_everybody_away(site: Site, form: str) -> None:
     assert (counts.completed, counts.sound) == (2, True)
     # A date has whole seconds: asking for 3 s by date is asking for more than 2.
     assert all((other.received_at - first.received_at).total_seconds() >= 1.9 for other in others)
+
+
+async def test_an_address_that_is_not_let_in_is_told(site: Site) -> None:
+    """Nothing but 403 from the start: in the event, the log and the readiness, until something is let in."""
+    site.simulator.plan = lambda _: StatusCode(status=403)
+    asked = "is this address allowed there?"
+    with site.worker(RETRY__DELAYS="[0.05]") as worker:
+        (refused,) = await site.publish(bill(1))
+        await site.settled()
+        failed = await worker.logged("job.failed")
+        status, readiness = await worker.get("/readyz")
+        site.simulator.plan = lambda _: None
+        await site.publish(bill(2))
+        await site.settled()
+        status_after, _ = await worker.get("/readyz")
+
+    (event,) = site.ledger.outcomes[refused]
+    assert isinstance(event, DownloadFailed)
+    assert event.error_code == "FLOW_CONTROL"
+    assert asked in event.error_message
+    assert asked in failed["reason"]
+    assert (status, status_after) == (503, 200)
+    assert asked in readiness
+
+
+async def test_a_refused_key_is_told_with_its_file_and_the_clock(site: Site) -> None:
+    own = site.folder / "workers-keys"
+    own.mkdir()
+    (own / APP).write_text("the old one")
+    os.utime(own / APP, (time.time() - 3 * 3600,) * 2)
+    with site.worker(CREDENTIALS__DIR=str(own)) as worker:
+        await site.publish(bill(1))
+        line = await worker.logged("account.held")
+
+    assert f"its key is in {own / APP}, which is 3 h old" in line["reason"]
+    assert "the clocks here and there agree" in line["reason"]

@@ -51,7 +51,7 @@ async def test_a_job_in_flight_shows_how_far_it_has_come(site: Site) -> None:
     assert 0 < held.received_bytes < 8 * MIB
     assert held.since < seen.now
     assert (seen.state, seen.intake.in_flight, seen.intake.downloads) == (State.WORKING, 1, 1)
-    assert seen.checks.keys() == {"broker", "intake", "results"}
+    assert seen.checks.keys() == {"broker", "intake", "results", "ccfs"}
     assert all(check.ok for check in seen.checks.values())
     assert (after.totals.completed, after.totals.downloaded_bytes) == (1, 8 * MIB)
     assert after.session.opened == 1

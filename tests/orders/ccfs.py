@@ -83,6 +83,10 @@ class Ccfs:
 
     read = recent
 
+    async def about(self, app_id: str) -> str:
+        """Nothing to say."""
+        return ""
+
     def disturb_key(self, app_id: str) -> None:
         """Lose an account's key, have it refused, or mend that."""
         what = self.dice.choice(("lose", "refuse", "refuse", "mend", "mend", "rotate"))

@@ -10,9 +10,10 @@ from datetime import datetime
 from aiolimiter import AsyncLimiter
 from yarl import URL
 
-from schemas import DownloadJob
+from schemas import DownloadJob, ErrorCode
 from worker.ccfs.answers import HEAD_BYTES, HTTP_OK, NotAFile, is_file, read_date, refusal
 from worker.ccfs.errors import UnansweredError, after_headers, before_headers
+from worker.ccfs.hints import HTTP_FORBIDDEN, Admission, dashes, skew
 from worker.ccfs.pool import Pool, Route, open_pool
 from worker.ccfs.request import download_bytes, host_and_port, probe_bytes
 from worker.ccfs.response import Memory, Response
@@ -126,6 +127,12 @@ class CcfsClient:
         self._clock = clock
         self._limiter = limiter
         self._idle_timeout = idle_timeout
+        self._admission = Admission()
+
+    @property
+    def turned_away(self) -> str:
+        """That CC-FS seems to let nobody in from this address, as one line; empty when it has answered."""
+        return self._admission.problem
 
     @property
     def certificate_end(self) -> float:
@@ -161,8 +168,9 @@ class CcfsClient:
             if response.status == HTTP_OK:
                 with after_headers(response.status):
                     await response.at_least(HEAD_BYTES)
+            self._admission.heard(response.status)
             if not is_file(response.status, response.peek(HEAD_BYTES)):
-                raise await self._refusal(response)
+                raise self._explained(await self._refusal(response), job, response)
             async with aclosing(_chunks(response)) as chunks:
                 yield FileStream(response.content_length, chunks)
         finally:
@@ -214,6 +222,16 @@ class CcfsClient:
             body=response.peek(MAX_ERROR_BODY),
         )
         return refusal(answer, self._clock())
+
+    def _explained(self, error: JobError, job: DownloadJob, response: Response) -> JobError:
+        """Add to a refusal what its likely cause is."""
+        if error.http_status == HTTP_FORBIDDEN:
+            error.add(self._admission.problem)
+        elif error.code is ErrorCode.UNAUTHORIZED:
+            error.add(skew(read_date(response.headers.get("date", "")), self._clock()))
+        elif error.code is ErrorCode.FILE_NOT_FOUND:
+            error.add(dashes(job.bill_file_name))
+        return error
 
 
 def _limiter(per_second: float) -> AsyncLimiter:

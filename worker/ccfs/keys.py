@@ -65,6 +65,11 @@ class KeyDirectory:
         self._recent[app_id] = now, SecretStr(secret)
         return secret
 
+    def about(self, app_id: str) -> str:
+        """Say which file holds the key of an account, and how old it is. Raises OSError."""
+        path = self._directory / app_id
+        return f"its key is in {path}, which is {_age(time.time() - path.stat().st_mtime)} old"
+
     def read(self, app_id: str) -> str:
         """Return the secret key of an account as it is now, and do not keep it: the one before was refused.
 
@@ -126,6 +131,13 @@ class Keyring:
         """
         return await self._within(partial(self._directory.read, app_id), app_id)
 
+    async def about(self, app_id: str) -> str:
+        """Say which file holds the key of an account, and how old it is; empty when that cannot be told."""
+        try:
+            return await self._within(partial(self._directory.about, app_id), app_id)
+        except (JobError, OSError):
+            return ""
+
     async def answers(self) -> None:
         """Wait until the key that was asked for last can be read, or there is an error that says why not."""
         reading = asyncio.ensure_future(self._call(partial(self._directory.read, self._asked_for)))
@@ -142,6 +154,13 @@ class Keyring:
         except TimeoutError as exc:
             reason = f"the key file cannot be read ({app_id}): no answer within {self._patience:g} s"
             raise KeysSilentError(ErrorCode.STORAGE_ERROR, reason) from exc
+
+
+def _age(seconds: float) -> str:
+    for size, unit in ((86_400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def _content(path: Path) -> bytes:

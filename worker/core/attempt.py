@@ -67,7 +67,12 @@ class Downloader:
             if error.code is not ErrorCode.UNAUTHORIZED:
                 raise
         # The key may have been rotated since it was read.
-        return await self._transfer(job, path, await self._keys.read(job.app_id), progress)
+        try:
+            return await self._transfer(job, path, await self._keys.read(job.app_id), progress)
+        except JobError as error:
+            if error.code is ErrorCode.UNAUTHORIZED:
+                error.add(await self._keys.about(job.app_id))
+            raise
 
     async def _transfer(
         self, job: DownloadJob, path: PurePosixPath, secret_key: str, progress: Progress

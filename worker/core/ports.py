@@ -91,6 +91,10 @@ class Keys(Protocol):
         """Read an account's key anew."""
         ...
 
+    async def about(self, app_id: str) -> str:
+        """Say where an account's key is, and how old; empty when that cannot be told."""
+        ...
+
 
 Chunk = bytes | memoryview
 """Bytes of a file on its way."""

@@ -86,6 +86,7 @@ class Overview:
             "broker": self.supervisor.problem,
             "intake": self.supervisor.pause,
             "results": lambda: self.deliveries.unconfirmed,
+            "ccfs": lambda: self.client.turned_away,
         }
 
     def readings(self) -> Readings:

@@ -1,0 +1,57 @@
+"""Says what may be behind a refusal of CC-FS, beyond what it said itself. Pure."""
+
+from datetime import datetime
+
+from worker.ccfs.answers import HTTP_OK
+
+HTTP_FORBIDDEN = 403
+
+_TURNED_AWAY = "CC-FS has answered nothing but HTTP 403 since the start: is this address allowed there?"
+_EXACT = 1
+"""Seconds within which two clocks agree, as far as a Date header of whole seconds can tell."""
+
+
+class Admission:
+    """Whether CC-FS lets requests from this address in.
+
+    Its firewall answers 403 to everybody who is too fast, and to all requests of an address that is not
+    registered there. The difference is whether anything was ever let in.
+    """
+
+    def __init__(self) -> None:
+        self._is_let_in = False
+        self._is_turned_away = False
+
+    @property
+    def problem(self) -> str:
+        """That nothing was let in so far, as one line; empty when something was, or nothing was refused."""
+        return _TURNED_AWAY if self._is_turned_away else ""
+
+    def heard(self, status: int) -> None:
+        """Hear the HTTP status of an answer."""
+        if status == HTTP_OK:
+            self._is_let_in, self._is_turned_away = True, False
+        elif status == HTTP_FORBIDDEN and not self._is_let_in:
+            self._is_turned_away = True
+
+
+def skew(there: datetime | None, here: datetime) -> str:
+    """How far our clock is from that of CC-FS, which refuses signatures that are too old or too new.
+
+    Args:
+        there: The time by the Date header of its answer; None without a usable one.
+        here: The time here when the answer came, timezone-aware.
+    """
+    if there is None:
+        return ""
+    seconds = round((here - there).total_seconds())
+    if abs(seconds) <= _EXACT:
+        return "the clocks here and there agree"
+    return f"the clock here is {abs(seconds)} s {'ahead of' if seconds > 0 else 'behind'} that of CC-FS"
+
+
+def dashes(bill_file_name: str) -> str:
+    """What to try when CC-FS has no file of a name with dashes in its responseId."""
+    if "-" not in bill_file_name:
+        return ""
+    return "the responseId has dashes, which the vendor's own sample leaves out of the file's name"
