@@ -173,6 +173,10 @@ class CcfsClient:
                 raise self._explained(await self._refusal(response), job, response)
             async with aclosing(_chunks(response)) as chunks:
                 yield FileStream(response.content_length, chunks)
+        except JobError as error:
+            # Those of the storage carry CC-FS's status, too.
+            error.http_status = response.status
+            raise
         finally:
             response.close()
 
