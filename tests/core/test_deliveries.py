@@ -197,7 +197,8 @@ class Bench:
 
 
 @pytest.fixture
-async def bench() -> AsyncIterator[Bench]:
+async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
+    """Patient with confirms for 10 ms, or for as long as the test asks for."""
     fetch, gate, watch, seen = Fetch(), Gate(), Outage(), Endings()
     pace = Pace(concurrency=4, per_app=1, patience=60, clock=asyncio.get_running_loop().time)
     accounts = Accounts(HoldPolicy(at_most=3600, probe_interval=60), clock=lambda: NOW)
@@ -208,7 +209,7 @@ async def bench() -> AsyncIterator[Bench]:
         observer=seen,
         host="w1",
         clock=lambda: NOW,
-        patience=PublishPatience(confirm_within=0.01, backoff=0.001),
+        patience=PublishPatience(confirm_within=getattr(request, "param", 0.01), backoff=0.001),
     )
     yield Bench(fetch, gate, watch, pace, accounts, seen, deliveries)
     await deliveries.drain(grace=0)
@@ -494,6 +495,7 @@ async def test_a_failed_job_is_kept_after_its_event(bench: Bench) -> None:
     assert kept.model_dump(exclude={"job"}) == outcome.model_dump()
 
 
+@pytest.mark.parametrize("bench", [60], indirect=True)
 async def test_a_failed_job_is_kept_once_its_copy_is_taken(bench: Bench) -> None:
     message = Message(body=b"nonsense", keeps_failures=True)
 
