@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import metadata, version
 from pathlib import Path
 
 from worker.broker import BrokerOptions, Names, Topology
@@ -145,7 +145,7 @@ def put_together(
 ) -> Parts:
     """Make the whole worker; nothing of it runs yet."""
     gate, policy, whoami = Gate(), retry_policy(settings.retry), identity(settings)
-    metrics, own_pace = Metrics(whoami.version), pace(settings)
+    metrics, own_pace = Metrics(whoami.version, now), pace(settings)
     descriptors = DescriptorWatch(gate)
     upstream = UpstreamWatch(
         client.probe, gate, pause_after=settings.ccfs.pause_after, longest_pause=policy.tiers[-1]
@@ -208,7 +208,15 @@ def identity(settings: Settings) -> Identity:
         started_at=now(),
         concurrency=settings.concurrency,
         reserved_bytes=settings.storage.min_free_bytes,
+        queue_roles=topology(settings.amqp, settings.retry, settings.accounts).roles,
+        runbook=runbook(),
     )
+
+
+def runbook() -> str:
+    """Where the runbook is, by the package's own URLs (PEP 753); empty without them."""
+    urls = dict(line.split(", ", 1) for line in metadata("ccfs-worker").get_all("Project-URL") or ())
+    return f"{urls['Source']}/blob/main/docs/runbook.md" if "Source" in urls else ""
 
 
 def pace(settings: Settings) -> Pace:

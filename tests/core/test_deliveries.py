@@ -119,6 +119,9 @@ class Endings:
     def parked(self, code: str) -> None:
         self.notes.append(f"parked {code}")
 
+    def failed(self, job: Job, error: JobError) -> None:
+        pass
+
     def failure_lost(self) -> None:
         self.notes.append("failure lost")
 

@@ -5,8 +5,11 @@ from datetime import UTC, datetime, timedelta
 from worker.observe.status import (
     AccountStatus,
     CheckStatus,
+    FailureStatus,
+    HoldStatus,
     IntakeStatus,
     JobStatus,
+    MinuteStatus,
     QueuesStatus,
     RatesStatus,
     SessionStatus,
@@ -55,10 +58,18 @@ BUSY = Status(
         downloads=2,
         concurrency=16,
         concurrency_limit=4,
+        limit_reason="asked to slow down: CC-FS answered HTTP 429",
+        paused_since={"storage": NOW - timedelta(minutes=12)},
     ),
+    runbook="https://forge.example/blob/main/docs/runbook.md",
     session=SessionStatus(connected=True, opened=2),
-    queues=QueuesStatus(ready={"ccfs.jobs": 1200, "ccfs.jobs.retry.10s": 3, "ccfs.dead": 1}, age_seconds=1.0),
-    rates=RatesStatus(completed=151.2, failed=0.25, retried=1.5, downloaded_bytes=3.3 * MIB),
+    queues=QueuesStatus(
+        ready={"ccfs.jobs": 1200, "ccfs.jobs.retry.10s": 3, "ccfs.dead": 1},
+        roles={"ccfs.jobs": "jobs", "ccfs.jobs.retry.10s": "retry", "ccfs.dead": "dead"},
+        jobs_per_second=-2.5,
+        age_seconds=1.0,
+    ),
+    rates=RatesStatus(completed=151.2, failed=0.25, retried=1.5, downloaded_bytes=3.3 * MIB, deferred=0.5),
     totals=TotalsStatus(
         completed=123_456,
         failed=12,
@@ -66,18 +77,51 @@ BUSY = Status(
         outcomes_failed={"FILE_NOT_FOUND": 12},
         downloaded_bytes=5 * 1024**3,
     ),
-    storage=StorageStatus(free_bytes=7 * 1024**3, reserved_bytes=256 * MIB),
+    minutes=[
+        MinuteStatus(
+            at=NOW - timedelta(minutes=59 - minute),
+            completed=200 + 37 * minute % 150,
+            failed=minute % 7 // 6,
+            downloaded_bytes=(3 + minute % 5) * MIB,
+        )
+        for minute in range(60)
+    ],
     accounts=[
         AccountStatus(
             app_id="app7",
-            held_since=NOW - timedelta(hours=2),
-            error_code="UNAUTHORIZED",
-            reason="CC-FS answered HTTP 401",
-            tried_at=NOW - timedelta(seconds=30),
-            waiting=1234,
-            fail_at=NOW + timedelta(hours=10),
-        )
+            in_hand=0,
+            waiting=0,
+            failed=0,
+            held=HoldStatus(
+                since=NOW - timedelta(hours=2),
+                error_code="UNAUTHORIZED",
+                reason="CC-FS answered HTTP 401",
+                tried_at=NOW - timedelta(seconds=30),
+                waiting=1234,
+                fail_at=NOW + timedelta(hours=10),
+            ),
+        ),
+        AccountStatus(app_id="app1", in_hand=2, waiting=1, failed=12),
+        AccountStatus(app_id="app2", in_hand=1, waiting=0, failed=0),
     ],
+    failures=[
+        FailureStatus(
+            at=NOW - timedelta(minutes=number + 3),
+            job_id=f"job-{number}",
+            app_id="app1",
+            bill_file_name=f"20260131_gone{number}.zip",
+            code="FILE_NOT_FOUND",
+            reason="resultCode 0300011: the file does not exist",
+        )
+        for number in range(3)
+    ],
+    storage=StorageStatus(
+        size_bytes=100 * 1024**3,
+        free_inodes=6_000_000,
+        inodes=6_553_600,
+        free_bytes=7 * 1024**3,
+        reserved_bytes=256 * MIB,
+    ),
     jobs=[
         job(1),
         job(2, step=Step.WAITING, received_bytes=0, announced_bytes=None),

@@ -50,11 +50,13 @@ async def test_a_job_in_flight_shows_how_far_it_has_come(site: Site) -> None:
     assert held.announced_bytes == 8 * MIB
     assert 0 < held.received_bytes < 8 * MIB
     assert held.since < seen.now
+    assert [(one.app_id, one.in_hand, one.waiting) for one in seen.accounts] == [(APP, 1, 0)]
     assert (seen.state, seen.intake.in_flight, seen.intake.downloads) == (State.WORKING, 1, 1)
     assert seen.checks.keys() == {"broker", "intake", "results", "ccfs"}
     assert all(check.ok for check in seen.checks.values())
     assert (after.totals.completed, after.totals.downloaded_bytes) == (1, 8 * MIB)
     assert after.session.opened == 1
+    assert after.runbook.endswith("/docs/runbook.md")
 
 
 async def test_failures_show_by_code_and_what_waits_by_queue(site: Site) -> None:
@@ -69,6 +71,11 @@ async def test_failures_show_by_code_and_what_waits_by_queue(site: Site) -> None
     assert seen.totals.outcomes_failed == {"REQUEST_REJECTED": 1}
     assert seen.queues.ready[site.names.jobs] == 0
     assert seen.queues.age_seconds is not None
+    assert seen.queues.roles[waiting] == "retry"
+    (failure,) = seen.failures
+    assert (failure.app_id, failure.code) == (APP, "REQUEST_REJECTED")
+    assert failure.at <= seen.now
+    assert [(one.app_id, one.failed) for one in seen.accounts] == [(APP, 1)]
 
 
 async def test_a_pause_shows_its_reason(site: Site) -> None:
@@ -77,6 +84,7 @@ async def test_a_pause_shows_its_reason(site: Site) -> None:
         metrics = (await worker.get("/metrics"))[1]
 
     assert "are free and" in seen.intake.pauses["storage"]
+    assert seen.intake.paused_since["storage"] <= seen.now
     assert not seen.checks["intake"].ok
     assert seen.storage.free_bytes is not None
     assert 'ccfs_worker_intake_paused{reason="storage"} 1.0' in metrics

@@ -16,10 +16,12 @@ from worker.core.attempt import Downloader
 from worker.core.deliveries import Deliveries
 from worker.core.downloads import Downloads
 from worker.core.gate import Gate
+from worker.core.job import Job
 from worker.core.outcome import Ending, StoredFile
 from worker.core.pace import Pace
 from worker.core.progress import Progress
 from worker.core.retry import RetryPolicy
+from worker.errors import JobError
 from worker.watches.accounts import AccountWatch
 from worker.watches.upstream import UpstreamWatch
 
@@ -56,6 +58,9 @@ class Unobserved:
         """Unused."""
 
     def parked(self, code: str) -> None:
+        """Unused."""
+
+    def failed(self, job: Job, error: JobError) -> None:
         """Unused."""
 
     def failure_lost(self) -> None:

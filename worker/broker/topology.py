@@ -106,6 +106,17 @@ class Topology:
     delivery_limit: int
     failed_keep: int = 100_000
 
+    @property
+    def roles(self) -> Mapping[str, str]:
+        """By queue, what is in it, in a word of the contract."""
+        names = self.names
+        roles = {names.jobs: "jobs", names.dead: "dead", names.dropped: "dropped"}
+        roles |= {names.tier(seconds): "retry" for seconds in self.tiers}
+        optional = {names.results_queue: "results", names.failed: "failed"}
+        if names.held_tier is not None:
+            optional[names.held] = "held"
+        return roles | {name: role for name, role in optional.items() if name is not None}
+
     def queues(self) -> Mapping[str, _Arguments]:
         """Every queue with its arguments."""
         names = self.names

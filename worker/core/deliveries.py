@@ -261,6 +261,7 @@ class Deliveries:
             await self._publish(delivery, lambda: delivery.park(error, job))
             self._observer.parked(error.code)
         await self._conclude(delivery, job, failed(job, error, self._execution(started_at)))
+        self._observer.failed(job, error)
         return _End(Ending.FAILED, error.code)
 
     async def _hold(self, delivery: Delivery, job: Job, hold: Hold) -> _End:

@@ -182,7 +182,7 @@ class Downloads:
         except JobError as error:
             if await self._is_outage(error):
                 log.warning("job.outage", **error.log_fields)
-                self._pace.collapse()
+                self._pace.collapse(error.message)
                 raise HeldBackError(error.message) from error
             self._pace.failed(request.app_id, error, began)
             if progress.signed is not None:

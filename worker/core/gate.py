@@ -1,13 +1,24 @@
 """Whether the worker takes new jobs now, and if not, why."""
 
 import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 class Gate:
-    """Open unless somebody has closed it for a reason; open again once every reason is gone."""
+    """Open unless somebody has closed it for a reason; open again once every reason is gone.
 
-    def __init__(self) -> None:
-        self._reasons: dict[str, str] = {}
+    Args:
+        clock: Gives the time, UTC.
+    """
+
+    def __init__(self, clock: Callable[[], datetime] = _now) -> None:
+        self._clock = clock
+        self._reasons: dict[str, tuple[str, datetime]] = {}
         self._is_open = asyncio.Event()
         self._is_open.set()
         self._is_closed = asyncio.Event()
@@ -15,7 +26,12 @@ class Gate:
     @property
     def reasons(self) -> dict[str, str]:
         """Why the gate is closed: a line for each reason's name; empty when it is open."""
-        return dict(self._reasons)
+        return {reason: detail for reason, (detail, _) in self._reasons.items()}
+
+    @property
+    def since(self) -> dict[str, datetime]:
+        """Since when each reason has held the gate closed."""
+        return {reason: since for reason, (_, since) in self._reasons.items()}
 
     @property
     def is_open(self) -> bool:
@@ -24,7 +40,8 @@ class Gate:
 
     def close(self, reason: str, detail: str) -> None:
         """Close the gate, or renew the detail of a reason that holds it closed."""
-        self._reasons[reason] = detail
+        _, since = self._reasons.get(reason, ("", self._clock()))
+        self._reasons[reason] = detail, since
         self._is_open.clear()
         self._is_closed.set()
 

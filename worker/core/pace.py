@@ -127,11 +127,17 @@ class Pace:
         self._held = _FIRST_HELD
         self._running: Counter[str] = Counter()
         self._waiting: dict[asyncio.Future[None], str] = {}
+        self._why = ""
 
     @property
     def limit(self) -> int:
         """How many downloads may run concurrently now."""
         return self._window.limit
+
+    @property
+    def why_limited(self) -> str:
+        """Why fewer downloads than configured may run now; empty when that is not so."""
+        return "" if self._window.is_whole else self._why
 
     @asynccontextmanager
     async def place(self, app_id: str) -> AsyncIterator[None]:
@@ -175,13 +181,19 @@ class Pace:
             if error.http_status is not None:
                 self._widen(app_id, proved=True)
         elif error.result_code is None:
+            self._why = f"asked to slow down: {error.message}"
             self._window.shrink(began, self._clock())
         else:
             window = self._app_windows.setdefault(app_id, Window(self._per_app))
             window.shrink(began, self._clock())
 
-    def collapse(self) -> None:
-        """Begin again with one download at a time."""
+    def collapse(self, why: str = "") -> None:
+        """Begin again with one download at a time, after an outage.
+
+        Args:
+            why: What the outage was.
+        """
+        self._why = f"after an outage: {why}"
         self._window.collapse()
 
     def _widen(self, app_id: str, *, proved: bool) -> None:

@@ -178,6 +178,10 @@ class Observer(Protocol):
         """A message was parked among the dead letters."""
         ...
 
+    def failed(self, job: Job, error: JobError) -> None:
+        """A job failed for good, and its event is out."""
+        ...
+
     def failure_lost(self) -> None:
         """A failed job has its event, but could not be kept for operators."""
         ...

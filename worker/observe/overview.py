@@ -2,8 +2,9 @@
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 
 from worker.ccfs import CcfsClient
@@ -12,15 +13,21 @@ from worker.core.deliveries import Deliveries, InHand
 from worker.core.downloads import Downloads
 from worker.core.gate import Gate
 from worker.core.pace import Pace
+from worker.core.progress import Progress
 from worker.observe.gauges import Readings
+from worker.observe.history import History
 from worker.observe.lengths import Lengths
 from worker.observe.metrics import COMPLETED, FAILED, OK, Metrics, counts
 from worker.observe.rates import Rates
 from worker.observe.status import (
     AccountStatus,
     CheckStatus,
+    FailureStatus,
+    HoldStatus,
     IntakeStatus,
     JobStatus,
+    MinuteStatus,
+    QueuesStatus,
     RatesStatus,
     SessionStatus,
     State,
@@ -42,6 +49,7 @@ DRAINING = "draining"
 """Why no more jobs are taken while the worker drains; the gate has the other reasons."""
 
 _SAMPLE_INTERVAL = 5.0
+_ACCOUNTS, _FAILURES = 50, 10
 _SAMPLES = 13
 """The oldest is a minute older than the newest."""
 
@@ -55,6 +63,8 @@ class Identity:
     started_at: datetime
     concurrency: int
     reserved_bytes: int
+    queue_roles: Mapping[str, str]
+    runbook: str
 
 
 @dataclass(slots=True, kw_only=True)
@@ -74,6 +84,8 @@ class Overview:
     volume: VolumeWatch
     client: CcfsClient
     _rates: Rates = field(default_factory=lambda: Rates(_SAMPLES))
+    _growth: Rates = field(default_factory=lambda: Rates(_SAMPLES))
+    _history: History = field(default_factory=History)
     _lengths: Lengths = field(init=False)
 
     def __post_init__(self) -> None:
@@ -113,16 +125,21 @@ class Overview:
         now = asyncio.get_running_loop().time
         while True:
             totals = self._totals()
-            counters = {
+            done = {
                 "completed": totals.completed,
                 "failed": totals.failed,
-                "retried": sum(counts(self.metrics.retries).values()),
-                "deferred": self.metrics.deferred(),
                 "downloaded_bytes": totals.downloaded_bytes,
             }
+            counters = done | {
+                "retried": sum(counts(self.metrics.retries).values()),
+                "deferred": self.metrics.deferred(),
+            }
             self._rates.sample(now(), counters)
-            # So that a scrape, which does no I/O, has them.
-            await self._lengths.read()
+            self._history.sample(self.clock(), done)
+            # A scrape, which does no I/O, shows them, too.
+            queues = await self._lengths.read()
+            if queues.age_seconds is not None and queues.age_seconds < _SAMPLE_INTERVAL:
+                self._growth.sample(now(), queues.ready)
             await asyncio.sleep(_SAMPLE_INTERVAL)
 
     async def report(self) -> Status:
@@ -132,6 +149,7 @@ class Overview:
         (opened,) = counts(self.metrics.sessions).values()
         return Status(
             version=identity.version,
+            runbook=identity.runbook,
             host=identity.host,
             now=now,
             started_at=identity.started_at,
@@ -140,7 +158,7 @@ class Overview:
             checks={name: CheckStatus(ok=not problem, detail=problem) for name, problem in problems.items()},
             intake=self._intake(),
             session=SessionStatus(connected=not self.supervisor.problem(), opened=int(opened)),
-            queues=await self._lengths.read(),
+            queues=self._with_roles(await self._lengths.read()),
             rates=RatesStatus(**self._rates.per_second()),
             totals=self._totals(),
             storage=StorageStatus(
@@ -151,7 +169,11 @@ class Overview:
                 reserved_bytes=identity.reserved_bytes,
                 silent_seconds=round(self.volume.silence, 1),
             ),
-            accounts=[self._account(held) for held in self.accounts.held],
+            minutes=[MinuteStatus(at=at, **counts) for at, counts in self._history.minutes()],
+            accounts=self._accounts(now),
+            failures=[
+                FailureStatus(**asdict(failure)) for failure in self.metrics.failures.newest(_FAILURES)
+            ],
             jobs=[self._job(held, now) for held in self.deliveries.in_hand],
         )
 
@@ -174,11 +196,39 @@ class Overview:
         return IntakeStatus(
             open=not pauses,
             pauses=pauses,
+            paused_since=self.gate.since,
             in_flight=self.deliveries.in_flight,
             downloads=self.downloads.in_flight,
             concurrency=self.identity.concurrency,
             concurrency_limit=self.pace.limit,
+            limit_reason=self.pace.why_limited,
         )
+
+    def _with_roles(self, queues: QueuesStatus) -> QueuesStatus:
+        roles = self.identity.queue_roles
+        growth = self._growth.per_second()
+        jobs = next((growth[name] for name, role in roles.items() if role == "jobs" and name in growth), None)
+        return queues.model_copy(update={"roles": dict(roles), "jobs_per_second": jobs})
+
+    def _accounts(self, now: datetime) -> list[AccountStatus]:
+        jobs = [one for one in self.deliveries.in_hand if one.job.app_id is not None]
+        in_hand = Counter(one.job.app_id for one in jobs)
+        waiting = Counter(one.job.app_id for one in jobs if self._step(one) is Step.WAITING)
+        failed = self.metrics.failures.by_account(now)
+        holds = {one.app_id: _hold(one) for one in self.accounts.held}
+        accounts = [
+            AccountStatus(
+                app_id=name,
+                in_hand=in_hand[name],
+                waiting=waiting[name],
+                failed=failed[name],
+                held=holds.get(name),
+            )
+            for name in {*in_hand, *failed, *holds}
+            if name is not None
+        ]
+        accounts.sort(key=lambda one: (one.held is None, -one.failed, -one.in_hand, one.app_id))
+        return accounts[:_ACCOUNTS]
 
     def _totals(self) -> TotalsStatus:
         outcomes = counts(self.metrics.outcomes)
@@ -195,24 +245,17 @@ class Overview:
             downloaded_bytes=int(downloaded_bytes),
         )
 
-    def _account(self, held: HeldAccount) -> AccountStatus:
-        return AccountStatus(
-            app_id=held.app_id,
-            held_since=held.since,
-            error_code=held.error.code,
-            reason=held.error.message,
-            tried_at=held.tried_at,
-            waiting=held.waiting,
-            fail_at=held.until,
-        )
+    def _progress(self, held: InHand) -> Progress | None:
+        return None if held.job.request is None else self.downloads.progress(held.job.request)
+
+    def _step(self, held: InHand) -> Step:
+        progress = self._progress(held)
+        if progress is None:
+            return Step.PUBLISHING
+        return Step.DOWNLOADING if progress.has_begun else Step.WAITING
 
     def _job(self, held: InHand, now: datetime) -> JobStatus:
-        job = held.job
-        progress = None if job.request is None else self.downloads.progress(job.request)
-        if progress is None:
-            step = Step.PUBLISHING
-        else:
-            step = Step.DOWNLOADING if progress.has_begun else Step.WAITING
+        job, progress = held.job, self._progress(held)
         return JobStatus(
             job_id=job.job_id,
             app_id=job.app_id,
@@ -220,7 +263,7 @@ class Overview:
             attempt=job.attempt,
             since=held.since,
             seconds=(now - held.since).total_seconds(),
-            step=step,
+            step=self._step(held),
             received_bytes=0 if progress is None else progress.received_bytes,
             announced_bytes=None if progress is None else progress.announced_bytes,
             problem=held.unconfirmed,
@@ -229,3 +272,14 @@ class Overview:
 
 def _known(value: float) -> int | None:
     return None if math.isnan(value) else int(value)
+
+
+def _hold(held: HeldAccount) -> HoldStatus:
+    return HoldStatus(
+        since=held.since,
+        error_code=held.error.code,
+        reason=held.error.message,
+        tried_at=held.tried_at,
+        waiting=held.waiting,
+        fail_at=held.until,
+    )

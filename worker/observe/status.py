@@ -60,6 +60,8 @@ class IntakeStatus(_Part):
     open: bool
     pauses: dict[str, str]
     """By reason, why intake is paused, in words."""
+    paused_since: dict[str, datetime] = {}
+    """By reason, since when."""
     in_flight: int
     """Jobs in hand."""
     downloads: int
@@ -68,6 +70,8 @@ class IntakeStatus(_Part):
     """Concurrent downloads as configured."""
     concurrency_limit: int
     """Concurrent downloads now; lower while CC-FS asks to slow down."""
+    limit_reason: str = ""
+    """Why it is lower; empty when it is not."""
 
 
 class SessionStatus(_Part):
@@ -83,6 +87,10 @@ class QueuesStatus(_Part):
 
     ready: dict[str, int]
     """By queue, messages that wait to be delivered."""
+    roles: dict[str, str] = {}
+    """By queue, what is in it: `jobs`, `retry`, `held`, `results`, `dead`, `failed` or `dropped`."""
+    jobs_per_second: float | None = None
+    """How fast the queue of jobs grew over the last minute; negative when it shrank, null when unknown."""
     age_seconds: float | None
     """The age of these numbers; null before RabbitMQ has answered."""
 
@@ -127,11 +135,20 @@ class StorageStatus(_Part):
     """How long the longest unanswered call to the volume has waited; 0 without one."""
 
 
-class AccountStatus(_Part):
-    """An account whose jobs wait, since its key is refused or gone."""
+class MinuteStatus(_Part):
+    """What was done in a minute."""
 
-    app_id: str
-    held_since: datetime
+    at: datetime
+    """When it began."""
+    completed: int
+    failed: int
+    downloaded_bytes: int
+
+
+class HoldStatus(_Part):
+    """Why an account's jobs wait: its key is refused or gone."""
+
+    since: datetime
     """Since when this worker holds its jobs."""
     error_code: str
     reason: str
@@ -142,6 +159,32 @@ class AccountStatus(_Part):
     """About how many of its jobs this worker has put to wait in RabbitMQ; other workers count their own."""
     fail_at: datetime
     """When the jobs that have waited since then fail, unless the key is mended first."""
+
+
+class AccountStatus(_Part):
+    """An account that this worker has to do with now."""
+
+    app_id: str
+    in_hand: int
+    """Its jobs in hand."""
+    waiting: int
+    """Those of them that wait for a place to download."""
+    failed: int
+    """Its jobs that failed within the last hour, as far as they are kept."""
+    held: HoldStatus | None = None
+    """Null unless its jobs wait for its key."""
+
+
+class FailureStatus(_Part):
+    """A job that failed for good."""
+
+    at: datetime
+    job_id: str
+    app_id: str | None
+    """Null when unreadable, like the file's name."""
+    bill_file_name: str | None
+    code: str
+    reason: str
 
 
 class JobStatus(_Part):
@@ -168,6 +211,8 @@ class Status(_Part):
     """A worker's state at `now`."""
 
     version: str
+    runbook: str = ""
+    """Where the runbook is; empty when the package does not say."""
     host: str
     now: datetime
     started_at: datetime
@@ -180,8 +225,12 @@ class Status(_Part):
     rates: RatesStatus
     totals: TotalsStatus
     storage: StorageStatus
+    minutes: list[MinuteStatus] = []
+    """The last hour by the minute, oldest first; the last one is not over yet."""
     accounts: list[AccountStatus] = []
-    """Accounts that are held, the longest first."""
+    """Accounts that are held, then those with jobs that failed or are in hand; at most 50."""
+    failures: list[FailureStatus] = []
+    """The jobs that failed last, newest first; at most 10."""
     jobs: list[JobStatus]
     """Jobs in hand, oldest first."""
 
