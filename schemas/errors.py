@@ -1,4 +1,7 @@
-"""Why a job failed: the `errorCode` of a failed event."""
+"""Why a job failed: the `errorCode` of a failed event.
+
+CONTRIBUTING.md ("A new error code") lists the other places that know the codes.
+"""
 
 from enum import StrEnum
 from typing import Self

@@ -15,6 +15,7 @@ from devkit import ROOT
 from devkit.run import server
 from devkit.run.rabbitmq import PrivateRabbitMQ
 from devkit.run.worker_process import WorkerProcess
+from schemas import ErrorCode
 from tests.docs.pages import Step, steps
 from tests.docs.shell import Shell
 
@@ -98,6 +99,15 @@ def test_the_targets_that_the_page_names_exist(page: str) -> None:
     named = {step.command.split()[1] for step in CLAIMS[page] if is_make(step)}
 
     assert named <= TARGETS
+
+
+def test_the_page_of_messages_lists_every_error_code() -> None:
+    _, _, failed = (ROOT / "docs" / "messages.md").read_text().partition("\n### Failed\n")
+    table = [line for line in failed.partition("\n## ")[0].splitlines() if line.startswith("| `")]
+
+    assert {code for line in table for code in re.findall(r"`([A-Z_]+)`", line.split("|")[1])} == set(
+        ErrorCode
+    )
 
 
 def test_links_between_documents_lead_somewhere() -> None:

@@ -1,4 +1,7 @@
-"""A delivered message: its outcome is published, and then it is settled."""
+"""A delivered message: publishes its outcome or a copy of it, and settles it.
+
+What is done when is decided in `worker.core.deliveries`, through the protocol `Delivery`.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,8 @@
-"""Publishes with confirms: a message is in a queue for good, or its publisher knows that it may not be."""
+"""Publishes with confirms: a message is in a queue for good, or its publisher knows that it may not be.
+
+No timeout ends a publish here, since the broker may have taken the message: `worker.core.unconfirmed` reports
+it when the confirm is late.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

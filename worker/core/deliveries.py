@@ -1,5 +1,8 @@
 """Handles each delivery to its end: download the file, publish the outcome, wait for its confirm, then ack.
 
+Settlement is decided here and nowhere else. A message is acked once its outcome, its retry or its hold is
+confirmed, nacked when it is given back during a drain, and rejected after a defect.
+
 Every delivery is handled by a task of ours: tasks that aiormq starts are cancelled when their channel closes.
 """
 
@@ -55,8 +58,8 @@ class PublishPatience(NamedTuple):
     """How patient the worker is with the broker's confirms.
 
     Attributes:
-        confirm_within: Seconds without a confirm after which a message is reported as late. It is not
-            published again.
+        confirm_within: Seconds without a confirm after which a message is reported as late
+            (`WORKER_AMQP__PUBLISH_TIMEOUT`). It is not published again.
         backoff: Base, in seconds, of the backoff before a refused or returned message is published again.
     """
 
@@ -141,7 +144,7 @@ class Deliveries:
 
     def receive_dropped(self, delivery: Delivery) -> None:
         """Start to handle a message that the broker gave up on: its outcome is DELIVERY_LIMIT."""
-        self._start(self._bury, delivery)
+        self._start(self._fail_dropped, delivery)
 
     async def drain(self, grace: float) -> None:
         """Let what is in flight finish within `grace` seconds, then give the rest back to the broker.
@@ -208,7 +211,7 @@ class Deliveries:
         if delivery.envelope.has_forged_death:
             # The copy is without it. Should this worker die, the broker can give up on the job.
             log.debug("job.deferred", reason="its x-death is none of RabbitMQ's")
-            await self._send_around(delivery, self._policy.defer(job.attempt, wait=0))
+            await self._send_to_tier(delivery, self._policy.defer(job.attempt, wait=0))
             return _End(Ending.DEFERRED)
         started_at = self._clock()
         try:
@@ -219,7 +222,7 @@ class Deliveries:
             return await self._give_up(delivery, job, exc.error, started_at)
         except HeldBackError as exc:
             log.debug("job.deferred", reason=str(exc))
-            await self._send_around(delivery, self._policy.defer(job.attempt, exc.wait))
+            await self._send_to_tier(delivery, self._policy.defer(job.attempt, exc.wait))
             return _End(Ending.DEFERRED)
         except JobError as error:
             return await self._after_failure(delivery, job, error, started_at)
@@ -227,7 +230,7 @@ class Deliveries:
         await self._conclude(delivery, job, completed(job, file, self._execution(started_at)))
         return _End(Ending.COMPLETED, file=file)
 
-    async def _bury(self, delivery: Delivery, job: Job) -> _End:
+    async def _fail_dropped(self, delivery: Delivery, job: Job) -> _End:
         """The way of a message that the broker gave up on."""
         death = delivery.envelope.death
         error = JobError(ErrorCode.DELIVERY_LIMIT, _GAVE_UP.get(death, _GAVE_UP["delivery_limit"]))
@@ -251,7 +254,7 @@ class Deliveries:
         if retry is None:
             return await self._give_up(delivery, job, error, started_at)
         log.warning("job.retried", **error.log_fields, delay=retry.delay, next_attempt=retry.attempt)
-        await self._send_around(delivery, retry)
+        await self._send_to_tier(delivery, retry)
         self._observer.retried(error.code, retry.delay)
         return _End(Ending.RETRIED, error.code)
 
@@ -275,7 +278,7 @@ class Deliveries:
         await delivery.ack()
         return _End(Ending.HELD)
 
-    async def _send_around(self, delivery: Delivery, retry: Retry) -> None:
+    async def _send_to_tier(self, delivery: Delivery, retry: Retry) -> None:
         # Confirmed before the ack: a crash between them repeats the job, and the other order could lose it.
         await self._publish(delivery, lambda: delivery.retry(retry))
         await delivery.ack()

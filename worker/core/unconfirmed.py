@@ -1,4 +1,8 @@
-"""Messages that the broker has not confirmed: refused ones, and those it has not answered yet."""
+"""Messages that the broker has not confirmed: refused ones, and those that it has not answered yet.
+
+The publish timeout is here. After it a message is reported in readiness, status and log; it is not published
+again.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -24,7 +28,7 @@ class Unconfirmed:
     published again, since a slow broker may have taken it already.
 
     Args:
-        patience: Seconds after which a message without a confirm is reported.
+        patience: The publish timeout: seconds after which a message without a confirm is reported.
         clock: Gives the time, UTC and timezone-aware.
     """
 

@@ -1,4 +1,7 @@
-"""A file on its way: under a hidden name until it is whole, verified and durable. Everything here blocks."""
+"""A file on its way: under a hidden name until it is whole, verified and durable. Everything here blocks.
+
+`worker.core.paths` makes the hidden name. `worker.storage.sweep` removes what a dead worker left under one.
+"""
 
 import os
 import threading
