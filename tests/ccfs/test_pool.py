@@ -10,6 +10,7 @@ from tests.ccfs.authority import Authority
 from tests.ccfs.raw import Peer, answering, response, serving
 from tests.ccfs.samples import JOB, KEY, OpenClient, make_zip, read_all
 from tests.ccfs.unasked import OTHER, UNASKED
+from worker.ccfs import pool
 from worker.ccfs.response import Response
 from worker.errors import JobError
 
@@ -204,3 +205,21 @@ async def test_a_probe_of_a_dead_server_says_so(client_for: OpenClient) -> None:
             await client.probe()
 
     assert caught.value.code is ErrorCode.UPSTREAM_UNREACHABLE
+
+
+async def test_a_connection_that_idles_is_closed(
+    client_for: OpenClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A firewall may have forgotten it, and says so to nobody."""
+    monkeypatch.setattr(pool, "_IDLE_SECONDS", 0.05)
+    hung_up = asyncio.Event()
+
+    async def serve(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(response(FILE))
+        await peer.until_hung_up()
+        hung_up.set()
+
+    async with serving(serve) as server, client_for(server.base_url) as client:
+        assert await read_all(client) == FILE
+        await hung_up.wait()

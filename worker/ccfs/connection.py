@@ -90,25 +90,26 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Hear from the event loop that it is open."""
+        """Implements BufferedProtocol."""
         self._transport = cast("asyncio.Transport", transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Hear from the event loop that it has ended."""
+        """Implements BufferedProtocol."""
         self._transport = None
         # Not as it comes: ETIMEDOUT of the kernel is Python's TimeoutError, too.
         self._fail(None if exc is None else ConnectionError(str(exc) or "the connection was reset"))
         self._on_lost(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the interface of BufferedProtocol
-        """Give the event loop the place for the next bytes."""
+        """Implements BufferedProtocol: gives the place for the next bytes."""
         if self._tls is None and self._response is not None:
             return self._response.room()
         return self._memory.scratch
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Hear from the event loop that bytes came."""
+        """Implements BufferedProtocol."""
         if self._response is None and self._handshake is None and (self._tls is None or self.is_kept):
+            # Not asked for. Even a part of a TLS record: its rest would come with the next answer.
             self.abort()
             return
         if self._tls is not None:

@@ -133,7 +133,7 @@ class Response:
             self.may_reuse = False
 
     def end(self, error: Exception | None) -> None:
-        """Take in that nothing more comes, because of an error or since the connection is closed."""
+        """End it: nothing more comes, because of an error, or since the connection is closed (None)."""
         if self.is_over:
             return
         if not self.status and not isinstance(error, TimeoutError | NotHttpError):
@@ -185,12 +185,12 @@ class Response:
             self._abort()
 
     def on_message_begin(self) -> None:
-        """Hear from the parser that a message begins: after the end of ours, one that nobody asked for."""
+        """Implements llhttp's callback. Behind the end of the response, it is one that nobody asked for."""
         if self._is_parsed_to_end:
             self.may_reuse = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Hear of a header, or of a trailer."""
+        """Implements llhttp's callback, for headers and trailers."""
         self._header_count += 1
         if not self.status and (name := name.lower()) in _LOOKED_AT:
             key, text = name.decode("ascii"), value.decode("latin-1")
@@ -198,19 +198,19 @@ class Response:
             self.headers[key] = text if known is None else f"{known}, {text}"
 
     def on_headers_complete(self) -> None:
-        """Hear of the end of the head."""
+        """Implements llhttp's callback."""
         if not self.status and self._parser is not None:
             self.status = self._parser.get_status_code()
             self.may_reuse = self._parser.should_keep_alive() and self.status != _SWITCHED
 
     def on_body(self, body: bytes) -> None:
-        """Hear of bytes of a chunked body."""
+        """Implements llhttp's callback, for chunked bodies."""
         if not self._is_parsed_to_end:
             self._framing_bytes = 0
             self._add(body)
 
     def on_message_complete(self) -> None:
-        """Hear of the end of the message."""
+        """Implements llhttp's callback."""
         self._is_parsed_to_end = True
 
     def _begin_head(self) -> None:
@@ -225,7 +225,7 @@ class Response:
         """Parse bytes; returns those that are not part of the response."""
         self._has_begun = True
         while data and self._parser is not None and not self._is_chunked:
-            seen = self._tail + data
+            seen = self._tail + data if self._tail else data
             end = seen.find(_BLANK_LINE)
             # The parser gets no byte of the body: it would not say how far it came.
             size = len(data) if end < 0 else end + len(_BLANK_LINE) - len(self._tail)
