@@ -146,21 +146,41 @@ async def test_the_terminal_refreshes_until_ctrl_c() -> None:
             assert await asyncio.to_thread(process.wait, 60) == 0
 
 
-def printed(what: RenderableType) -> str:
-    console = Console(width=200, file=io.StringIO(), record=True)
+def printed(what: RenderableType, width: int = 200) -> str:
+    console = Console(width=width, file=io.StringIO(), record=True)
     console.print(what)
     return console.export_text(styles=False)
 
 
-@pytest.mark.parametrize(("height", "shown"), [(None, 40), (30, 19)])
+@pytest.mark.parametrize(("height", "shown"), [(None, 40), (30, 17)])
 def test_jobs_that_find_no_place_are_counted(height: int | None, shown: int) -> None:
     busy = BUSY.model_copy(update={"jobs": [job(number) for number in range(40)]})
-    text = printed(frame([StatusAnswer("http://w", busy, "")], height))
+    text = printed(frame([StatusAnswer("http://w", busy, "")], 200, height))
     assert text.count(".zip") == shown
     assert ("more" in text) is (shown < 40)
     assert height is None or len(text.splitlines()) <= height
 
 
+def test_eighty_columns_keep_worker_state_and_whole_reasons() -> None:
+    text = printed(frame([StatusAnswer("http://w", BUSY, "")], 80), 80)
+
+    head, worker, *_ = text.splitlines()
+    assert head.split()[:4] == ["WORKER", "STATE", "IN", "FLIGHT"]
+    assert worker.split()[:3] == ["ccfs-worker-7d9f", "paused", "3"]
+    assert max(map(len, text.splitlines())) <= 80
+    flowing = " ".join(text.split())
+    assert "✗ ccfs-worker-7d9f intake: paused: storage: 7 bytes are free" in flowing
+    assert "up to 4 of 16: asked to slow down: CC-FS answered HTTP 429" in flowing
+    assert "holds app7 for 2h, 1,234 jobs: UNAUTHORIZED: CC-FS answered HTTP 401" in flowing
+
+
+def test_no_answer_is_not_nothing_to_do() -> None:
+    text = printed(frame([StatusAnswer("http://w", None, "cannot be reached: Connection refused")], 80), 80)
+
+    assert "No worker answers." in text
+    assert "Nothing in flight" not in text
+
+
 def test_control_characters_do_not_reach_the_terminal() -> None:
     hostile = BUSY.model_copy(update={"host": "\x1b[2Jhost", "jobs": [job(1, app_id="\x1b[31mapp")]})
-    assert "\x1b" not in printed(frame([StatusAnswer("http://w", hostile, "")]))
+    assert "\x1b" not in printed(frame([StatusAnswer("http://w", hostile, "")], 200))

@@ -2,8 +2,10 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate, zip_longest
 from typing import NamedTuple
 
+from rich.cells import cell_len
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -21,16 +23,20 @@ _STYLES: Mapping[State, str] = {
 }
 _FIGURES = (
     "IN FLIGHT",
-    "CONCURRENCY",
     "DONE/s",
     "FAILED/s",
     "RETRIED/s",
     "BYTES/s",
+    "CONCURRENCY",
+    "FREE",
     "DONE",
     "FAILED",
-    "FREE",
+    "DEFERRED/s",
     "UP",
 )
+"""The most important first: those that find no place on a narrow terminal are left out."""
+_GAP = 2
+_ROOM_FOR_BARS = 120
 _BAR_WIDTH = 20
 
 
@@ -42,28 +48,39 @@ class StatusAnswer(NamedTuple):
     problem: str
 
 
-def workers(answers: Sequence[StatusAnswer]) -> Table:
-    """The workers: state and figures, a row each."""
-    table = new_table("WORKER", "STATE", numbers=_FIGURES)
-    for url, status, _ in answers:
-        if status is None:
-            table.add_row(Text(one_line(url)), Text("no answer", style="red"))
-            continue
-        intake, rates, totals, free = status.intake, status.rates, status.totals, status.storage.free_bytes
-        limited = intake.concurrency_limit < intake.concurrency
-        table.add_row(
-            Text(one_line(status.host)),
-            Text(status.state, style=_STYLES[status.state]),
-            f"{intake.in_flight}",
-            f"{intake.concurrency_limit}" + (f" of {intake.concurrency}" if limited else ""),
-            *(f"{rate:.1f}" for rate in (rates.completed, rates.failed, rates.retried)),
-            binary_size(rates.downloaded_bytes),
-            f"{totals.completed:,}",
-            f"{totals.failed:,}",
-            "unknown" if free is None else binary_size(free),
-            age(status.uptime_seconds),
-        )
+def workers(answers: Sequence[StatusAnswer], width: int) -> Table:
+    """The workers: state, and as many figures as fit beside it, a row each."""
+    rows = [_worker(answer) for answer in answers]
+    heads = ("WORKER", "STATE", *_FIGURES)
+    widths = [max(map(cell_len, column)) for column in zip_longest(heads, *rows, fillvalue="")]
+    ends = accumulate(wide + _GAP for wide in widths)
+    shown = max(2, sum(end - _GAP <= width for end in ends))
+    table = new_table(*heads[:2], numbers=heads[2:shown])
+    for answer, (name, state, *figures) in zip(answers, rows, strict=True):
+        style = "red" if answer.status is None else _STYLES[answer.status.state]
+        table.add_row(Text(name), Text(state, style=style), *figures[: shown - 2])
     return table
+
+
+def _worker(answer: StatusAnswer) -> list[str]:
+    status = answer.status
+    if status is None:
+        return [one_line(answer.url), "no answer"]
+    intake, rates, totals, free = status.intake, status.rates, status.totals, status.storage.free_bytes
+    limited = intake.concurrency_limit < intake.concurrency
+    return [
+        one_line(status.host),
+        status.state,
+        f"{intake.in_flight}",
+        *(f"{rate:.1f}" for rate in (rates.completed, rates.failed, rates.retried)),
+        binary_size(rates.downloaded_bytes),
+        f"{intake.concurrency_limit}" + (f" of {intake.concurrency}" if limited else ""),
+        "unknown" if free is None else binary_size(free),
+        f"{totals.completed:,}",
+        f"{totals.failed:,}",
+        f"{rates.deferred:.1f}",
+        age(status.uptime_seconds),
+    ]
 
 
 def queues(statuses: Sequence[Status]) -> Table:
@@ -91,9 +108,10 @@ def codes(statuses: Sequence[Status]) -> Table:
     return table
 
 
-def jobs(held: Iterable[tuple[str, JobStatus]]) -> Table:
+def jobs(held: Iterable[tuple[str, JobStatus]], width: int) -> Table:
     """Jobs in flight with the host that each is on: how far they are, and for how long."""
-    table = new_table("IN FLIGHT", "APP", "WORKER", "STEP", "RECEIVED", "", numbers=["ATTEMPT", "FOR"])
+    bar = [""] if width >= _ROOM_FOR_BARS else []
+    table = new_table("IN FLIGHT", "APP", "WORKER", "STEP", "RECEIVED", *bar, numbers=["ATTEMPT", "FOR"])
     for host, job in held:
         known = job.announced_bytes is not None
         total = job.announced_bytes or 0
@@ -103,7 +121,7 @@ def jobs(held: Iterable[tuple[str, JobStatus]]) -> Table:
             Text(one_line(host)),
             Text(one_line(f"{job.step}: {job.problem}" if job.problem else job.step)),
             f"{binary_size(job.received_bytes)} of {binary_size(total)}" if known else "",
-            ProgressBar(total or 1, job.received_bytes, width=_BAR_WIDTH) if known else "",
+            *(ProgressBar(total or 1, job.received_bytes, width=_BAR_WIDTH) if known else "" for _ in bar),
             f"{job.attempt}",
             age(job.seconds),
         )

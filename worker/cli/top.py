@@ -66,7 +66,7 @@ async def _watch(urls: Sequence[str], interval: float | None, output_format: Out
                 if live is None:
                     _write(answers, output_format)
                 else:
-                    live.update(frame(answers, screen.height), refresh=True)
+                    live.update(frame(answers, screen.width, screen.height), refresh=True)
                 if interval is None:
                     return answers
                 await asyncio.sleep(interval)
@@ -94,7 +94,8 @@ async def _ask(http: aiohttp.ClientSession, url: str) -> StatusAnswer:
 
 def _write(answers: Sequence[StatusAnswer], output_format: Output) -> None:
     if output_format is Output.TEXT:
-        terminal.console().print(frame(answers))
+        screen = terminal.console()
+        screen.print(frame(answers, screen.width))
         return
     for answer in answers:
         status = None if answer.status is None else answer.status.model_dump(mode="json")
