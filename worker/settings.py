@@ -32,7 +32,7 @@ from pydantic_settings import (
 )
 from yarl import URL
 
-from worker.urls import has_stray_at
+from worker.net.urls import has_stray_at
 
 _WORDS = {
     "bool_parsing": "must be true or false",

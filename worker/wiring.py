@@ -26,6 +26,7 @@ from worker.core.gate import Gate
 from worker.core.pace import Pace
 from worker.core.ports import Tracer
 from worker.core.retry import RetryPolicy
+from worker.net.tls import client_context
 from worker.observe import web
 from worker.observe.metrics import Metrics
 from worker.observe.overview import Identity, Overview
@@ -43,7 +44,6 @@ from worker.settings import (
 )
 from worker.storage import CASE_FOLDED, RootRules, SharedStorage, Threads, has_mount, is_case_folded
 from worker.supervisor import Supervisor
-from worker.tls import client_context
 from worker.watches.accounts import AccountWatch
 from worker.watches.descriptors import DescriptorWatch, limit_problems
 from worker.watches.keys import KeyWatch

@@ -18,7 +18,7 @@ from tests.ccfs.authority import Authority
 from tests.ccfs.raw import Peer, answering, response, serving
 from tests.ccfs.samples import OpenClient, make_zip, read_all
 from worker.errors import JobError
-from worker.tls import client_context
+from worker.net.tls import client_context
 
 FILE = make_zip()
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.cli.conftest import Run, json_lines
 from tests.installation import APP, Site, bill
-from worker.tls import client_context
+from worker.net.tls import client_context
 
 KEY = "secret"
 """The key that the site's account has."""

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from worker.cli import inventory
+from worker.net.urls import masked
 from worker.settings import Settings, SettingsError, load
-from worker.urls import masked
 
 AMQP, CCFS = "WORKER_AMQP__URL", "WORKER_CCFS__BASE_URL"
 RIGHT = {AMQP: "amqp://guest:guest@h/", CCFS: "https://127.0.0.1:28080"}

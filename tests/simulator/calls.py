@@ -10,8 +10,8 @@ from typing import Any
 import aiohttp
 
 from worker.ccfs import signing
+from worker.net.tls import client_context
 from worker.simulator import Fault, Simulator
-from worker.tls import client_context
 
 PATH = "/CCFS/resource/ccfs/downloadBillFile"
 NAME = "20260102_9239cb50a8384bb0ab503441bf089446.zip"

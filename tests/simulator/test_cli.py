@@ -20,8 +20,8 @@ from worker.ccfs import CcfsClient, open_client
 from worker.ccfs.keys import KeyDirectory
 from worker.cli import main
 from worker.cli.simulator_state import ENV_FILE
+from worker.net.tls import client_context
 from worker.simulator import Fault, fault_specs, faults, parse_fault
-from worker.tls import client_context
 
 
 @dataclass

@@ -10,6 +10,7 @@ from yarl import URL
 
 from tests.simulator.calls import NAME, PATH, Answer, body_of, post, signed
 from tests.sockets import reset_on_close
+from worker.net.tls import client_context
 from worker.simulator import (
     AnsweredRequest,
     Fault,
@@ -21,7 +22,6 @@ from worker.simulator import (
     faults,
     open_simulator,
 )
-from worker.tls import client_context
 
 OTHER = "20260103_other.zip"
 

@@ -20,7 +20,7 @@ from pamqp.common import FieldTable
 from yarl import URL
 
 from worker.broker.frames import BODY, FRAME_END, FRAME_HEAD, HEADER, HEARTBEAT, HEARTBEAT_FRAME, METHOD
-from worker.dial import dial
+from worker.net.dial import dial
 
 _KINDS = frozenset({METHOD, HEADER, BODY, HEARTBEAT})
 _LARGEST_FRAME = 1024 * 1024

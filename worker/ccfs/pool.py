@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from worker.ccfs.connection import Connection
 from worker.ccfs.errors import NotHttpError
 from worker.ccfs.response import Memory
-from worker.dial import dial
+from worker.net.dial import dial
 
 _IDLE_SECONDS = 15.0
 """How long one is kept unused: firewalls forget connections without a word to either side."""

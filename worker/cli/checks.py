@@ -16,6 +16,7 @@ from worker.cli import inventory
 from worker.cli.daemon import in_daemon_thread
 from worker.errors import BrokerError, JobError
 from worker.finding import Finding, fine, wrong
+from worker.net.urls import masked
 from worker.settings import (
     BrokerSettings,
     CcfsGroup,
@@ -26,7 +27,6 @@ from worker.settings import (
     unknown_variables,
 )
 from worker.storage.probe import free_space, probe_storage
-from worker.urls import masked
 
 PATIENCE = 30.0
 """Seconds that one part of the checks may take."""

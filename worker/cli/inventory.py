@@ -10,8 +10,8 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from worker.net.urls import masked
 from worker.settings import SECRETS_DIR, Place, Settings, SettingsError, load, places, sources
-from worker.urls import masked
 from worker.watches.descriptors import limit_problems
 
 DEFAULT = "default"

@@ -11,8 +11,8 @@ from worker.ccfs.keys import KeyDirectory
 from worker.cli import terminal
 from worker.cli.arguments import AppIdArgument, FileArgument, one_job
 from worker.cli.terminal import Output, OutputOption
+from worker.net.urls import MASK
 from worker.settings import SettingsError, SigningSettings, load_part
-from worker.urls import MASK
 
 _SHOWN = 6
 """Characters of a signature that are shown at each end: enough to compare two, of no use to anybody else."""

@@ -17,7 +17,7 @@ import trustme
 
 from tests.ccfs.raw import response
 from tests.ccfs.samples import JOB, KEY, OpenClient, make_zip
-from worker.tls import client_context
+from worker.net.tls import client_context
 
 FILE = make_zip(b"\x00" * 300_000, method=0)
 HALF = len(FILE) // 2

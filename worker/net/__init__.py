@@ -1,0 +1,1 @@
+"""The network below AMQP and HTTP: dialling an address, TLS, and URLs that hold a login."""
