@@ -1,8 +1,10 @@
 """A connection that brought a large file serves other requests, too, and never at a job's expense."""
 
 import asyncio
+import json
 import os
 from contextlib import suppress
+from functools import cache
 
 import pytest
 
@@ -133,3 +135,30 @@ async def test_without_keep_alive_each_request_has_its_own(client_of: OpenTo) ->
             assert await read_all(client) == SMALL
 
     assert answers.connections == 3
+
+
+async def test_cancelled_at_any_moment_the_next_job_gets_its_own_file(client_of: OpenTo) -> None:
+    """Cancelled once in each round of the loop that a download takes, with connections that are kept."""
+
+    @cache
+    def file_of(name: str) -> bytes:
+        return make_zip(name.encode() * 20_000, method=0)
+
+    async def answer(peer: Peer) -> None:
+        while True:
+            request = await peer.request()
+            name = json.loads(request.body)["msgBody"]["billFileName"]
+            await peer.send(response(file_of(name)))
+
+    async with client_of(answer) as client:
+        for rounds in range(80):
+            first, second = (
+                JOB.model_copy(update={"bill_file_name": f"20260131_{rounds}-{n}.zip"}) for n in (1, 2)
+            )
+            reading = asyncio.create_task(read_all(client, first))
+            for _ in range(rounds):
+                await asyncio.sleep(0)
+            reading.cancel()
+            assert await read_all(client, second) == file_of(second.bill_file_name)
+            with suppress(asyncio.CancelledError):
+                assert await reading == file_of(first.bill_file_name)
