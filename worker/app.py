@@ -22,7 +22,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 async def run(settings: Settings) -> None:
-    """Run the worker until SIGTERM or SIGINT, then drain.
+    """Run the worker until SIGTERM, SIGINT or SIGHUP, then drain.
 
     Raises:
         SettingsError: Something that the settings point at cannot be used.

@@ -15,7 +15,7 @@ import structlog
 
 _M_ARENA_MAX = -8
 _ARENAS = 2
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _LAST_WORDS = 2.0
 """Seconds to write the rest of the log. It may lie on the volume that hangs."""
 
@@ -53,7 +53,7 @@ def spare_startup() -> None:
 
 @contextmanager
 def drain_on_signal(patience: float, leave: Callable[[], None]) -> Iterator[asyncio.Event]:
-    """Give an event that the first SIGTERM or SIGINT sets; the second one ends the process immediately.
+    """Give an event that the first SIGTERM, SIGINT or SIGHUP sets; the second one ends the process now.
 
     On leaving, signals have their default handling again.
 
@@ -66,6 +66,9 @@ def drain_on_signal(patience: float, leave: Callable[[], None]) -> Iterator[asyn
     draining = asyncio.Event()
 
     def handle(number: signal.Signals) -> None:
+        if draining.is_set() and number is signal.SIGHUP:
+            # A terminal that closes may say so twice: itself, and by its shell.
+            return
         if draining.is_set():
             # Nothing is lost without a cleanup: the broker takes back whatever a dead worker holds.
             os._exit(128 + number)
@@ -76,12 +79,18 @@ def drain_on_signal(patience: float, leave: Callable[[], None]) -> Iterator[asyn
         deadline.daemon = True
         deadline.start()
 
-    for number in _SIGNALS:
+    # nohup(1) has a process ignore SIGHUP.
+    handled = [
+        number
+        for number in _SIGNALS
+        if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
+    ]
+    for number in handled:
         loop.add_signal_handler(number, handle, number)
     try:
         yield draining
     finally:
-        for number in _SIGNALS:
+        for number in handled:
             loop.remove_signal_handler(number)
 
 

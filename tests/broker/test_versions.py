@@ -16,6 +16,7 @@ from worker.broker import AmqpDelivery, BrokerOptions, Names, open_session
 from worker.broker.connection import open_connection
 from worker.broker.dead_letters import open_dead_letters
 from worker.broker.follow import follow
+from worker.broker.topology import declare
 from worker.core.job import read_job
 
 FORGIVES_NACKS = (4, 3)
@@ -24,6 +25,10 @@ FORGIVES_NACKS = (4, 3)
 
 CLOSES_WHO_BINDS = (4, 3)
 """The first version seen to close the connection that binds a queue while it is deleted."""
+
+PRIORITIES, STRICT_PRIORITIES = (4, 0), (4, 3)
+"""The first versions whose quorum queues know two priorities, and all of them (RabbitMQ "Quorum Queues")."""
+HIGH = 5
 
 CAN_DENY = (3, 13)
 """A version that can be told to refuse deprecated features (RabbitMQ "Deprecated Features")."""
@@ -80,6 +85,29 @@ async def test_a_queue_deleted_while_it_is_bound_costs_no_session(
                 await outside.queue_delete(names.results_queue)
 
     assert held.alive
+
+
+async def test_a_priority_counts_as_far_as_the_broker_can(
+    version: tuple[int, ...], options: BrokerOptions, outside: AbstractChannel, names: Names
+) -> None:
+    """As `submit --priority` says."""
+    async with open_connection(options.url, name="test", heartbeat=10, timeout=10, tls=None) as opened:
+        await declare(opened, options.topology, passive=False, timeout=10)
+    for priority in (1, 1, 2, 5, 9, 7):
+        await put(outside, names.jobs, b"%d" % priority, priority=priority)
+    queue = await outside.get_queue(names.jobs)
+
+    given = [int((await queue.get(no_ack=True)).body) for _ in range(6)]
+
+    if version < PRIORITIES:
+        assert given == [1, 1, 2, 5, 9, 7]
+    elif version < STRICT_PRIORITIES:
+        # Two high ones for each other, each level in order.
+        assert [one for one in given if one >= HIGH] == [5, 9, 7]
+        assert [one for one in given if one < HIGH] == [1, 1, 2]
+        assert min(given[:2]) >= HIGH
+    else:
+        assert given == [9, 7, 5, 2, 1, 1]
 
 
 @pytest.fixture

@@ -121,7 +121,9 @@ async def test_the_list_can_be_narrowed(
 
 
 async def test_a_failed_job_is_shown_whole(site: Site, run: Run) -> None:
-    await keep(site, KEPT, headers={"x-tenant": "blue"}, priority=7)
+    await keep(
+        site, KEPT, headers={"x-tenant": "blue", "x-published-by": "upstream"}, priority=7, app_id="crm"
+    )
 
     shown = await run("failed", "show", "m2")
     as_json = await run("failed", "show", "m2", "--output", "json")
@@ -129,7 +131,8 @@ async def test_a_failed_job_is_shown_whole(site: Site, run: Run) -> None:
     facts = dict(line.split(None, 1) for line in shown.stdout.splitlines() if not line.startswith(" "))
     assert (facts["job"], facts["message"], facts["priority"]) == ("m2", "reason 2", "7")
     assert facts["code"].startswith("UNAUTHORIZED (")
-    assert "header x-tenant" in shown.stdout
+    assert facts["publisher"] == "crm"
+    assert "header x-published-by  upstream" in shown.stdout
     assert '    "note": "n2"' in shown.stdout
     (fields,) = json_lines(as_json.stdout)
     assert (fields["errorCode"], fields["headers"]["x-tenant"]) == ("UNAUTHORIZED", "blue")

@@ -6,10 +6,13 @@ from tests.commands import CCFS_WORKER, command
 from worker.cli import COMMANDS
 
 WITH_EXAMPLES = ("check", "config", "top", "submit", "results", "fetch", "sign")
-DEAD = ("list", "show", "replay", "discard")
+IN_GROUPS = (
+    *(("dead", name) for name in ("list", "show", "replay", "discard")),
+    *(("failed", name) for name in ("list", "show", "retry", "forget")),
+)
 
 
-@pytest.mark.parametrize("words", [*((name,) for name in WITH_EXAMPLES), *(("dead", name) for name in DEAD)])
+@pytest.mark.parametrize("words", [*((name,) for name in WITH_EXAMPLES), *IN_GROUPS])
 def test_the_help_gives_examples_that_one_can_copy(words: tuple[str, ...]) -> None:
     helped = command(CCFS_WORKER, *words, "--help", settings={"COLUMNS": "200"})
 
@@ -36,3 +39,27 @@ def test_the_shell_completes(typed: str, completed: list[str]) -> None:
     }
 
     assert sorted(command(CCFS_WORKER, settings=asked).stdout.split()) == completed
+
+
+@pytest.mark.parametrize("words", [*((name,) for name in WITH_EXAMPLES), *IN_GROUPS])
+def test_examples_stay_on_their_lines_at_80_columns(words: tuple[str, ...]) -> None:
+    helped = command(CCFS_WORKER, *words, "-h", settings={"COLUMNS": "80"})
+
+    lines = helped.stdout.partition("Examples:")[2].partition("╭")[0].splitlines()
+    told = [line.strip() for line in lines if line.strip()]
+    assert all(line.startswith(("ccfs-worker ", "kubectl ")) for line in told)
+
+
+def test_the_version_is_told_as_elsewhere() -> None:
+    assert command(CCFS_WORKER, "--version").stdout == command(CCFS_WORKER, "version").stdout
+
+
+def test_a_flag_is_shown_without_a_type() -> None:
+    assert "<bool>" not in command(CCFS_WORKER, "submit", "--help").stdout + command(CCFS_WORKER, "-h").stdout
+
+
+@pytest.mark.parametrize(("typed", "meant"), [(("submti",), "submit"), (("failed", "retyr"), "retry")])
+def test_a_mistyped_command_gets_a_suggestion(typed: tuple[str, ...], meant: str) -> None:
+    mistyped = command(CCFS_WORKER, *typed)
+
+    assert (mistyped.returncode, f"Did you mean '{meant}'?" in mistyped.stderr) == (2, True)

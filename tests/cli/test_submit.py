@@ -22,7 +22,7 @@ async def test_a_job_is_submitted_and_its_outcome_shown(site: Site, run: Run) ->
 
     assert submitted.returncode == 0
     assert submitted.stdout.startswith(f"✓ {APP}/20260131/{bill(1)} (65,536 bytes, attempt 1)  job ")
-    assert "1 of 1 jobs published" in submitted.stderr
+    assert "1 of 1 job published" in submitted.stderr
     assert "1 completed, 0 failed, 0 without an outcome yet" in submitted.stderr
     assert (site.root / APP / "20260131" / bill(1)).is_file()
 
@@ -132,7 +132,7 @@ async def test_a_dry_run_needs_no_broker(run: Run) -> None:
 
     assert submitted.returncode == 0
     assert bill(1) in submitted.stdout
-    assert "1 jobs would be published" in submitted.stderr
+    assert "1 job would be published" in submitted.stderr
 
 
 async def test_only_the_settings_of_the_broker_are_needed(site: Site, run: Run) -> None:
@@ -174,6 +174,28 @@ async def test_a_broker_that_refuses_jobs_is_told_and_how_far_it_came(site: Site
     assert len(confirmed) == await site.queue_length(site.names.jobs) < 2000
 
 
+async def test_a_priority_goes_with_each_job(site: Site, run: Run) -> None:
+    await run("submit", APP, bill(1), "--priority", "9")
+    await run("submit", APP, bill(2))
+
+    assert {(await site.take(site.names.jobs)).priority for _ in range(2)} >= {9}
+    refused = await run("submit", APP, bill(1), "--priority", "256")
+    assert refused.returncode == 2
+
+
+async def test_the_log_of_a_worker_is_a_list_of_what_failed(site: Site, run: Run) -> None:
+    site.simulator.plan = lambda request: (
+        ResultCode(code="0300004") if request.bill_file_name == bill(2) else None
+    )
+    with site.worker():
+        await site.publish(bill(1), bill(2))
+        await site.settled()
+
+    submitted = await run("submit", "--from", "worker.log", "--output", "json")
+
+    assert [job["billFileName"] for job in json_lines(submitted.stdout)] == [bill(2)]
+
+
 @pytest.mark.parametrize(
     "arguments", [(), (APP,), (APP, bill(1), "--from", "jobs.csv"), ("--from", "no/such/list.csv")]
 )
@@ -185,7 +207,7 @@ async def test_wrong_usage_is_told(run: Run, arguments: tuple[str, ...]) -> None
 
 
 async def test_interrupting_the_wait_leaves_the_jobs_submitted(site: Site) -> None:
-    async with following(site, "submit", APP, bill(1), "--wait", until="1 of 1 jobs published") as waiting:
+    async with following(site, "submit", APP, bill(1), "--wait", until="1 of 1 job published") as waiting:
         waiting.interrupt()
         assert await waiting.ended() == 130
 

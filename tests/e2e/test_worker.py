@@ -216,6 +216,23 @@ async def test_what_does_not_finish_in_time_is_given_back(site: Site) -> None:
         assert (await site.settled()).sound
 
 
+async def test_a_terminal_that_closes_drains_like_sigterm(site: Site) -> None:
+    """Even if both it and its shell say so."""
+    stuck = Hold()
+    site.simulator.plan = lambda _: stuck
+    with site.worker(**GRACE) as worker:
+        await site.publish(bill(1))
+        await stuck.reached.wait()
+        worker.signal(signal.SIGHUP)
+        await worker.logged("worker.draining", signal="SIGHUP")
+        worker.signal(signal.SIGHUP)
+        await worker.readiness(503)
+        stuck.release.set()
+        assert await worker.exited() == 0
+
+    assert (await site.settled()).sound
+
+
 async def test_a_second_signal_ends_the_worker_immediately(site: Site) -> None:
     stuck = Hold()
     site.simulator.plan = lambda request: stuck if request.count == 1 else None

@@ -40,7 +40,11 @@ async def test_one_grep_of_its_id_tells_the_story_of_a_job(site: Site) -> None:
     site.simulator.plan = lambda _: next(answers, None)
     async with outside_channel(site.own_url) as channel:
         message = aio_pika.Message(
-            site.body(bill(1)), message_id="m1", headers={"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
+            site.body(bill(1)),
+            message_id="m1",
+            headers={"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"},
+            app_id="crm",
+            user_id="guest",
         )
         site.ledger.publish("m1")
         await channel.default_exchange.publish(message, site.names.jobs)
@@ -53,6 +57,8 @@ async def test_one_grep_of_its_id_tells_the_story_of_a_job(site: Site) -> None:
     assert [line["event"] for line in story] == ["job.retried", "job.settled", "job.settled"]
     assert [line["attempt"] for line in story] == [1, 1, 2]
     assert {(line["trace_id"], line["app_id"], line["file"]) for line in story} == {(TRACE, APP, bill(1))}
+    # A copy of the job may not have its publisher's `user_id`.
+    assert {(line["publisher"], line["user"]) for line in story} == {("crm", "guest")}
     retried, _, settled = story
     assert (retried["code"], retried["http_status"]) == ("UPSTREAM_ERROR", 500)
     (event,) = site.messages["m1"]

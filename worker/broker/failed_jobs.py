@@ -28,6 +28,7 @@ class KeptJob:
         defect: Why it cannot be read, as one line; empty when it can.
         headers: The job's headers that can be read.
         priority: The job's priority; None when it had none.
+        publisher: What published the job (`app_id`), if it said so.
     """
 
     id: str
@@ -35,6 +36,7 @@ class KeptJob:
     defect: str
     headers: dict[str, Any]
     priority: int | None
+    publisher: str | None
 
     @property
     def job_id(self) -> str:
@@ -158,4 +160,5 @@ def _read(taken: Taken) -> KeptJob:
         defect=defect,
         headers=properties.headers(),
         priority=properties.octet(amqp.PRIORITY),
+        publisher=properties.short(amqp.APP_ID),
     )

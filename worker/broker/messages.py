@@ -81,6 +81,8 @@ def read_envelope(message: Message) -> Envelope:
         death=str(last_death(properties).get("reason", "")),
         has_forged_death=_has_forged_death(properties),
         message_id=properties.short(amqp.MESSAGE_ID) or None,
+        publisher=properties.short(amqp.APP_ID) or None,
+        user=properties.short(amqp.USER_ID) or properties.header(PUBLISHED_BY),
         correlation_id=properties.short(amqp.CORRELATION_ID) or None,
         headers={name: properties.header(name) for name in READ_HEADERS},
         sent_at=properties.sent_at(),
@@ -157,7 +159,7 @@ def kept_failure(message: Message, failure: FailedJob, job: Job, *, frame_max: i
     return _copy(replace(message, body=failure.to_json()), {}, changes, frame_max)
 
 
-def job_message(job: DownloadJob, job_id: str) -> Message:
+def job_message(job: DownloadJob, job_id: str, priority: int | None = None) -> Message:
     """A new job, as a publisher sends it."""
     values = {
         amqp.CONTENT_TYPE: _JSON,
@@ -165,6 +167,8 @@ def job_message(job: DownloadJob, job_id: str) -> Message:
         amqp.TIMESTAMP: amqp.timestamp(datetime.now(UTC)),
         amqp.APP_ID: _APP_ID,
     }
+    if priority is not None:
+        values[amqp.PRIORITY] = bytes((priority,))
     return _message(job.model_dump_json(by_alias=True).encode(), values, {})
 
 

@@ -17,10 +17,11 @@ _BATCH = 256
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A job to publish, and the id that its outcome will have."""
+    """A job to publish, the id that its outcome will have, and its priority, if any."""
 
     job_id: str
     job: DownloadJob
+    priority: int | None = None
 
 
 async def submit_all(
@@ -47,7 +48,7 @@ async def submit_all(
     async with open_publisher(connection, timeout=timeout) as publisher:
 
         async def publish(submission: Submission) -> None:
-            message = messages.job_message(submission.job, submission.job_id)
+            message = messages.job_message(submission.job, submission.job_id, submission.priority)
             await publisher.to_exchange("", message, names.jobs)
             on_confirmed(submission)
 

@@ -22,7 +22,7 @@ def config(
 
     Examples:
         ccfs-worker config
-        ccfs-worker config --output json | jq -r 'select(.source != "default") | .variable'
+        ccfs-worker config -o json | jq 'select(.source == "environment")'
         ccfs-worker config --markdown > settings.md
     """
     if markdown:

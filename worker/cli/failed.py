@@ -22,7 +22,7 @@ from worker.cli.failure_views import HEAD, describe, fields, row
 from worker.cli.finished import Finished, shared_storage
 from worker.cli.joblist import lines_of
 from worker.cli.kept import Walk, facts
-from worker.cli.manual import help_of
+from worker.cli.manual import Command, Group, help_of
 from worker.cli.quantities import parse_moment
 from worker.cli.selection import Selection
 from worker.cli.terminal import Output, OutputOption
@@ -93,7 +93,7 @@ def list_(
     Examples:
         ccfs-worker failed list --since 12h
         ccfs-worker failed list --code UNAUTHORIZED --app app1
-        ccfs-worker failed list --output json | jq -r .errorMessage | sort | uniq -c
+        ccfs-worker failed list -o json | jq -r .errorMessage | sort | uniq -c
     """
     newest: list[tuple[datetime, int, KeptJob]] = []
     codes: Counter[str] = Counter()
@@ -366,6 +366,7 @@ def _require_found(wanted: Iterable[str], found: Collection[str]) -> None:
 
 failed = typer.Typer(
     name="failed",
+    cls=Group,
     add_completion=False,
     help="Look at the jobs that failed, publish them again, or forget them.",
     no_args_is_help=True,
@@ -379,4 +380,4 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "forget": forget,
 }
 for _name, _command in _COMMANDS.items():
-    failed.command(_name, help=help_of(_command))(_command)
+    failed.command(_name, cls=Command, help=help_of(_command))(_command)

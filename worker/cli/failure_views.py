@@ -9,6 +9,9 @@ from worker.cli import terminal
 from worker.cli.quantities import age
 from worker.errors import one_line
 
+_BROKERS = frozenset(("x-delivery-count", "x-acquired-count"))
+"""Headers that only count how often the message was looked at."""
+
 HEAD = ("JOB", "CODE", "ACCOUNT", "FILE", "AGE", "MESSAGE")
 
 
@@ -32,7 +35,7 @@ def fields(kept: KeptJob) -> dict[str, object]:
     if kept.failure is None:
         return {"jobId": kept.job_id or None, "defect": kept.defect, "headers": kept.headers}
     event = kept.failure.model_dump(mode="json", by_alias=True)
-    return event | {"headers": kept.headers, "priority": kept.priority}
+    return event | {"headers": kept.headers, "priority": kept.priority, "publisher": kept.publisher}
 
 
 def describe(kept: KeptJob, now: datetime) -> str:
@@ -51,8 +54,13 @@ def describe(kept: KeptJob, now: datetime) -> str:
         "HTTP status": "-" if failure.http_status is None else str(failure.http_status),
         "attempts": str(failure.attempts),
         "failed": f"{terminal.moment(failure.finished_at)} ({ago} ago) on {failure.worker}",
+        **({"publisher": kept.publisher} if kept.publisher else {}),
         **({} if kept.priority is None else {"priority": str(kept.priority)}),
-        **{one_line(f"header {name}", 60): str(value) for name, value in sorted(kept.headers.items())},
+        **{
+            one_line(f"header {name}", 60): str(value)
+            for name, value in sorted(kept.headers.items())
+            if name not in _BROKERS
+        },
         "body": "not kept" if failure.job is None else f"{len(failure.job.encode())} bytes",
     }
     width = max(map(len, facts))

@@ -1,6 +1,7 @@
 """Reads lists of jobs that people and programs write, CSV and JSON lines: each row checked as a worker would.
 
-Unknown columns and fields are ignored, so that a list of outcomes is a list of jobs, too.
+Unknown columns and fields are ignored, so that a list of outcomes is a list of jobs, too. So is
+the worker's log in JSON: of its lines, those of jobs that failed.
 """
 
 import csv
@@ -8,8 +9,9 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain, starmap
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -60,12 +62,30 @@ def read_list(lines: Iterable[str]) -> Iterator[Row]:
     filled = (pair for pair in numbered if pair[1])
     for number, line in filled:
         whole = chain([(number, line)], filled)
-        yield from starmap(_row, whole) if line.startswith("{") else _read_csv(whole)
+        yield from _read_json(whole) if line.startswith("{") else _read_csv(whole)
 
 
-def read_pair(line: int, app_id: str, bill_file_name: str) -> Row:
+def read_pair(line: int, app_id: object, bill_file_name: object) -> Row:
     """Check one job that is given by its two fields."""
     return _row(line, json.dumps(dict(zip(COLUMNS, (app_id, bill_file_name), strict=True))))
+
+
+def _read_json(lines: Iterable[tuple[int, str]]) -> Iterator[Row]:
+    """Read JSON lines; of the worker's log, the jobs that failed."""
+    for number, line in lines:
+        entry = _log_entry(line)
+        if entry is None:
+            yield _row(number, line)
+        elif entry["event"] == "job.failed":
+            yield read_pair(number, entry.get("app_id"), entry.get("file"))
+
+
+def _log_entry(line: str) -> dict[str, Any] | None:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) and {"event", "logger", "timestamp"} <= entry.keys() else None
 
 
 def _read_csv(lines: Iterable[tuple[int, str]]) -> Iterator[Row]:

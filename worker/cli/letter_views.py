@@ -41,7 +41,12 @@ def fields(letter: DeadLetter, *, whole: bool = False) -> dict[str, object]:
     }
     if not whole:
         return shown
-    shown |= {"correlationId": job.correlation_id, "headers": letter.headers}
+    shown |= {
+        "correlationId": job.correlation_id,
+        "publisher": job.publisher,
+        "user": job.user,
+        "headers": letter.headers,
+    }
     try:
         shown["body"] = letter.body.decode()
     except UnicodeDecodeError:
@@ -61,6 +66,8 @@ def describe(letter: DeadLetter, now: datetime) -> str:
         "detail": letter.detail or "-",
         "parked": since,
         "correlation": job.correlation_id,
+        **({"publisher": job.publisher} if job.publisher else {}),
+        **({"user": job.user} if job.user else {}),
         **{
             one_line(f"header {name}", _SHOWN_NAME): str(value)
             for name, value in sorted(letter.headers.items())

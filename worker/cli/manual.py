@@ -1,7 +1,34 @@
-"""The help texts: made of the commands' docstrings."""
+"""The help: made of the commands' docstrings, with flags shown as flags."""
 
 import inspect
 from collections.abc import Callable
+from typing import Any
+
+from typer.core import TyperCommand, TyperGroup
+
+
+class Command(TyperCommand):
+    """A command whose help shows no type beside a flag."""
+
+    def get_params(self, ctx: Any) -> list[Any]:  # noqa: ANN401 - its class is none of typer's public ones
+        """Implements `TyperCommand`."""
+        return with_plain_flags(super().get_params(ctx))
+
+
+class Group(TyperGroup):
+    """A group of commands whose help shows no type beside a flag."""
+
+    def get_params(self, ctx: Any) -> list[Any]:  # noqa: ANN401 - its class is none of typer's public ones
+        """Implements `TyperGroup`."""
+        return with_plain_flags(super().get_params(ctx))
+
+
+def with_plain_flags(params: list[Any]) -> list[Any]:
+    """Have typer (0.29) write nothing where it would write `<bool>`."""
+    for param in params:
+        if getattr(param, "is_flag", False):
+            param.metavar = ""
+    return params
 
 
 def help_of(command: Callable[..., object]) -> str:

@@ -9,7 +9,7 @@ from worker.watches import descriptors
 
 
 def run() -> None:
-    """Run the worker until SIGTERM or SIGINT; settings come from WORKER_… variables."""
+    """Run the worker until SIGTERM, SIGINT or SIGHUP; settings come from WORKER_… variables."""
     bound_arenas()
     descriptors.raise_limit()
     loaded = settings.load()

@@ -53,6 +53,16 @@ def submit(
     timeout: Annotated[
         float, typer.Option(help="Seconds to wait for the outcomes; then end with 4.", min=0.001)
     ] = 3600,
+    priority: Annotated[
+        int | None,
+        typer.Option(
+            help="Its priority. RabbitMQ 3.10 ignores it, 4.0 to 4.2 know two levels (high is from 5 on), "
+            "4.3 takes the highest first.",
+            min=0,
+            max=255,
+            show_default=False,
+        ),
+    ] = None,
     even_if_nobody_else: EvenAloneOption = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only check the jobs, and say what would be published.")
@@ -63,18 +73,18 @@ def submit(
 
     All jobs are checked before the first is published: a wrong one is named with its line, and none is
     published. Each gets an id of its own, which its outcome carries. JSON lines that `results` printed are a
-    list of jobs, too.
+    list of jobs, too. So is the worker's log: of that, the jobs that failed.
 
     Examples:
         ccfs-worker submit app1 20260131_9239cb50.zip
         ccfs-worker submit --from jobs.csv --wait
         ccfs-worker submit --from - --output json < jobs.jsonl
     """
-    submissions = [Submission(str(uuid.uuid4()), job) for job in _jobs(app_id, files or [], source)]
+    submissions = [Submission(str(uuid.uuid4()), job, priority) for job in _jobs(app_id, files or [], source)]
     if dry_run:
         for submission in submissions:
             _show(submission, output_format)
-        terminal.note(f"{len(submissions)} jobs would be published")
+        terminal.note(f"{terminal.counted(len(submissions), 'job')} would be published")
         return
     amqp = load_part(BrokerSettings).amqp
     batch = _Batch(
@@ -100,7 +110,10 @@ def _jobs(app_id: str | None, files: list[str], source: Path | None) -> list[Dow
         place = f"{source}:{row.line}" if source else files[row.line - 1]
         terminal.note(one_line(f"{place}: {row.defect}"))
     if wrong:
-        terminal.note(f"nothing was published: {len(wrong)} of {len(rows)} jobs are wrong")
+        verb = "is" if len(wrong) == 1 else "are"
+        terminal.note(
+            f"nothing was published: {len(wrong)} of {terminal.counted(len(rows), 'job')} {verb} wrong"
+        )
         raise typer.Exit(SETTINGS)
     return [row.job for row in rows if row.job is not None]
 
@@ -165,7 +178,7 @@ class _Batch:
                 timeout = self.amqp.publish_timeout
                 await submit_all(opened, names, self.submissions, timeout=timeout, on_confirmed=on_confirmed)
         finally:
-            terminal.note(f"{self.confirmed} of {total} jobs published to {names.jobs}")
+            terminal.note(f"{self.confirmed} of {terminal.counted(total, 'job')} published to {names.jobs}")
 
     async def _wait(self, bodies: AsyncIterator[bytes], patience: float) -> int:
         waiting = {submission.job_id for submission in self.submissions}

@@ -346,6 +346,7 @@ def _enter(job: Job, span: TraceSpan) -> None:
     """Set the span and the log fields of the current task and of all that it starts."""
     SPAN.set(span)
     place = span.context
+    said = {"publisher": job.publisher, "user": job.user}
     LOG_FIELDS.set(
         {
             "job_id": job.job_id,
@@ -354,6 +355,7 @@ def _enter(job: Job, span: TraceSpan) -> None:
             "file": job.bill_file_name,
             "trace_id": place.trace_id,
             "span_id": place.span_id,
+            **{name: value for name, value in said.items() if value is not None},
         }
     )
 

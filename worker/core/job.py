@@ -64,6 +64,10 @@ class Envelope:
     defect: str = ""
     death: str = ""
     has_forged_death: bool = False
+    publisher: str | None = None
+    """Its `app_id`: what published it, by its own account."""
+    user: object = None
+    """The login that published it, as far as RabbitMQ or a copy of ours says so."""
     message_id: str | None = None
     correlation_id: str | None = None
     headers: Mapping[str, Any] = field(default_factory=dict)
@@ -85,6 +89,8 @@ class Job:
         bill_file_name: The file, if at least that could be read.
         traceparent: The trace that the publisher was in, if any.
         tracestate: Vendor data of that trace, if any.
+        publisher: What published it (`app_id`), if it said so.
+        user: The login that published it (`user_id`), if it was given.
         hold: How it has waited for its account's key; None when it has not.
     """
 
@@ -97,6 +103,8 @@ class Job:
     bill_file_name: str | None
     traceparent: str | None
     tracestate: str | None
+    publisher: str | None = None
+    user: str | None = None
     hold: Hold | None = None
 
 
@@ -122,6 +130,8 @@ def read_job(envelope: Envelope) -> Job:
         bill_file_name=bill_file_name,
         traceparent=_text(envelope.headers.get("traceparent")),
         tracestate=_tracestate(_text(envelope.headers.get("tracestate"))),
+        publisher=envelope.publisher,
+        user=_text(envelope.user),
         hold=_hold(envelope.headers),
     )
 
