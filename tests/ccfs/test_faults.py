@@ -281,7 +281,7 @@ async def test_a_framing_breaks_whenever_the_reader_looks(client_for: OpenClient
     assert (caught.value.code, caught.value.http_status) == (ErrorCode.UPSTREAM_ERROR, 200)
 
 
-async def test_bytes_beyond_the_announced_ones_do_not_get_into_the_file(client_for: OpenClient) -> None:
+async def test_bytes_beyond_the_announced_ones_are_not_stored(client_for: OpenClient) -> None:
     async with (
         serving(answering(response(FILE) + b"more than announced")) as server,
         client_for(server.base_url) as client,

@@ -22,9 +22,7 @@ NOW = datetime(2026, 1, 31, 8, 15, tzinfo=UTC)
         ([401], False),
     ],
 )
-def test_only_403_from_the_start_is_an_address_that_is_not_let_in(
-    statuses: list[int], is_problem: bool
-) -> None:
+def test_only_403_from_the_start_means_a_refused_address(statuses: list[int], is_problem: bool) -> None:
     admission = Admission()
     for status in statuses:
         admission.heard(status)

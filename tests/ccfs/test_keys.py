@@ -100,7 +100,7 @@ def test_a_key_that_is_gone_is_not_kept(keys: KeyDirectory, tmp_path: Path) -> N
         keys.recent("app1")
 
 
-def test_a_key_written_anew_counts_at_once(keys: KeyDirectory, tmp_path: Path) -> None:
+def test_a_key_written_anew_counts_immediately(keys: KeyDirectory, tmp_path: Path) -> None:
     """Even one of the same size at the same time: nothing about the file tells that it changed."""
     file = tmp_path / "app1"
     file.write_text("first-key")
@@ -125,7 +125,7 @@ def mount_secret(directory: Path, version: str, **keys: str) -> None:
     (directory / "..data_tmp").replace(directory / "..data")
 
 
-def test_a_secret_that_kubernetes_swaps_counts_at_once(keys: KeyDirectory, tmp_path: Path) -> None:
+def test_a_secret_that_kubernetes_swaps_counts_immediately(keys: KeyDirectory, tmp_path: Path) -> None:
     mount_secret(tmp_path, "2026_01_31_08", app1="first")
     assert keys.read("app1") == "first"
 
@@ -182,9 +182,7 @@ def test_a_file_that_holds_no_key_makes_the_account_unknown(
     assert "app1" in error.message
 
 
-def test_what_is_no_file_makes_the_account_unknown_and_holds_nobody_up(
-    keys: KeyDirectory, tmp_path: Path
-) -> None:
+def test_what_is_no_file_makes_the_account_unknown(keys: KeyDirectory, tmp_path: Path) -> None:
     (tmp_path / "directory").mkdir()
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "endless").symlink_to("/dev/zero")

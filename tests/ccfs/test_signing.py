@@ -87,7 +87,7 @@ def test_the_authorization_is_the_vendors(vector: Mapping[str, Any]) -> None:
 
 
 @given(requests, texts)
-def test_a_request_always_gets_the_same_signature_of_64_hex_digits(request: Request, key: str) -> None:
+def test_a_request_always_gets_the_same_signature(request: Request, key: str) -> None:
     authorization = sign(request, secret_key=key)
 
     assert authorization == sign(request, secret_key=key)
@@ -118,9 +118,7 @@ def test_the_body_is_signed_byte_for_byte_whatever_its_encoding(body: bytes) -> 
 
 
 @given(requests, st.randoms(use_true_random=False))
-def test_neither_the_order_of_headers_and_query_nor_the_case_of_header_names_matters(
-    request: Request, random: Any
-) -> None:
+def test_the_order_of_headers_and_query_does_not_matter(request: Request, random: Any) -> None:
     headers = [
         (random.choice([name.lower(), name.upper(), name]), value) for name, value in request.headers.items()
     ]

@@ -53,7 +53,7 @@ BAD: dict[str, tuple[Callable[[Authority], ssl.SSLContext], str]] = {
 
 
 @pytest.mark.parametrize(("make", "reason"), BAD.values(), ids=BAD.keys())
-async def test_a_bad_certificate_is_unreachable_and_the_line_says_what_to_do(
+async def test_a_bad_certificate_is_unreachable_and_says_what_to_do(
     client_for: OpenClient, authority: Authority, make: Callable[[Authority], ssl.SSLContext], reason: str
 ) -> None:
     async with (
@@ -115,7 +115,7 @@ def test_a_ca_file_that_is_none_is_refused(tmp_path: Path) -> None:
             client_context(ca_file=ca_file)
 
 
-def test_an_encrypted_key_is_refused_and_nobody_is_asked_for_its_password(tmp_path: Path) -> None:
+def test_an_encrypted_key_is_refused_without_a_prompt(tmp_path: Path) -> None:
     leaf = trustme.CA().issue_cert("worker.example")
     leaf.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
     key = load_pem_private_key(leaf.private_key_pem.bytes(), None)

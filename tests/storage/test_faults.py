@@ -105,7 +105,7 @@ async def test_errors_at_the_beginning_are_seen(
 
 
 @pytest.mark.parametrize("error", [errno.ENOSYS, errno.EPERM], ids=["an old kernel", "a sandbox"])
-async def test_a_kernel_that_cannot_rule_out_links_at_once_is_enough(
+async def test_a_kernel_without_openat2_is_enough(
     failing: SharedStorage, root: Path, thread: Threads, error: int
 ) -> None:
     fail(thread, "openat2", error)
@@ -179,7 +179,7 @@ async def test_the_first_failure_is_the_one_that_counts(failing: SharedStorage, 
     assert caught.code is ErrorCode.TRUNCATED
 
 
-async def test_a_cancelled_transfer_stays_cancelled_when_the_disk_fails_too(
+async def test_a_cancelled_transfer_stays_cancelled_if_the_disk_fails(
     failing: SharedStorage, thread: Threads
 ) -> None:
     arrived = asyncio.Event()
@@ -316,9 +316,7 @@ async def test_a_read_only_disk_is_an_error(volume: Path, executor: Threads) -> 
     assert "read-only" in caught.message
 
 
-async def test_nothing_is_written_below_a_mount_point_whose_volume_is_gone(
-    volume: Path, executor: Threads
-) -> None:
+async def test_nothing_is_written_below_a_mount_without_its_volume(volume: Path, executor: Threads) -> None:
     """Files there would be out of sight as soon as the volume is back."""
     storage = SharedStorage(volume, executor, max_file_bytes=64 * MIB, min_free_bytes=0)
     unmount(volume)

@@ -73,7 +73,7 @@ async def test_a_stream_becomes_a_file(storage: SharedStorage, root: Path, size:
     assert open_descriptors(root) == []
 
 
-async def test_while_it_comes_the_file_has_a_hidden_name_beside_its_final_one(
+async def test_while_it_comes_the_file_has_a_hidden_name_beside_it(
     storage: SharedStorage, root: Path
 ) -> None:
     seen: list[str] = []
@@ -90,9 +90,7 @@ async def test_while_it_comes_the_file_has_a_hidden_name_beside_its_final_one(
     assert name.endswith(".part")
 
 
-async def test_files_and_directories_have_the_modes_that_the_umask_leaves(
-    storage: SharedStorage, root: Path
-) -> None:
+async def test_files_and_directories_have_the_modes_of_the_umask(storage: SharedStorage, root: Path) -> None:
     """Other systems on the shared volume read them."""
     previous = os.umask(0o027)
     try:
@@ -299,7 +297,7 @@ def test_a_write_whose_job_was_given_up_ends_in_no_file(root: Path) -> None:
     assert everything_in(root) == []
 
 
-async def test_two_at_once_leave_one_right_file(storage: SharedStorage, root: Path) -> None:
+async def test_two_concurrent_writers_leave_one_right_file(storage: SharedStorage, root: Path) -> None:
     """As two workers do with the same job."""
     both = await asyncio.gather(
         storage.store(PATH, stream(FILE), announced_bytes=None),
@@ -359,9 +357,7 @@ def leave(root: Path, path: str, *, age: float) -> Path:
 UNIQUE = "0123456789abcdef" * 2
 
 
-async def test_stale_temporary_files_are_swept_and_younger_ones_are_not(
-    storage: SharedStorage, root: Path
-) -> None:
+async def test_only_stale_temporary_files_are_swept(storage: SharedStorage, root: Path) -> None:
     stale = [
         leave(root, f"app1/20260131/.20260131_x.zip.{UNIQUE}.part", age=101),
         leave(root, f"app.2/20260201/.20260201_y-1.zip.{UNIQUE}.part", age=1e9),
@@ -400,7 +396,7 @@ async def test_nothing_else_is_swept_however_old(storage: SharedStorage, root: P
     assert other.exists()
 
 
-async def test_the_sweep_passes_over_a_directory_named_like_a_temporary_file(
+async def test_the_sweep_leaves_directories_named_like_temporary_files(
     storage: SharedStorage, root: Path
 ) -> None:
     directory = root / f"app1/20260131/.20260131_x.zip.{UNIQUE}.part"

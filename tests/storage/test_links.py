@@ -132,7 +132,7 @@ async def test_a_temporary_file_swapped_for_a_link_is_not_published(
     assert list((root / PATH.parent).iterdir()) == []
 
 
-async def test_a_directory_swapped_for_a_link_in_mid_transfer_is_refused(
+async def test_a_directory_swapped_for_a_link_meanwhile_is_refused(
     storage: SharedStorage, root: Path, outside: Path
 ) -> None:
     async def swapping() -> AsyncIterator[Chunk]:
@@ -162,7 +162,7 @@ names = st.from_regex(r"\d{8}_[A-Za-z0-9-]{1,40}\.zip", fullmatch=True) | texts
 
 @given(app_id=texts | st.from_regex(r"[A-Za-z0-9._-]{1,70}", fullmatch=True), name=names)
 @settings(suppress_health_check=[HealthCheck.filter_too_much])
-def test_whatever_the_model_accepts_lies_three_levels_below_the_root(app_id: str, name: str) -> None:
+def test_what_the_model_accepts_lies_three_levels_below_the_root(app_id: str, name: str) -> None:
     try:
         job = DownloadJob(app_id=app_id, bill_file_name=name)
     except ValueError:

@@ -40,7 +40,7 @@ async def test_an_error_that_no_future_takes_comes_in_another(threads: Threads) 
             await run(threads, partial(next, iter(())))
 
 
-async def test_as_many_calls_run_at_once_as_there_are_threads(threads: Threads) -> None:
+async def test_as_many_calls_run_concurrently_as_there_are_threads(threads: Threads) -> None:
     barrier = threading.Barrier(3)
 
     numbers = await asyncio.gather(*(run(threads, lambda: barrier.wait(60)) for _ in range(3)))
@@ -156,7 +156,7 @@ async def test_a_call_that_nobody_waits_for_any_more_harms_nobody(threads: Threa
     assert await run(threads, lambda: 1) == 1
 
 
-async def test_a_long_call_is_asked_to_stop_when_its_caller_is_cancelled(threads: Threads) -> None:
+async def test_a_long_call_is_asked_to_stop_when_cancelled(threads: Threads) -> None:
     begun = threading.Event()
 
     def work(stop: threading.Event) -> bool:
@@ -197,7 +197,7 @@ async def test_at_the_end_what_was_asked_for_is_done() -> None:
     assert sorted(done) == [*range(100)]
 
 
-async def test_after_the_end_nothing_is_taken_that_would_be_waited_for_in_vain() -> None:
+async def test_after_the_end_no_call_is_accepted() -> None:
     with Threads(1) as threads:
         pass
 

@@ -257,7 +257,7 @@ def test_a_bill_that_packs_twenty_to_one_is_no_bomb(write: Callable[[bytes], Pat
     check(write(data))
 
 
-def test_a_directory_as_large_as_the_file_is_not_taken_into_memory(tmp_path: Path) -> None:
+def test_a_directory_as_large_as_the_file_is_not_read_whole(tmp_path: Path) -> None:
     path = tmp_path / "sparse.zip"
     with path.open("wb") as file:
         file.truncate(100 * MIB)

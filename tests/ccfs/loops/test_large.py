@@ -55,7 +55,7 @@ async def test_a_file_may_come_in_small_pieces_with_pauses(client_of: OpenTo) ->
         assert await read_all(client) == body
 
 
-async def test_bytes_beyond_the_announced_ones_do_not_get_into_the_file(client_of: OpenTo) -> None:
+async def test_bytes_beyond_the_announced_ones_are_not_stored(client_of: OpenTo) -> None:
     async with client_of(answering(response(FILE) + b"more than announced")) as client:
         assert await read_all(client) == FILE
 

@@ -55,7 +55,7 @@ async def test_what_follows_a_file_is_not_taken_for_an_answer(client_of: OpenTo,
     assert answers.connections == 2
 
 
-async def test_what_comes_while_the_connection_waits_is_not_taken_for_an_answer(client_of: OpenTo) -> None:
+async def test_what_an_idle_connection_brings_is_not_an_answer(client_of: OpenTo) -> None:
     may_send, sent = asyncio.Event(), asyncio.Event()
 
     async def send_too_much(peer: Peer) -> None:
