@@ -38,9 +38,10 @@ _SIMULATOR = """\
 # The CC-FS simulator
 
 `ccfs-worker simulate` is a CC-FS for users who have no call centre at hand. It checks signatures as CC-FS
-does (auth-v2, byte for byte, with a tolerance of 15 minutes), serves zips that hold a plausible `_call.csv`
-and `_record.csv`, and fails when asked to. It is no part of a production installation:
-over TLS it needs `pip install 'ccfs-worker[simulator]'`. The container image has that.
+does (auth-v2, byte for byte, with a tolerance of 15 minutes), serves zips that hold plausible
+`…_call_1.csv` and `…_record_1.csv`, from 32 KiB on two of each, and fails when asked to.
+It is no part of a production installation: over TLS it needs `pip install 'ccfs-worker[simulator]'`. The
+container image has that.
 
 <!-- `make generate` makes this page from worker/simulator/faults.py and devkit/generate/docs.py. -->
 

@@ -51,15 +51,22 @@ def test_a_bill_is_a_sound_zip_of_exactly_that_size(
     assert opened(bill).testzip() is None
 
 
-def test_a_bill_holds_calls_and_the_index_of_their_recordings() -> None:
-    """Both files have the vendor's names and one row a line, for this account and this day."""
-    archive = opened(make_bill("app1", NAME, size_bytes=100_000))
+@pytest.mark.parametrize(("size", "files"), [(5_000, 1), (100_000, 2)])
+def test_a_bill_holds_calls_and_the_index_of_their_recordings(size: int, files: int) -> None:
+    """The files have the vendor's names and one row a line, for this account and this day."""
+    archive = opened(make_bill("app1", NAME, size_bytes=size))
 
-    record, call = archive.namelist()
-    assert re.fullmatch(r"20260102[0-9]{9}[0-9]{3}_record\.csv", record)
-    assert re.fullmatch(r"20260102[0-9]{9}[0-9]{3}_call\.csv", call)
-    calls = [row.split(",") for row in archive.read(call).decode().splitlines()]
-    records = [row.split(",") for row in archive.read(record).decode().splitlines()]
+    def rows(kind: str) -> list[list[str]]:
+        pattern = rf"20260102[0-9]{{9}}[0-9]{{3}}_{kind}_([0-9])\.csv"
+        found = {
+            int(match[1]): match[0] for name in archive.namelist() if (match := re.fullmatch(pattern, name))
+        }
+        assert list(found) == list(range(1, files + 1))
+        texts = (archive.read(name).decode() for name in found.values())
+        return [row.split(",") for text in texts for row in text.splitlines()]
+
+    calls, records = rows("call"), rows("record")
+    assert len(archive.namelist()) == 2 * files
     assert {(row[0], row[7][:10]) for row in [*calls, *records]} == {("app1", "2026-01-02")}
     assert {len(row) for row in calls} == {22}
     assert {len(row) for row in records} == {18}
@@ -93,7 +100,7 @@ def test_an_unsound_bill_differs_in_one_crc(packing: Packing) -> None:
     bad = make_bill("app1", NAME, size_bytes=65_536, packing=packing, sound=False)
 
     assert bad.size_bytes == good.size_bytes
-    assert (opened(bad).testzip() or "").endswith("_call.csv")
+    assert (opened(bad).testzip() or "").endswith("_call_2.csv")
 
 
 def test_too_small_a_bill_is_refused() -> None:
@@ -122,8 +129,8 @@ def test_four_gigabytes_and_more_make_a_zip64(size: int, packing: Packing, tmp_p
         sparse.write(bill.parts[-1].data)
 
     with zipfile.ZipFile(file) as archive:
-        record, call = archive.infolist()
-    assert call.header_offset > record.header_offset == 0
+        first, *_, call = archive.infolist()
+    assert call.header_offset > first.header_offset == 0
     assert size - 10_000 < call.compress_size < size
     assert call.file_size > 4 * 1024**3
 

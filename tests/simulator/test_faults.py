@@ -172,7 +172,7 @@ async def test_a_bad_crc_is_in_a_whole_zip(ask: Ask) -> None:
     body = await caller.rest()
     assert len(body) == SIZE
     with zipfile.ZipFile(io.BytesIO(body)) as archive:
-        assert (archive.testzip() or "").endswith("_call.csv")
+        assert (archive.testzip() or "").endswith("_call_2.csv")
 
 
 @pytest.mark.parametrize("fault", [faults.NotZip(), faults.Empty(), faults.JsonAsZip()])

@@ -26,6 +26,10 @@ MIN_BILL_BYTES = 4096
 """The smallest bill that can be made: both files need a few rows."""
 
 _RECORDED_CALLS = 4
+"""Calls in each recording index."""
+_SEVERAL_FROM = 32 * 1024
+"""Bytes from which on a bill has two files of each kind. CC-FS numbers its files, since there can be several
+(the vendor's pages cec_07_0831 and cec_07_4237)."""
 
 # APPNOTE.TXT 6.3.10, sections 4.3.7, 4.3.12, 4.3.14 to 4.3.16 and 4.5.3.
 _LOCAL_HEADER = struct.Struct("<4s5H3L2H")
@@ -134,7 +138,7 @@ def make_bill(
         size_bytes: Its exact size, from `MIN_BILL_BYTES`.
         seed: Another seed gives other bytes.
         packing: How its files are packed.
-        sound: False gives its `_call.csv` a wrong CRC.
+        sound: False gives its last call file a wrong CRC.
 
     Raises:
         ValueError: The size is too small.
@@ -144,20 +148,22 @@ def make_bill(
     date = bill_date(bill_file_name)
     random = Random(f"{seed}/{app_id}/{bill_file_name}")
     stem = f"{date}{random.randrange(24):02d}{random.randrange(10**10):010d}"
-    names = f"{stem}_record.csv", f"{stem}_call.csv"
+    numbers = range(1, 3 if size_bytes >= _SEVERAL_FROM else 2)
+    names = [f"{stem}_{kind}_{number}.csv" for kind in ("record", "call") for number in numbers]
     block = _block(app_id, date, seed, packing)
     zip64 = size_bytes * (block.size // _total(block.packed) + 1) > _MAX_32
 
     calls = _calls(random, date)
-    first = list(islice(calls, _RECORDED_CALLS))
-    rows = b"".join(record_row(app_id, call) for call in first)
-    record = _framed(rows, packing)
-    rest = _archive(names, (record, _framed(b"", packing)), packing, zip64=zip64)
-    own, times = _fill(app_id, chain(first, calls), size_bytes - _total(rest), _total(block.packed))
+    recorded = [list(islice(calls, _RECORDED_CALLS)) for _ in numbers]
+    small = [_framed(b"".join(record_row(app_id, call) for call in some), packing) for some in recorded]
+    small += [_framed(b"".join(call_row(app_id, call) for call in some), packing) for some in recorded[:-1]]
+    rest = _archive(names, (*small, _framed(b"", packing)), packing, zip64=zip64)
+    last = chain(recorded[-1], calls)
+    own, times = _fill(app_id, last, size_bytes - _total(rest), _total(block.packed))
     call = _framed(own, packing, block, times)
     if not sound:
         call = replace(call, crc=call.crc ^ 1)
-    return Bill(_archive(names, (record, call), packing, zip64=zip64))
+    return Bill(_archive(names, (*small, call), packing, zip64=zip64))
 
 
 def _calls(random: Random, date: str) -> Iterator[RecordedCall]:

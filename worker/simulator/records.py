@@ -1,4 +1,4 @@
-"""Plausible rows of a bill's two CSV files.
+"""Plausible rows of a bill's two kinds of CSV files.
 
 Columns after the vendor's page cec_07_0831, "Definitions of CDR and Recording Index Files": one row a line,
 without headings. All rows of an account have the same width: the size of a bill can be computed.
@@ -47,7 +47,7 @@ def make_call(random: Random, day: datetime) -> RecordedCall:
 
 
 def call_row(app_id: str, call: RecordedCall, padding: int = 0) -> bytes:
-    """Write a call's row of `_call.csv`; `padding` is the width of its last column."""
+    """Write a call's row of a call file; `padding` is the width of its last column."""
     waiting, ringing, talking, ended = map(_written, (call.waiting, call.ringing, call.talking, call.ended))
     times = f"{waiting},{ringing},{ringing},{talking},{talking},{ended}"
     device = f"2,{call.agent_id},{call.call_type},531,-1,{_VDN},1,{call.skill:05d}"
@@ -58,7 +58,7 @@ def call_row(app_id: str, call: RecordedCall, padding: int = 0) -> bytes:
 
 
 def record_row(app_id: str, call: RecordedCall) -> bytes:
-    """Write a call's row of `_record.csv`."""
+    """Write a call's row of a recording index."""
     file = f"/1/0/record/{_VDN}/{call.talking:%Y%m%d}/{call.agent_id}/{call.call_id}"
     return (
         f"{app_id},10000001,1,{call.agent_id},{call.call_id},{call.caller},{call.callee},"
