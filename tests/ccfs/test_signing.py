@@ -118,7 +118,7 @@ def test_the_body_is_signed_byte_for_byte_whatever_its_encoding(body: bytes) -> 
 
 
 @given(requests, st.randoms(use_true_random=False))
-def test_the_order_of_headers_and_query_does_not_matter(request: Request, random: Any) -> None:
+def test_order_of_headers_and_query_and_case_do_not_matter(request: Request, random: Any) -> None:
     headers = [
         (random.choice([name.lower(), name.upper(), name]), value) for name, value in request.headers.items()
     ]

@@ -191,7 +191,7 @@ def test_an_account_without_a_key_from_the_start_is_a_typo(worker: Worker) -> No
     assert not worker.holds
 
 
-def test_a_held_job_is_no_typo_for_a_worker_that_has_just_started(worker: Worker) -> None:
+def test_a_held_job_is_no_typo_for_a_worker_just_started(worker: Worker) -> None:
     """Another worker saw the key; this one remembers nothing of an account that a publisher may invent."""
     was = Hold(at(-100), at(-100))
 

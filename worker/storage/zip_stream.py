@@ -33,7 +33,7 @@ _HARMLESS_FLAGS = _HAS_DESCRIPTOR | 1 << 1 | 1 << 2 | 1 << 11
 _NEWEST_VERSION = 63
 _MAX_ENTRIES = 10_000
 _MAX_NAME = 255
-_UNPACKED_AT_ONCE = 1024 * 1024
+_MOST_UNPACKED = 1024 * 1024
 
 _crc32 = isal_zlib.crc32
 """The same function as zlib's, by instructions of the processor that are made for it."""
@@ -141,7 +141,7 @@ class ZipWalk:
         inflater = zlib.decompressobj(-zlib.MAX_WBITS)
         crc, unpacked, start = 0, 0, self._position
         while not inflater.eof:
-            left = _UNPACKED_AT_ONCE if size is None else size - (self._position - start)
+            left = _MOST_UNPACKED if size is None else size - (self._position - start)
             _insist(left > 0)
             part = yield from self._some(left)
             for block in _unpacked(inflater, part):
@@ -196,8 +196,8 @@ def _unpacked(inflater: "zlib._Decompress", part: memoryview) -> Iterator[bytes]
     tail: bytes | memoryview = part
     block = b"-"
     # A full block may leave more to come although all input is taken.
-    while not inflater.eof and (tail or len(block) == _UNPACKED_AT_ONCE):
-        block = inflater.decompress(tail, _UNPACKED_AT_ONCE)
+    while not inflater.eof and (tail or len(block) == _MOST_UNPACKED):
+        block = inflater.decompress(tail, _MOST_UNPACKED)
         tail = inflater.unconsumed_tail
         yield block
 
