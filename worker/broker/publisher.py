@@ -1,7 +1,8 @@
 """Publishes with confirms: a message is in a queue for good, or its publisher knows that it may not be.
 
-No timeout ends a publish here, since the broker may have taken the message: `worker.core.unconfirmed` reports
-it when the confirm is late.
+The worker gives no `timeout` here, since the broker may have taken a message that it has not confirmed:
+`worker.core.unconfirmed` reports a late confirm, and nothing is published again. A command has to end, and
+gives one.
 """
 
 import asyncio

@@ -5,10 +5,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 class Gate:
     """Open unless somebody has closed it for a reason; open again once every reason is gone.
 
@@ -16,7 +12,7 @@ class Gate:
         clock: Gives the time, UTC.
     """
 
-    def __init__(self, clock: Callable[[], datetime] = _now) -> None:
+    def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._clock = clock
         self._reasons: dict[str, tuple[str, datetime]] = {}
         self._is_open = asyncio.Event()

@@ -57,7 +57,11 @@ def configure(*, level: str, json: bool) -> None:
         json: One JSON object a line, for machines; otherwise coloured text for people.
     """
     global _sink  # noqa: PLW0603 - there is one log in a process
-    _sink = sink = Sink(sys.stdout.fileno(), _report_dropped)
+
+    def report_dropped(count: int) -> None:
+        log.warning("log.dropped", count=count, reason="the reader of the log did not keep up")
+
+    _sink = sink = Sink(sys.stdout.fileno(), report_dropped)
     atexit.register(flush)
     structlog.configure(
         processors=[_Storms(), _Line(_json if json else _console())],
@@ -178,7 +182,3 @@ class _Foreign(logging.Handler):
         method = next(name for least, name in _LEVELS if record.levelno >= least)
         write = getattr(structlog.get_logger(record.name), method)
         write(record.getMessage(), **exc_info)
-
-
-def _report_dropped(count: int) -> None:
-    log.warning("log.dropped", count=count, reason="the reader of the log did not keep up")
