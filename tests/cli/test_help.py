@@ -1,5 +1,7 @@
 """Help and completion, as a shell's user has them."""
 
+import json
+
 import pytest
 
 from tests.commands import CCFS_WORKER, command
@@ -63,3 +65,9 @@ def test_a_mistyped_command_gets_a_suggestion(typed: tuple[str, ...], meant: str
     mistyped = command(CCFS_WORKER, *typed)
 
     assert (mistyped.returncode, f"Did you mean '{meant}'?" in mistyped.stderr) == (2, True)
+
+
+def test_the_version_is_there_for_scripts() -> None:
+    told = json.loads(command(CCFS_WORKER, "version", "-o", "json").stdout)
+
+    assert f"ccfs-worker {told['version']}\n" == command(CCFS_WORKER, "version").stdout

@@ -174,6 +174,16 @@ async def test_a_broker_that_refuses_jobs_is_told_and_how_far_it_came(site: Site
     assert len(confirmed) == await site.queue_length(site.names.jobs) < 2000
 
 
+async def test_quiet_leaves_out_summaries_and_not_what_is_wrong(run: Run) -> None:
+    quiet = await run("submit", APP, bill(1), "--quiet")
+    wrong = await run("submit", APP, "nonsense", "-q")
+    emptied = await run("failed", "list", "-q", "-o", "json")
+
+    assert (quiet.stderr, bill(1) in quiet.stdout) == ("", True)
+    assert "nothing was published" in wrong.stderr
+    assert (emptied.stdout, emptied.stderr) == ("", "")
+
+
 async def test_a_priority_goes_with_each_job(site: Site, run: Run) -> None:
     await run("submit", APP, bill(1), "--priority", "9")
     await run("submit", APP, bill(2))

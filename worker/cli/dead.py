@@ -17,7 +17,7 @@ from worker.cli.manual import Command, Group, help_of
 from worker.cli.parked import Seen, facts, walk
 from worker.cli.quantities import parse_moment
 from worker.cli.selection import Selection
-from worker.cli.terminal import Output, OutputOption
+from worker.cli.terminal import Output, OutputOption, QuietOption
 
 JobIdsArgument = Annotated[
     list[str] | None, typer.Argument(metavar="JOB_ID", help="Only these.", show_default=False)
@@ -50,6 +50,7 @@ def list_(
     app: AppOption = None,
     older_than: OlderThanOption = None,
     limit: LimitOption = _LIMIT,
+    quiet: QuietOption = False,
     output_format: OutputOption = Output.TEXT,
 ) -> None:
     """List the parked messages, the oldest first.
@@ -60,6 +61,7 @@ def list_(
         ccfs-worker dead list
         ccfs-worker dead list --reason INVALID_JOB --older-than 2h
     """
+    terminal.hush(quiet=quiet)
     selection = Selection.of(codes=reason, apps=app, before=older_than)
     seen = asyncio.run(walk(_meant(selection), limit))
     if output_format is Output.JSON:
@@ -71,7 +73,7 @@ def list_(
         terminal.table(head, (row(letter, now) for letter in seen.chosen))
     reasons = Counter(letter.reason or "no reason" for letter in seen.chosen)
     summary = ", ".join(f"{number} {reason}" for reason, number in reasons.most_common())
-    terminal.note(
+    terminal.summary(
         f"{len(seen.chosen)} of {terminal.counted(seen.in_all, 'parked message')}"
         + (f": {summary}" if summary else "")
     )
@@ -109,6 +111,7 @@ def replay(
     everything: AllOption = False,
     dry_run: DryRunOption = False,
     limit: LimitOption = _LIMIT,
+    quiet: QuietOption = False,
     output_format: OutputOption = Output.TEXT,
 ) -> None:
     """Put parked messages back into the queue of jobs.
@@ -123,6 +126,7 @@ def replay(
         ccfs-worker dead replay --reason DELIVERY_LIMIT --dry-run
         ccfs-worker dead replay --all
     """
+    terminal.hush(quiet=quiet)
     selection = Selection.of(job_ids=job_ids, codes=reason, apps=app, before=older_than)
     selection.require_meant(_OPTIONS, everything=everything)
     seen = asyncio.run(walk(_meant(selection), limit, Parked.check_whole if dry_run else Parked.replay))
@@ -141,6 +145,7 @@ def discard(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
     dry_run: DryRunOption = False,
     limit: LimitOption = _LIMIT,
+    quiet: QuietOption = False,
     output_format: OutputOption = Output.TEXT,
 ) -> None:
     """Drop parked messages for good; asks first.
@@ -149,6 +154,7 @@ def discard(
         ccfs-worker dead discard --reason INVALID_JOB --older-than 30d
         ccfs-worker dead discard --all --yes --output json > discarded.jsonl
     """
+    terminal.hush(quiet=quiet)
     selection = Selection.of(job_ids=job_ids, codes=reason, apps=app, before=older_than)
     selection.require_meant(_OPTIONS, everything=everything)
     seen = asyncio.run(walk(_meant(selection), limit))
@@ -173,7 +179,7 @@ def _show_all(what: str, seen: Seen, job_ids: Sequence[str], output_format: Outp
             terminal.json_line({**fields(letter, whole=True), "action": what})
         else:
             terminal.verdict(ok=True, text=f"{letter.job.job_id} ({letter.reason or 'no reason'}) {what}")
-    terminal.note(f"{terminal.counted(len(seen.chosen), 'message')} {what}")
+    terminal.summary(f"{terminal.counted(len(seen.chosen), 'message')} {what}")
     seen.require_found(job_ids)
 
 

@@ -25,7 +25,7 @@ from worker.cli.kept import Walk, facts
 from worker.cli.manual import Command, Group, help_of
 from worker.cli.quantities import parse_moment
 from worker.cli.selection import Selection
-from worker.cli.terminal import Output, OutputOption
+from worker.cli.terminal import Output, OutputOption, QuietOption
 from worker.errors import one_line
 
 _LISTED = 1000
@@ -82,6 +82,7 @@ def list_(
     since: SinceOption = None,
     older_than: OlderThanOption = None,
     limit: Annotated[int, typer.Option(help="Show the last ones, at most this many.", min=1)] = _LISTED,
+    quiet: QuietOption = False,
     output_format: OutputOption = Output.TEXT,
 ) -> None:
     """List the failed jobs, the newest last.
@@ -95,6 +96,7 @@ def list_(
         ccfs-worker failed list --code UNAUTHORIZED --app app1
         ccfs-worker failed list -o json | jq -r .errorMessage | sort | uniq -c
     """
+    terminal.hush(quiet=quiet)
     newest: list[tuple[datetime, int, KeptJob]] = []
     codes: Counter[str] = Counter()
     apps: Counter[str] = Counter()
@@ -121,12 +123,12 @@ def list_(
     by_code, by_app = (
         ", ".join(f"{n} {what}" for what, n in found.most_common(10)) for found in (codes, apps)
     )
-    terminal.note(
+    terminal.summary(
         f"{walk.meant} of {terminal.counted(walk.in_all, 'failed job')}"
         + (f": {by_code}; of {by_app}" if codes else "")
     )
     if walk.meant > len(shown):
-        terminal.note(f"shown are the last {len(shown)}; --limit shows more")
+        terminal.summary(f"shown are the last {len(shown)}; --limit shows more")
 
 
 def show(
@@ -176,6 +178,7 @@ def retry(
     ] = None,
     outcomes: OutcomesOption = None,
     dry_run: DryRunOption = False,
+    quiet: QuietOption = False,
     output_format: OutputOption = Output.TEXT,
 ) -> None:
     """Publish failed jobs again.
@@ -193,6 +196,7 @@ def retry(
         ccfs-worker failed retry --code UNAUTHORIZED --app app1 --rate 20
         ccfs-worker failed retry --all --dry-run
     """
+    terminal.hush(quiet=quiet)
     selection = Selection.of(job_ids=job_ids, codes=code, apps=app, since=since, before=older_than)
     selection.require_meant(_OPTIONS, everything=everything)
     publishing = _Publishing(_finished(outcomes), rate, output_format, is_dry=dry_run)
@@ -220,6 +224,7 @@ def forget(
     outcomes: OutcomesOption = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
     dry_run: DryRunOption = False,
+    quiet: QuietOption = False,
     output_format: OutputOption = Output.TEXT,
 ) -> None:
     """Remove failed jobs for good; asks first.
@@ -231,13 +236,14 @@ def forget(
         ccfs-worker failed forget --code FILE_NOT_FOUND --older-than 30d
         ccfs-worker failed forget --all --yes --output json > forgotten.jsonl
     """
+    terminal.hush(quiet=quiet)
     selection = Selection.of(job_ids=job_ids, codes=code, apps=app, since=since, before=older_than)
     selection.require_meant(_OPTIONS, everything=everything)
     finished = _finished(outcomes) if completed else None
     looking = _Forgetting(finished, output_format if dry_run else None, only=None)
     asyncio.run(Walk(selection, looking, limit).run())
     if dry_run or not looking.ids:
-        terminal.note(f"{terminal.counted(len(looking.ids), 'failed job')} would be forgotten")
+        terminal.summary(f"{terminal.counted(len(looking.ids), 'failed job')} would be forgotten")
         return _require_found(job_ids or [], looking.job_ids)
     # The walk is over: nothing is held while the person thinks.
     asked = f"Forget {terminal.counted(len(looking.ids), 'failed job')} for good?"
@@ -248,7 +254,7 @@ def forget(
     try:
         asyncio.run(Walk(selection, forgetting).run())
     finally:
-        terminal.note(f"{terminal.counted(len(forgetting.ids), 'failed job')} forgotten")
+        terminal.summary(f"{terminal.counted(len(forgetting.ids), 'failed job')} forgotten")
     return _require_found(job_ids or [], looking.job_ids)
 
 
@@ -302,9 +308,9 @@ class _Publishing:
     def sum_up(self) -> None:
         """Say what was done, in numbers."""
         jobs = terminal.counted(len(self._published), "job")
-        terminal.note(f"{jobs} would be published" if self._is_dry else f"{jobs} published")
+        terminal.summary(f"{jobs} would be published" if self._is_dry else f"{jobs} published")
         if self._completed:
-            terminal.note(
+            terminal.summary(
                 f"{terminal.counted(self._completed, 'job')} completed since and left out: "
                 "`ccfs-worker failed forget --all --completed` removes those"
             )

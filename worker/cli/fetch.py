@@ -15,7 +15,7 @@ from worker import wiring
 from worker.ccfs import CcfsClient, FileStream
 from worker.cli import terminal
 from worker.cli.arguments import AppIdArgument, FileArgument, one_job
-from worker.cli.terminal import Output, OutputOption
+from worker.cli.terminal import Output, OutputOption, QuietOption
 from worker.core.accounts import Accounts, HoldPolicy
 from worker.core.attempt import Downloader
 from worker.core.outcome import StoredFile
@@ -41,6 +41,7 @@ def fetch(
             show_default=False,
         ),
     ] = None,
+    quiet: QuietOption = False,
     output_format: OutputOption = Output.TEXT,
 ) -> None:
     """Download one file as the worker would, without a broker.
@@ -52,6 +53,7 @@ def fetch(
         ccfs-worker fetch app1 20260131_9239cb50.zip
         ccfs-worker fetch app1 20260131_9239cb50.zip --to .
     """
+    terminal.hush(quiet=quiet)
     job = one_job(app_id, file)
     settings = load_part(FetchSettings, **({"storage": {"root": to}} if to else {}))
     if problems := [

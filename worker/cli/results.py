@@ -14,7 +14,7 @@ from worker.broker.follow import follow
 from worker.cli import terminal
 from worker.cli.arguments import EvenAloneOption
 from worker.cli.outcome_lines import read_outcomes, show
-from worker.cli.terminal import Output, OutputOption
+from worker.cli.terminal import Output, OutputOption, QuietOption
 from worker.settings import AmqpGroup, BrokerSettings, load_part
 
 
@@ -44,6 +44,7 @@ def results(
         float | None, typer.Option(help="End after this many seconds.", min=0.001, show_default=False)
     ] = None,
     even_if_nobody_else: EvenAloneOption = False,
+    quiet: QuietOption = False,
     output_format: OutputOption = Output.TEXT,
 ) -> None:
     """Follow outcomes live.
@@ -57,6 +58,7 @@ def results(
         ccfs-worker results --status failed --output json | tee failed.jsonl
         ccfs-worker submit --from failed.jsonl
     """
+    terminal.hush(quiet=quiet)
     wanted = _Wanted(frozenset(app or ()), status, frozenset(code or ()))
     amqp = load_part(BrokerSettings).amqp
     with suppress(TimeoutError):
@@ -107,7 +109,7 @@ async def _follow(
         ) as bodies,
         aclosing(read_outcomes(bodies)) as outcomes,
     ):
-        terminal.note(f"following {names.results}; Ctrl-C ends it")
+        terminal.summary(f"following {names.results}; Ctrl-C ends it")
         async with asyncio.timeout(timeout):
             async for outcome in outcomes:
                 if outcome not in wanted:

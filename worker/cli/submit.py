@@ -21,7 +21,7 @@ from worker.cli.arguments import EvenAloneOption
 from worker.cli.exit_codes import FAILED, SETTINGS, TIMEOUT
 from worker.cli.joblist import lines_of, read_list, read_pair
 from worker.cli.outcome_lines import read_outcomes, show
-from worker.cli.terminal import Output, OutputOption
+from worker.cli.terminal import Output, OutputOption, QuietOption
 from worker.errors import one_line
 from worker.settings import AmqpGroup, BrokerSettings, load_part
 
@@ -67,6 +67,7 @@ def submit(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only check the jobs, and say what would be published.")
     ] = False,
+    quiet: QuietOption = False,
     output_format: OutputOption = Output.TEXT,
 ) -> None:
     """Publish download jobs, every one confirmed by the broker.
@@ -80,11 +81,12 @@ def submit(
         ccfs-worker submit --from jobs.csv --wait
         ccfs-worker submit --from - --output json < jobs.jsonl
     """
+    terminal.hush(quiet=quiet)
     submissions = [Submission(str(uuid.uuid4()), job, priority) for job in _jobs(app_id, files or [], source)]
     if dry_run:
         for submission in submissions:
             _show(submission, output_format)
-        terminal.note(f"{terminal.counted(len(submissions), 'job')} would be published")
+        terminal.summary(f"{terminal.counted(len(submissions), 'job')} would be published")
         return
     amqp = load_part(BrokerSettings).amqp
     batch = _Batch(
@@ -178,7 +180,9 @@ class _Batch:
                 timeout = self.amqp.publish_timeout
                 await submit_all(opened, names, self.submissions, timeout=timeout, on_confirmed=on_confirmed)
         finally:
-            terminal.note(f"{self.confirmed} of {terminal.counted(total, 'job')} published to {names.jobs}")
+            terminal.summary(
+                f"{self.confirmed} of {terminal.counted(total, 'job')} published to {names.jobs}"
+            )
 
     async def _wait(self, bodies: AsyncIterator[bytes], patience: float) -> int:
         waiting = {submission.job_id for submission in self.submissions}
@@ -194,5 +198,5 @@ class _Batch:
                     show(outcome, self.output_format)
                     bar.advance(bar.task_ids[0])
         done = len(self.submissions) - len(waiting)
-        terminal.note(f"{done - failed} completed, {failed} failed, {len(waiting)} without an outcome yet")
+        terminal.summary(f"{done - failed} completed, {failed} failed, {len(waiting)} without an outcome yet")
         return TIMEOUT if waiting else FAILED if failed else 0

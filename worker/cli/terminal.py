@@ -42,6 +42,19 @@ OutputOption = Annotated[
 ]
 
 
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Only results and what is wrong: no progress, no summary.")
+]
+
+_is_quiet = False
+
+
+def hush(*, quiet: bool) -> None:
+    """Leave out progress and summaries from here on, if that is wanted."""
+    global _is_quiet  # noqa: PLW0603 - there is one terminal
+    _is_quiet = quiet
+
+
 @cache
 def console(*, err: bool = False) -> Console:
     """The terminal; a pipe or file has no width that lines would have to be broken at.
@@ -55,6 +68,12 @@ def console(*, err: bool = False) -> Console:
 def note(text: str) -> None:
     """Tell a person something that is no result."""
     typer.echo(text, err=True)
+
+
+def summary(text: str) -> None:
+    """Tell a person what was done, in numbers; see `hush`."""
+    if not _is_quiet:
+        note(text)
 
 
 def confirm(question: str) -> bool:
@@ -119,7 +138,7 @@ def progress(description: str, total: int | None, *columns: ProgressColumn) -> P
         transient=True,
         redirect_stdout=False,
         redirect_stderr=False,
-        disable=not shown_on.is_terminal,
+        disable=_is_quiet or not shown_on.is_terminal,
     )
     bar.add_task(description, total=total)
     return bar
