@@ -11,7 +11,7 @@ from worker.simulator.faults import Hold
 async def test_a_failed_job_is_found_out_mended_and_tried_again(site: Site, run: Run) -> None:
     """By the log and the status of the worker, and with nothing typed twice."""
     key = site.keys / APP
-    with site.worker() as worker:
+    with site.worker(ACCOUNTS__HOLD_AT_MOST="0") as worker:
         await worker.readiness()
         assert (await run("check")).returncode == 0
         assert (await run("submit", APP, bill(1), "--wait")).returncode == 0
