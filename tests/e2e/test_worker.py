@@ -309,7 +309,7 @@ async def test_no_secret_shows_anywhere(site: Site) -> None:
         BadCrc(),
     ]
     site.simulator.plan = lambda request: refusals[int(request.bill_file_name[9:17])]
-    with site.worker(RETRY__DELAYS="[0.05]") as worker:
+    with site.worker(RETRY__DELAYS="[0.05]", ACCOUNTS__HOLD_AT_MOST="0") as worker:
         await site.publish(*(bill(number) for number in range(len(refusals))))
         await site.publish_raw([("unreadable", b"{")])
         await site.settled()
