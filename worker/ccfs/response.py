@@ -26,7 +26,9 @@ _BLANK_LINE = b"\r\n\r\n"
 _LOOKED_AT = frozenset(
     (b"content-encoding", b"content-length", b"content-type", b"date", b"retry-after", b"transfer-encoding")
 )
-_SCRATCH_BYTES, _HEAD_BYTES = 256 * 1024, 64 * 1024
+_SCRATCH_BYTES, _LEAST_SCRATCH_BYTES = 256 * 1024, 32 * 1024
+_HEAD_BYTES = 64 * 1024
+"""Bytes of an answer that are copied at most before its body goes straight into blocks."""
 _SPARE_BYTES = 8 * 1024 * 1024
 """Memory that a pool keeps for the blocks of later files."""
 
@@ -48,8 +50,8 @@ class Memory:
     def __init__(self, block_bytes: int, blocks: int) -> None:
         self.block_bytes = block_bytes
         self.blocks = blocks
-        # Of TLS, each connection keeps as much again: OpenSSL's buffer does not shrink.
-        self.scratch = memoryview(bytearray(_SCRATCH_BYTES if blocks > 1 else _HEAD_BYTES))
+        # Each TLS connection keeps as much again, since OpenSSL's buffer does not shrink.
+        self.scratch = memoryview(bytearray(_SCRATCH_BYTES if blocks > 1 else _LEAST_SCRATCH_BYTES))
         self._spare: list[memoryview] = []
 
     def block(self, left: int | None) -> memoryview:
