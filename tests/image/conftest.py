@@ -39,6 +39,7 @@ def rendered(rabbitmq: Broker, prefix: str) -> Rendered:
                 "resultsExchange": f"{prefix}.results",
                 "resultsQueue": f"{prefix}.results",
                 "deadQueue": f"{prefix}.dead",
+                "failedQueue": f"{prefix}.failed",
             }
         },
     }

@@ -113,15 +113,17 @@ async def test_sigterm_ends_a_worker_that_is_only_just_starting(rendered: Render
 async def test_a_changed_key_reaches_a_running_worker(
     rabbitmq: Broker, rendered: Rendered, node: Node
 ) -> None:
-    release = rendered()
+    release = rendered(at("config.accounts.holdAtMost", 0))
     kubelet = node(release)
     await start_workers(release, kubelet)
     accounts = kubelet.volume("worker", "accounts")
     right = (accounts / "app1").read_bytes()
     publish(accounts, {"app1": b"wrong"})
     await submit(rabbitmq, release, "20260131_a.zip")
+    assert (await outcome(rabbitmq, release))["errorCode"] == "UNAUTHORIZED"
 
     publish(accounts, {"app1": right})
+    await submit(rabbitmq, release, "20260131_a.zip")
 
     assert (await outcome(rabbitmq, release))["status"] == "completed"
 
