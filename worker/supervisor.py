@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from worker.broker import BrokerOptions, NewestPublisher, Session, open_session
+from worker.broker import BrokerOptions, NewestPublisher, QueueState, Session, open_session
 from worker.core.deliveries import Deliveries
 from worker.core.gate import Gate
 from worker.core.retry import backoff
@@ -76,15 +76,15 @@ class Supervisor:
         obstacle = "" if self._session is None else self._session.obstacle
         return f"not consuming: {obstacle}" if obstacle else "not consuming"
 
-    async def queue_lengths(self) -> dict[str, int]:
-        """Count the messages ready in each queue.
+    async def queues(self) -> dict[str, QueueState]:
+        """Ask for the state of each queue.
 
         Raises:
             BrokerError: There is no session, or it was lost meanwhile.
         """
         if self._session is None:
             raise BrokerError(self._problem)
-        return await self._session.queue_lengths()
+        return await self._session.queues()
 
     async def run(self) -> None:
         """Work until `draining` is set, then drain."""
@@ -95,6 +95,7 @@ class Supervisor:
             try:
                 await self._hold_session()
             except BrokerError as exc:
+                self._deliveries.drop_lost()
                 failures = 1 if loop.time() - started > _SETTLED_AFTER else failures + 1
                 self._problem = str(exc)
                 wait = backoff(failures, random.random())
@@ -114,6 +115,8 @@ class Supervisor:
             session = await _unless(self._draining, stack.enter_async_context(opening))
             if session is None:
                 return
+            # Again: a connection that was dropped closes its channels a moment later.
+            self._deliveries.drop_lost()
             log.info("broker.connected")
             self._on_session()
             self._session = session
@@ -156,7 +159,7 @@ class Supervisor:
     async def _watch(self, session: Session) -> None:
         while True:
             await asyncio.sleep(_CHECK_INTERVAL)
-            await session.check(self._options.prefetch - self._deliveries.in_flight)
+            await session.check()
 
 
 async def _first(*waits: Coroutine[object, object, object]) -> None:

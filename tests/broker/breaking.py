@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 _HEAD = struct.Struct(">BHI")
 _METHOD, _PROTOCOL_HEADER = 1, 8
 _CLOSE_OK = struct.pack(">HH", 20, 41)
+_DECLARE_OK = struct.pack(">HH", 50, 11)
 _REASON = b"test"
 _CLOSE = struct.pack(">HHHB", 20, 40, 541, len(_REASON)) + _REASON + struct.pack(">HH", 0, 0)
 
@@ -98,12 +99,44 @@ async def _pump(
         await sink.drain()
 
 
+class Leaderless(Breaker):
+    """Answers for a broker of whose queue the leader is away: no messages, no consumers. Breaks nothing.
+
+    Attributes:
+        is_out: Whether it does so now.
+    """
+
+    def __init__(self, url: str, queue: str) -> None:
+        super().__init__(url, Breaks.SILENCE, 0)
+        self._answer = _DECLARE_OK + bytes((len(queue),)) + queue.encode()
+        self.is_out = False
+
+    def _and_break(self, kind: int, channel: int, frame: bytes) -> bytes:
+        if not self.is_out or not frame[_HEAD.size :].startswith(self._answer):
+            return frame
+        return frame[: _HEAD.size] + self._answer + struct.pack(">II", 0, 0) + frame[-1:]
+
+
+@asynccontextmanager
+async def open_leaderless(url: str, queue: str) -> AsyncIterator[Leaderless]:
+    """Stand before a broker, and tell the truth about a queue until `is_out` is set."""
+    line = Leaderless(url, queue)
+    async with _standing(line, url):
+        yield line
+
+
 @asynccontextmanager
 async def open_breaker(url: str, what: Breaks, after: int) -> AsyncIterator[Breaker]:
     """Stand before a broker; with `after` 0 nothing breaks."""
     breaker = Breaker(url, what, after)
+    async with _standing(breaker, url):
+        yield breaker
+
+
+@asynccontextmanager
+async def _standing(breaker: Breaker, url: str) -> AsyncIterator[None]:
     async with await asyncio.start_server(breaker.accept, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         breaker.url = f"amqp://guest:guest@127.0.0.1:{port}{urlsplit(url).path}"
-        yield breaker
+        yield
         await breaker.close()

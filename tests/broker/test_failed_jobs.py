@@ -123,7 +123,7 @@ async def test_another_number_uses_the_queue_as_it_is(
         async with connected_with(changed) as connected:
             for number in range(4):
                 await keep_one(connected, outside, names, f"m{number}")
-            assert (await connected.session.queue_lengths())[names.failed or ""] == 4
+            assert (await connected.session.queues())[names.failed or ""].messages == 4
 
     (said,) = [line for line in lines if line["event"] == "broker.failed_queue"]
     assert said["used"]
@@ -149,10 +149,10 @@ async def test_without_the_queue_jobs_go_on(
     without = replace(options, topology=replace(options.topology, names=replace(names, failed=None)))
     async with connected_with(without) as connected:
         await keep_one(connected, outside, names, "m1")
-        assert names.failed not in await connected.session.queue_lengths()
+        assert names.failed not in await connected.session.queues()
     if why == "turned off":
         return
 
     async with connected_with(replace(options, declare=False)) as connected:
         await keep_one(connected, outside, names, "m2")
-        assert names.failed not in await connected.session.queue_lengths()
+        assert names.failed not in await connected.session.queues()

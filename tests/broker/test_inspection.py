@@ -9,6 +9,7 @@ from aio_pika.exceptions import ChannelNotFoundEntity
 
 from devkit.run.broker import Broker
 from tests.amqp import put, take
+from tests.broker.breaking import open_leaderless
 from worker.broker import BrokerOptions, Names, Topology
 from worker.broker.connection import open_connection
 from worker.broker.inspection import inspect, version
@@ -55,6 +56,21 @@ async def test_all_is_well_after_declaring(
     assert (
         await outside.declare_queue(names.results_queue, passive=True)
     ).declaration_result.message_count == 0
+
+
+@pytest.mark.usefixtures("declared")
+async def test_zeros_of_a_leader_that_does_not_answer_are_unknown(
+    options: BrokerOptions, names: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By way of a fake: the single node of a test cannot lose a leader."""
+    monkeypatch.setattr("worker.broker.topology._LEADER_WAIT", 0.0)
+    async with open_leaderless(options.url, names.jobs) as line:
+        line.is_out = True
+        finding = (await look(line.url, options.topology))[f"queue {names.jobs}"]
+
+    assert not finding.ok
+    assert finding.detail.startswith("messages and consumers unknown: its leader does not answer")
+    assert "majority" in finding.remedy
 
 
 async def test_what_is_missing_is_fine_only_if_the_worker_declares_it(

@@ -110,7 +110,7 @@ async def check_a_worker_works(options: BrokerOptions, upstream: str) -> None:
         await delivery.keep(failed_job(outcome, delivery.envelope), job)
         await delivery.ack()
         await (await inbox.dropped_after(AmqpDelivery.reject)).ack()
-        await session.check(free_places=4)
+        await session.check()
         assert not session.is_lost
     async with open_connection(options.url, name="test", heartbeat=10, timeout=10, tls=None) as opened:
         findings = await inspect(opened, options.topology, declares=options.declare, timeout=10)
@@ -132,7 +132,7 @@ async def test_a_login_of_an_earlier_release_keeps_no_failed_jobs(
         async with open_session(
             replace(wanted, url=url), on_job=inbox.jobs.put_nowait, on_dropped=inbox.dropped.put_nowait
         ) as session:
-            assert "ccfs.failed" not in await session.queue_lengths()
+            assert "ccfs.failed" not in await session.queues()
     (said,) = [line for line in lines if line["event"] == "broker.failed_queue"]
     assert not said["used"]
     assert "check the login's permissions" in said["reason"]

@@ -1,20 +1,21 @@
 """Sessions: what is delivered, settled, published, and how a lost one shows."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import pytest
 from aio_pika.abc import AbstractChannel
+from structlog.testing import capture_logs
 
 from devkit.run.broker import Broker
 from schemas import DownloadFailed, ErrorCode, read_outcome
 from tests.amqp import put, take
-from tests.broker.breaking import Breaks, open_breaker
+from tests.broker.breaking import Breaks, Leaderless, open_breaker, open_leaderless
 from tests.broker.conftest import Connect, Connected, Inbox, completing
-from worker.broker import AmqpDelivery, BrokerOptions, Names, Session, Topology, open_session
+from worker.broker import AmqpDelivery, BrokerOptions, Names, Session, Topology, open_session, topology
 from worker.core.context import SPAN
 from worker.core.job import Hold, Job, read_job
 from worker.core.outcome import Execution, failed
@@ -387,7 +388,7 @@ async def test_a_check_that_is_cancelled_loses_nothing(
     await put(outside, names.jobs, BODY)
     held, _ = await delivered(connected)
     for turns in range(40):
-        checking = asyncio.create_task(connected.session.check(free_places=4))
+        checking = asyncio.create_task(connected.session.check())
         for _ in range(turns):
             await asyncio.sleep(0)
         checking.cancel()
@@ -419,18 +420,77 @@ async def test_a_healthy_session_passes_its_check(
     """Jobs that wait because all our places are taken, or come steadily, are no sign of anything."""
     for _ in range(5):
         await put(outside, names.jobs, BODY)
-        await connected.session.check(free_places=4)
+        await connected.session.check()
     for _ in range(3):
-        await connected.session.check(free_places=0)
+        await connected.session.check()
     assert not connected.session.is_lost
 
 
 async def test_a_check_notices_a_queue_without_consumers(connected: Connected) -> None:
     await cancel_behind_its_back(connected)
 
-    await connected.session.check(free_places=4)
+    for _ in range(2):
+        await connected.session.check()
+        assert not connected.session.is_lost
+    await connected.session.check()
 
-    assert "no longer gives us jobs" in await connected.session.lost()
+    assert "counts no consumer of" in await connected.session.lost()
+
+
+@pytest.fixture
+async def leaderless(
+    options: BrokerOptions,
+    names: Names,
+    outside: AbstractChannel,  # noqa: ARG001
+) -> AsyncIterator[tuple[Leaderless, Connected]]:
+    """A session by way of a fake: the single node of a test cannot lose a leader."""
+    async with open_leaderless(options.url, names.jobs) as line:
+        inbox = Inbox()
+        async with open_session(
+            replace(options, url=line.url), on_job=inbox.jobs.put_nowait, on_dropped=inbox.dropped.put_nowait
+        ) as session:
+            await session.consume()
+            yield line, Connected(session, inbox)
+
+
+async def test_slow_zeros_cost_no_session(
+    leaderless: tuple[Leaderless, Connected], names: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RabbitMQ says that a queue has no consumer when its leader does not answer in time."""
+    line, connected = leaderless
+    monkeypatch.setattr(topology, "_LEADER_WAIT", 0.0)
+    line.is_out = True
+
+    with capture_logs() as lines:
+        for _ in range(5):
+            await connected.session.check()
+        states = await connected.session.queues()
+
+    assert not connected.session.is_lost
+    assert "its leader does not answer" in states[names.jobs].unknown
+    assert [line["event"] for line in lines] == ["broker.queue_unknown"] * 5
+
+
+async def test_zeros_that_deliveries_contradict_cost_no_session(
+    leaderless: tuple[Leaderless, Connected],
+    outside: AbstractChannel,
+    names: Names,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    line, connected = leaderless
+    monkeypatch.setattr(topology, "_LEADER_WAIT", 3600.0)
+    line.is_out = True
+
+    for _ in range(5):
+        await put(outside, names.jobs, BODY)
+        await (await connected.inbox.jobs.get()).ack()
+        await connected.session.check()
+    unknown = (await connected.session.queues())[names.jobs].unknown
+    line.is_out = False
+
+    assert not connected.session.is_lost
+    assert "no consumer although we consume" in unknown
+    assert (await connected.session.queues())[names.jobs] == (0, 1, "")
 
 
 async def test_a_check_notices_jobs_that_do_not_come(
@@ -444,9 +504,9 @@ async def test_a_check_notices_jobs_that_do_not_come(
         for _ in range(4):
             await other.inbox.jobs.get()
 
-        await connected.session.check(free_places=4)
+        await connected.session.check()
         assert not connected.session.is_lost
-        await connected.session.check(free_places=4)
+        await connected.session.check()
         assert connected.session.is_lost
 
 

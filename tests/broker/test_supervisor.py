@@ -57,23 +57,29 @@ async def outcome_of_m1(outside: AbstractChannel, names: Names) -> None:
     assert read_outcome((await take(outside, names.results_queue)).body).job_id == "m1"
 
 
-def supervisor_of(
-    options: BrokerOptions,
-    draining: asyncio.Event,
-    fetch: Callable[[DownloadJob, Progress], Awaitable[StoredFile]] = refuse,
-    grace: float = 0,
-) -> Supervisor:
-    gate, metrics = Gate(), Metrics("0")
+def deliveries_of(fetch: Callable[[DownloadJob, Progress], Awaitable[StoredFile]], gate: Gate) -> Deliveries:
+    metrics = Metrics("0")
     pace = Pace(concurrency=4, per_app=4, patience=60, clock=asyncio.get_running_loop().time)
     accounts = Accounts(HoldPolicy(), clock=lambda: datetime.now(UTC))
     downloads = Downloads(fetch, pace=pace, gate=gate, accounts=accounts, watches=(), observer=metrics)
-    deliveries = Deliveries(
+    return Deliveries(
         downloads,
         policy=RetryPolicy(delays=(10.0, 60.0)),
         observer=metrics,
         host="w1",
         clock=lambda: datetime.now(UTC),
     )
+
+
+def supervisor_of(
+    options: BrokerOptions,
+    draining: asyncio.Event,
+    fetch: Callable[[DownloadJob, Progress], Awaitable[StoredFile]] = refuse,
+    grace: float = 0,
+    deliveries: Deliveries | None = None,
+) -> Supervisor:
+    gate = Gate()
+    deliveries = deliveries or deliveries_of(fetch, gate)
     return Supervisor(
         options, deliveries=deliveries, gate=gate, draining=draining, grace=grace, on_session=lambda: None
     )
@@ -178,7 +184,7 @@ async def test_a_drain_keeps_its_grace_when_stopping_is_not_answered(
         await until(lambda: not supervisor.pause())
         await put(outside, names.jobs, BODY, message_id="m1")
         await download.begun.wait()
-        checking = asyncio.create_task(supervisor.queue_lengths())
+        checking = asyncio.create_task(supervisor.queues())
         await asyncio.sleep(0)
         checking.cancel()
         draining.set()
@@ -188,6 +194,32 @@ async def test_a_drain_keeps_its_grace_when_stopping_is_not_answered(
 
     await outcome_of_m1(outside, names)
     assert (await outside.declare_queue(names.jobs, passive=True)).declaration_result.message_count == 0
+
+
+async def test_a_job_that_outlives_sessions_is_in_hand_once(
+    options: BrokerOptions, outside: AbstractChannel, names: Names
+) -> None:
+    download, draining = HeldDownload(), asyncio.Event()
+    deliveries = deliveries_of(download.fetch, Gate())
+    address = urlsplit(options.url)
+    async with open_proxy(address.hostname or "", address.port or 0) as line, asyncio.timeout(120):
+        near = f"amqp://guest:guest@127.0.0.1:{line.port}{address.path}"
+        supervisor = supervisor_of(replace(options, url=near), draining, deliveries=deliveries)
+        running = asyncio.create_task(supervisor.run())
+        await until(lambda: not supervisor.pause())
+        await put(outside, names.jobs, BODY, message_id="m1")
+        await download.begun.wait()
+        for _ in range(2):
+            line.cut()
+            await until(lambda: not deliveries.in_hand)
+            await until(lambda: bool(deliveries.in_hand))
+        seen = [held.job.job_id for held in deliveries.in_hand], deliveries.in_flight
+        download.go_on.set()
+        await outcome_of_m1(outside, names)
+        draining.set()
+        await running
+
+    assert seen == (["m1"], 1)
 
 
 async def test_a_job_outlives_its_queue_and_then_its_session(

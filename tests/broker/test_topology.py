@@ -92,11 +92,11 @@ async def test_an_upgrade_takes_over_what_was_dropped_before(
         await put(outside, names.jobs, BODY, message_id="after")
         after = await connected.inbox.dropped_after(AmqpDelivery.reject)
         await after.ack()
-        waiting = await connected.session.queue_lengths()
+        waiting = await connected.session.queues()
 
         assert [read_job(delivery.envelope).job_id for delivery in (before, after)] == ["before", "after"]
         assert connected.inbox.dropped.empty()
-        assert (waiting[names.dropped], waiting[names.dead]) == (0, 0)
+        assert [waiting[name].messages for name in (names.dropped, names.dead)] == [0, 0]
         old = await outside.declare_queue(names.old_dropped, passive=True)
         assert old.declaration_result.message_count == 0
 
@@ -115,7 +115,7 @@ async def test_what_was_dropped_comes_however_often_it_is_given_back(
         await dropped.ack()
 
         assert read_job(dropped.envelope).job_id == "m1"
-        assert (await connected.session.queue_lengths())[names.dead] == 0
+        assert (await connected.session.queues())[names.dead].messages == 0
 
 
 async def test_a_worker_of_the_first_release_may_bind_its_queue_again(

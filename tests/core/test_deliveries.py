@@ -377,6 +377,27 @@ async def test_a_download_outlives_its_session(bench: Bench) -> None:
     assert len(bench.fetch.calls) == 1
 
 
+async def test_deliveries_of_dead_sessions_are_not_in_hand(bench: Bench) -> None:
+    """A job that comes again and again while it downloads is one job in hand; an orphan stays one."""
+    bench.fetch.held = True
+    orphan = Message(body=OTHER, orphaned=True)
+    bench.deliveries.receive(orphan)
+    messages = [Message(redelivered=redelivered) for redelivered in (False, True, True, True)]
+    for session, last in enumerate(messages, 1):
+        bench.deliveries.receive(last)
+        await until(lambda: len(bench.deliveries.in_hand) == 2)
+        last.alive = session == 4
+        bench.deliveries.drop_lost()
+        await bench.seen.wait_for(min(session, 3))
+    await until(lambda: bench.deliveries.in_flight == 2)
+    bench.fetch.go_on.set()
+
+    endings = await bench.seen.wait_for(5)
+    assert endings.count((Ending.LOST, "")) == 3
+    assert (orphan.steps, messages[-1].steps) == (["publish", "ack"], ["publish", "ack"])
+    assert [job.bill_file_name for job in bench.fetch.calls].count("20260131_a.zip") == 1
+
+
 async def test_a_redelivery_after_the_last_attempt_gets_its_own(bench: Bench) -> None:
     """It comes in after the download has failed and before asyncio has run what follows from that."""
     bench.fetch.held = True

@@ -66,6 +66,7 @@ BUSY = Status(
     queues=QueuesStatus(
         ready={"ccfs.jobs": 1200, "ccfs.jobs.retry.10s": 3, "ccfs.dead": 1},
         roles={"ccfs.jobs": "jobs", "ccfs.jobs.retry.10s": "retry", "ccfs.dead": "dead"},
+        unknown={"ccfs.failed": "its leader is silent"},
         jobs_per_second=-2.5,
         age_seconds=1.0,
     ),

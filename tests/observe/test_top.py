@@ -57,6 +57,7 @@ async def test_one_look_shows_several_workers() -> None:
             "working",
         ),
         *("✗ ccfs-worker-7d9f intake: paused: storage: 7 bytes are free", "ccfs.jobs.retry.10s", "1,200"),
+        *("ccfs.failed", "unknown: its leader is silent"),
         *("20260131_9239cb50a8384bb0ab503441bf000001.zip", "3.0 MiB of 12.0 MiB", "no queue takes 'failed'"),
     ):
         assert text in done.stdout
@@ -152,7 +153,7 @@ def printed(what: RenderableType, width: int = 200) -> str:
     return console.export_text(styles=False)
 
 
-@pytest.mark.parametrize(("height", "shown"), [(None, 40), (30, 17)])
+@pytest.mark.parametrize(("height", "shown"), [(None, 40), (30, 16)])
 def test_jobs_that_find_no_place_are_counted(height: int | None, shown: int) -> None:
     busy = BUSY.model_copy(update={"jobs": [job(number) for number in range(40)]})
     text = printed(frame([StatusAnswer("http://w", busy, "")], 200, height))

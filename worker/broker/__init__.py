@@ -3,6 +3,15 @@
 from worker.broker.delivery import AmqpDelivery
 from worker.broker.publisher import NewestPublisher
 from worker.broker.session import BrokerOptions, Session, open_session
-from worker.broker.topology import Names, Topology
+from worker.broker.topology import Names, QueueState, Topology
 
-__all__ = ["AmqpDelivery", "BrokerOptions", "Names", "NewestPublisher", "Session", "Topology", "open_session"]
+__all__ = [
+    "AmqpDelivery",
+    "BrokerOptions",
+    "Names",
+    "NewestPublisher",
+    "QueueState",
+    "Session",
+    "Topology",
+    "open_session",
+]

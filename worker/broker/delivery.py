@@ -26,10 +26,12 @@ class Origin:
     Attributes:
         lane: Their channel.
         is_deleted: Whether their queue was deleted. The broker then does not deliver them again.
+        unsettled: How many of them are in hand.
     """
 
     lane: Lane
     is_deleted: bool = False
+    unsettled: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class AmqpDelivery:
         self._message = message
         self._tag = receipt.tag
         self._origin = origin
+        origin.unsettled += 1
         self._publisher = outlet.publisher
         self._newest = outlet.newest
         self._names = outlet.names
@@ -132,6 +135,7 @@ class AmqpDelivery:
 
     def _settle(self, frame: bytes) -> None:
         self._check_alive()
+        self._origin.unsettled -= 1
         # An orphan may have a closed channel. Its frame is lost then, which does no harm.
         self._origin.lane.send(frame)
 

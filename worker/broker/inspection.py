@@ -32,6 +32,16 @@ _OLDEST = (3, 10)
 """The first RabbitMQ whose quorum queues know a message TTL."""
 
 
+_TRIES = 5
+"""Slow answers without a message and a consumer after which a queue's state is unknown: a busy broker gives a
+few."""
+_MAJORITY = "start its nodes: a majority of the members of a queue must run"
+
+
+class _UnknownError(Exception):
+    """RabbitMQ does not know the state of a queue; the text says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Thing:
     """A queue or an exchange, and how to look at it and declare it.
@@ -113,8 +123,10 @@ def _exchanges(topology: Topology, timeout: float) -> list[_Thing]:
 def _queues(topology: Topology, timeout: float) -> list[_Thing]:
     def queue(name: str) -> _Thing:
         async def look(channel: AbstractChannel) -> str:
-            found = await ask(channel, name, timeout=timeout)
-            return f"messages ready: {found.message_count}, consumers: {found.consumer_count}"
+            found = await ask(channel, name, timeout=timeout, tries=_TRIES)
+            if found.unknown:
+                raise _UnknownError(f"messages and consumers unknown: {found.unknown}")
+            return f"messages ready: {found.messages}, consumers: {found.consumers}"
 
         async def declare(channel: AbstractChannel) -> object:
             arguments = topology.queues()[name]
@@ -131,8 +143,9 @@ async def _inspect_thing(connection: Connection, thing: _Thing, *, declares: boo
             seen = await thing.look(channel)
     except ChannelNotFoundEntity:
         return _missing(thing, declares=declares)
-    except ChannelClosed as exc:
-        return wrong(thing.name, one_line(str(exc)), "check the login's permissions")
+    except (_UnknownError, ChannelClosed) as exc:
+        remedy = _MAJORITY if isinstance(exc, _UnknownError) else "check the login's permissions"
+        return wrong(thing.name, one_line(str(exc)), remedy)
     try:
         async with _channel(connection, timeout) as channel:
             await thing.declare(channel)
@@ -187,7 +200,7 @@ async def _old_queue(connection: Connection, name: str, timeout: float) -> list[
         return []
     if found is None:
         return []
-    seen = f"messages ready: {found.message_count}, of an earlier release"
+    seen = f"messages ready: {found.messages}, of an earlier release"
     return [fine(f"queue {name}", f"{seen}: delete it once it is empty and no worker of that release runs")]
 
 

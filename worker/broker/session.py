@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import structlog
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelNotFoundEntity
-from pamqp.commands import Basic, Queue
+from pamqp.commands import Basic
 from pamqp.common import FieldTable
 
 from worker.broker import frames
@@ -31,7 +31,7 @@ from worker.broker.connection import (
 )
 from worker.broker.delivery import AmqpDelivery, Origin, Outlet
 from worker.broker.publisher import NewestPublisher, publisher
-from worker.broker.topology import Topology, count, declare, look
+from worker.broker.topology import FROM_THE_WORKER, QueueState, Topology, ask, declare, explained, look
 from worker.core.retry import backoff
 from worker.errors import BrokerError
 
@@ -39,6 +39,12 @@ _DROPPED_PREFETCH = 8
 """Prefetch of messages that the broker gave up on. They are few, and need no download."""
 _RESTORE_INTERVAL = 5.0
 """Least seconds between two declarations that returned messages cause: those may come by the thousand."""
+_ASKERS = 3
+"""Channels on which the states of all queues are asked for concurrently: without a leader each takes half a
+second, and whoever asks for `/status` waits for two."""
+_STARVED, _UNCOUNTED = 2, 3
+"""Checks in a row after which a consumer counts as dropped: with jobs that do not come to us, and without a
+consumer. A queue whose leader's node is down has none, either, until another is elected."""
 _CONSUMING: FieldTable = {"x-consumer-timeout": 30 * 24 * 3600 * 1000}
 """Keeps RabbitMQ 4.3 from taking back a message that we hold, for 30 days (in milliseconds). Our deadlines
 end a job. What is held longer waits for a confirm, and a redelivery would only publish it twice. With this
@@ -207,6 +213,11 @@ class _Consumer:
         """Whether it was stopped on a channel that may hold messages."""
         return self._origin is not None and self.tag is None
 
+    @property
+    def has_place(self) -> bool:
+        """Whether the prefetch leaves room for another message. What dead sessions delivered takes none."""
+        return self._origin is not None and self._origin.unsettled < self._prefetch
+
     async def stop(self) -> None:
         """Receive no more messages. Those in hand stay ours."""
         if self.tag is not None and self._origin is not None:
@@ -318,30 +329,50 @@ class Session:
             consumer.is_wanted = False
         await self._do(*(consumer.stop for consumer in self._consumers))
 
-    async def queue_lengths(self) -> dict[str, int]:
-        """Count the messages ready in each queue. Raises BrokerError."""
-        return _answer(await finished(self._count_all(), self._options.answer_timeout))
+    async def queues(self) -> dict[str, QueueState]:
+        """Ask for the state of each queue; raises BrokerError.
+
+        A queue that has no consumer although we consume it has no leader, or its leader has dropped us.
+        """
+        return _answer(await finished(self._ask_all(), self._options.answer_timeout))
 
     @property
     def _consumers(self) -> tuple[_Consumer, ...]:
         """All that have a queue, the jobs' last."""
         return tuple(consumer for consumer in (*self._given_up, self._jobs) if not consumer.is_over)
 
-    async def _count_all(self) -> dict[str, int]:
+    async def _ask_all(self) -> dict[str, QueueState]:
+        before = self._consumed
+        queues = list(self._options.topology.queues())
+        states: dict[str, QueueState] = {}
+        for answered in await asyncio.gather(
+            *(self._ask(queues[first::_ASKERS]) for first in range(_ASKERS))
+        ):
+            states |= answered
+        # A consumer that starts or stops meanwhile contradicts nothing.
+        ours = before & self._consumed
+        return {name: _doubted(state) if name in ours else state for name, state in states.items()}
+
+    @property
+    def _consumed(self) -> set[str]:
+        return {consumer.queue for consumer in self._consumers if consumer.tag is not None}
+
+    async def _ask(self, queues: Sequence[str]) -> dict[str, QueueState]:
         # Not on the publishing connection: a broker with an alarm does not read it.
-        timeout, queues = self._options.answer_timeout, self._options.topology.queues()
+        timeout = self._options.answer_timeout
+        states: dict[str, QueueState] = {}
         async with open_channel(self._connection) as channel:
             with unbroken():
-                return {queue: await count(channel, queue, timeout=timeout) for queue in queues}
+                for queue in queues:
+                    with explained("queue", queue, if_missing=FROM_THE_WORKER):
+                        states[queue] = await ask(channel, queue, timeout=timeout)
+        return states
 
-    async def check(self, free_places: int) -> None:
+    async def check(self) -> None:
         """Lose the session if the broker seems to have dropped our consumer silently.
 
-        That is so when the queue has no consumer at all, or when in two checks in a row the queue had jobs,
-        we had free places, and none had come since the check before.
-
-        Args:
-            free_places: How many jobs we could take now.
+        That is so when no job has come since the check before although the prefetch had room, and the queue
+        had jobs in two checks in a row, or no consumer in three. One look proves nothing: see `QueueState`.
         """
         jobs = self._jobs
         tag = jobs.tag
@@ -354,12 +385,15 @@ class Session:
             if jobs.tag == tag:
                 jobs.lose(tag)
             return
-        idle = self._seen == jobs.delivered
+        idle = self._seen == jobs.delivered and jobs.has_place
         self._seen = jobs.delivered
-        starved = bool(idle and queue.message_count and free_places > 0)
-        self._suspicions = self._suspicions + 1 if starved else 0
-        if self.consuming and (not queue.consumer_count or self._suspicions > 1):
-            self.lose("RabbitMQ no longer gives us jobs although there are some")
+        if queue.unknown:
+            log.warning("broker.queue_unknown", queue=jobs.queue, reason=queue.unknown)
+            return
+        suspicion = _suspicion(jobs.queue, queue)
+        self._suspicions = self._suspicions + 1 if idle and suspicion else 0
+        if self.consuming and self._suspicions >= (_STARVED if queue.consumers else _UNCOUNTED):
+            self.lose(suspicion)
 
     async def keep_complete(self) -> None:
         """Declare again what was deleted, and consume again, until cancelled."""
@@ -397,7 +431,7 @@ class Session:
         if gone := [held.queue for held in consumers if held.is_wanted and held.tag is None]:
             raise BrokerError(f"the queue {gone[0]} was deleted as soon as it was declared")
 
-    async def _look(self, queue: str) -> Queue.DeclareOk | None:
+    async def _look(self, queue: str) -> QueueState | None:
         """Ask how many messages and consumers a queue has; None when there is no such queue.
 
         Raises:
@@ -437,6 +471,25 @@ def _answer(task: "asyncio.Task[_T]") -> _T:
         if not task.done():
             raise TimeoutError
         return task.result()
+
+
+def _suspicion(name: str, queue: QueueState) -> str:
+    """Why the broker may have dropped our consumer; empty when nothing says so."""
+    if not queue.consumers:
+        return (
+            f"RabbitMQ counts no consumer of {name} although we consume: it has dropped ours, or the queue "
+            f"has no leader: see `rabbitmq-queues quorum_status {name}`"
+        )
+    return f"RabbitMQ gives us no jobs of {name} although there are some" if queue.messages else ""
+
+
+def _doubted(state: QueueState) -> QueueState:
+    """The state of a queue that we consume."""
+    if state.unknown or state.consumers:
+        return state
+    return state._replace(
+        unknown="RabbitMQ counts no consumer although we consume: the queue may have no leader"
+    )
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ from schemas import DownloadJob
 from worker.broker import messages
 from worker.broker.connection import Connection, open_channel, unbroken
 from worker.broker.publisher import open_publisher
-from worker.broker.topology import Names, count
+from worker.broker.topology import FROM_THE_WORKER, Names, ask, explained
 
 _BATCH = 256
 """Messages published before their confirms are awaited: each confirm takes a millisecond or more."""
@@ -66,5 +66,5 @@ async def check_jobs_queue(connection: Connection, names: Names, *, timeout: flo
         BrokerError: There is none, or the login may not use it.
     """
     async with open_channel(connection) as channel:
-        with unbroken():
-            await count(channel, names.jobs, timeout=timeout)
+        with unbroken(), explained("queue", names.jobs, if_missing=FROM_THE_WORKER):
+            await ask(channel, names.jobs, timeout=timeout, tries=1)

@@ -14,15 +14,16 @@ RabbitMQ 4 gives such a queue 20. The arguments of a queue cannot be changed: he
 old routing key, which is an argument of `ccfs.jobs`. Messages in the old queue are still consumed.
 """
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import structlog
 from aio_pika import ExchangeType
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import ChannelClosed, ChannelNotFoundEntity, ChannelPreconditionFailed
-from pamqp.commands import Queue
 from pamqp.common import FieldValue
 
 from worker.broker.connection import open_channel
@@ -36,6 +37,11 @@ job whose outcome could not be published in 20 sessions would have none."""
 
 FROM_THE_WORKER = "a worker makes it when it starts; see `ccfs-worker check`"
 """What to do when something is missing, for commands that only use it."""
+
+_LEADER_WAIT = 0.25
+"""Seconds. When the leader of a quorum queue says nothing for that time, RabbitMQ answers a passive declare
+as if the queue had no messages and no consumers (`rabbit_quorum_queue:stat`; seen on 3.10 and 4.3). It
+answers the same, but quickly, when it knows that the leader's node is down."""
 
 _Arguments = dict[str, FieldValue]
 
@@ -161,6 +167,20 @@ def _dead_letters_to(exchange: str, routing_key: str) -> _Arguments:
     }
 
 
+class QueueState(NamedTuple):
+    """What RabbitMQ says of a queue.
+
+    Attributes:
+        messages: How many lie ready.
+        consumers: How many it has.
+        unknown: Why neither number means anything, as one line; empty when they do.
+    """
+
+    messages: int
+    consumers: int
+    unknown: str = ""
+
+
 async def declare(
     connection: AbstractConnection, topology: Topology, *, passive: bool, timeout: float
 ) -> Topology:
@@ -252,7 +272,7 @@ async def _declare_needed(
                 await old.unbind(names.dead_letter_exchange, names.old_dropped, timeout=timeout)
 
 
-async def look(connection: AbstractConnection, queue: str, *, timeout: float) -> Queue.DeclareOk | None:
+async def look(connection: AbstractConnection, queue: str, *, timeout: float) -> QueueState | None:
     """Ask how many messages and consumers a queue has; None when there is no such queue.
 
     It uses its own channel, which the broker closes when there is no such queue.
@@ -272,21 +292,41 @@ async def count(channel: AbstractChannel, queue: str, *, timeout: float) -> int:
     """Count the messages that lie ready in a queue.
 
     Raises:
-        BrokerError: There is no such queue.
+        BrokerError: There is no such queue, or its leader does not answer.
     """
     with explained("queue", queue, if_missing=FROM_THE_WORKER):
-        return (await ask(channel, queue, timeout=timeout)).message_count or 0
+        state = await ask(channel, queue, timeout=timeout)
+    if state.unknown:
+        raise BrokerError(f"the messages of the queue {queue} cannot be counted: {state.unknown}")
+    return state.messages
 
 
-async def ask(channel: AbstractChannel, queue: str, *, timeout: float) -> Queue.DeclareOk:
+async def ask(channel: AbstractChannel, queue: str, *, timeout: float, tries: int = 2) -> QueueState:
     """Ask how many messages lie ready in a queue, and how many consumers it has.
+
+    Args:
+        channel: An open channel.
+        queue: What it is called.
+        timeout: Seconds for each answer.
+        tries: How many slow answers without a message and a consumer make the numbers unknown.
 
     Raises:
         ChannelClosed: There is no such queue (ChannelNotFoundEntity), or the login may not use it. The
             broker has closed the channel.
     """
-    found = await channel.declare_queue(queue, passive=True, timeout=timeout)
-    return found.declaration_result
+    clock = asyncio.get_running_loop().time
+    for _ in range(tries):
+        asked = clock()
+        found = (await channel.declare_queue(queue, passive=True, timeout=timeout)).declaration_result
+        state = QueueState(found.message_count or 0, found.consumer_count or 0)
+        if any(state[:2]) or clock() - asked < _LEADER_WAIT:
+            return state
+    return QueueState(
+        0,
+        0,
+        f"its leader does not answer within {_LEADER_WAIT:g} s, and RabbitMQ then says 0: see "
+        f"`rabbitmq-queues quorum_status {queue}`",
+    )
 
 
 @contextmanager

@@ -87,11 +87,12 @@ def queues(statuses: Sequence[Status]) -> Table:
     """By queue, the messages ready in it; of several workers with one broker, the latest look wins."""
     table = new_table("QUEUE", numbers=["MESSAGES"])
     known = [status.queues for status in statuses if status.queues.age_seconds is not None]
-    ready: dict[str, int] = {}
+    shown: dict[str, str] = {}
     for look in sorted(known, key=lambda look: -(look.age_seconds or 0)):
-        ready |= look.ready
-    for name, count in ready.items():
-        table.add_row(Text(one_line(name)), f"{count:,}")
+        shown |= {name: f"{count:,}" for name, count in look.ready.items()}
+        shown |= {name: f"unknown: {why}" for name, why in look.unknown.items()}
+    for name, text in shown.items():
+        table.add_row(Text(one_line(name)), Text(one_line(text)))
     return table
 
 

@@ -146,6 +146,12 @@ class Deliveries:
         """Start to handle a message that the broker gave up on: its outcome is DELIVERY_LIMIT."""
         self._start(self._fail_dropped, delivery)
 
+    def drop_lost(self) -> None:
+        """Let go of the deliveries whose session is over. Their downloads go on: a redelivery joins them."""
+        for delivery in self._in_hand:
+            if not delivery.alive:
+                self._handlers[delivery].cancel()
+
     async def drain(self, grace: float) -> None:
         """Let what is in flight finish within `grace` seconds, then give the rest back to the broker.
 
@@ -194,10 +200,9 @@ class Deliveries:
                 log.info("job.redelivered")
             return await way(delivery, job)
         except (SessionLostError, UnwantedError) as exc:
-            log.warning("job.delivery_lost", reason=str(exc))
-            return _End(Ending.LOST)
+            return _lose(exc)
         except asyncio.CancelledError:
-            # Only `drain` cancels handlers, after its grace. The message must still be given back.
+            # By `drain`, after its grace: the message must still be given back. Or by `drop_lost`.
             return await _give_back(delivery)
         except Exception:
             log.exception("job.defect")
@@ -394,8 +399,8 @@ def _file_fields(file: StoredFile | None, progress: Progress) -> dict[str, objec
 async def _give_back(delivery: Delivery) -> _End:
     try:
         await delivery.give_back()
-    except SessionLostError:
-        return _End(Ending.LOST)
+    except SessionLostError as exc:
+        return _lose(exc)
     if delivery.orphaned:
         return _lose_orphan()
     log.info("job.given_back")
@@ -407,9 +412,14 @@ async def _reject(delivery: Delivery) -> _End:
     # version of RabbitMQ; a nack does not since 4.3.
     try:
         await delivery.reject()
-    except SessionLostError:
-        return _End(Ending.LOST)
+    except SessionLostError as exc:
+        return _lose(exc)
     return _lose_orphan() if delivery.orphaned else _End(Ending.GIVEN_BACK)
+
+
+def _lose(reason: Exception) -> _End:
+    log.warning("job.delivery_lost", reason=str(reason))
+    return _End(Ending.LOST)
 
 
 def _lose_orphan() -> _End:

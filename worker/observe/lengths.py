@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable
 
+from worker.broker import QueueState
 from worker.errors import BrokerError
 from worker.observe.status import QueuesStatus
 
@@ -22,13 +23,14 @@ class Lengths:
     until then readers get the last numbers, with their age.
 
     Args:
-        ask: Asks RabbitMQ: by queue, how many messages wait. May raise BrokerError.
+        ask: Asks RabbitMQ for the state of each queue. May raise BrokerError.
     """
 
-    def __init__(self, ask: Callable[[], Awaitable[dict[str, int]]]) -> None:
+    def __init__(self, ask: Callable[[], Awaitable[dict[str, QueueState]]]) -> None:
         self._ask = ask
         self._request: asyncio.Task[None] | None = None
         self._ready: dict[str, int] = {}
+        self._unknown: dict[str, str] = {}
         self._answered_at = -math.inf
         self._next_at = -math.inf
 
@@ -48,18 +50,24 @@ class Lengths:
             # Not awaited: a request whose channel is being closed may outlast its own timeout.
             await asyncio.wait({self._request}, timeout=max(0, self._next_at - now()))
         age = now() - self._answered_at
-        return QueuesStatus(ready=self._ready, age_seconds=None if math.isinf(age) else round(age, 1))
+        return QueuesStatus(
+            ready=self._ready, unknown=self._unknown, age_seconds=None if math.isinf(age) else round(age, 1)
+        )
 
     async def _send(self) -> None:
         now = asyncio.get_running_loop().time
         pause = _MAX_AGE
         try:
             async with asyncio.timeout(_TIMEOUT):
-                self._ready, self._answered_at = await self._ask(), now()
+                states = await self._ask()
+                self._answered_at = now()
         except BrokerError:
             # Raised without delay when there is no session; the check `broker` has the reason.
             pass
         except TimeoutError:
             pause = _PAUSE
+        else:
+            self._ready = {name: state.messages for name, state in states.items() if not state.unknown}
+            self._unknown = {name: state.unknown for name, state in states.items() if state.unknown}
         finally:
             self._request, self._next_at = None, now() + pause

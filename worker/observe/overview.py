@@ -89,7 +89,7 @@ class Overview:
     _lengths: Lengths = field(init=False)
 
     def __post_init__(self) -> None:
-        self._lengths = Lengths(self.supervisor.queue_lengths)
+        self._lengths = Lengths(self.supervisor.queues)
 
     @property
     def checks(self) -> Mapping[str, Check]:
@@ -138,7 +138,9 @@ class Overview:
             self._history.sample(self.clock(), done)
             # A scrape, which does no I/O, shows them, too.
             queues = await self._lengths.read()
-            if queues.age_seconds is not None and queues.age_seconds < _SAMPLE_INTERVAL:
+            # A number that is missing in one sample would look like growth in the next.
+            is_new = queues.age_seconds is not None and queues.age_seconds < _SAMPLE_INTERVAL
+            if is_new and not queues.unknown:
                 self._growth.sample(now(), queues.ready)
             await asyncio.sleep(_SAMPLE_INTERVAL)
 

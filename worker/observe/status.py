@@ -87,6 +87,8 @@ class QueuesStatus(_Part):
 
     ready: dict[str, int]
     """By queue, messages that wait to be delivered."""
+    unknown: dict[str, str] = {}
+    """By queue, why their number is unknown: RabbitMQ answers 0 for a queue without a leader, too."""
     roles: dict[str, str] = {}
     """By queue, what is in it: `jobs`, `retry`, `held`, `results`, `dead`, `failed` or `dropped`."""
     jobs_per_second: float | None = None
