@@ -18,7 +18,7 @@ class Malformed(NamedTuple):
         body: The message as published.
         blames: A part of the outcome's `errorMessage`, which tells the publisher what to mend.
         app_id: The outcome's `appId`: what can still be read of the message.
-        bill_file_name: The outcome's `billFileName`, likewise.
+        bill_file_name: The outcome's `billFileName`: the same.
     """
 
     body: bytes

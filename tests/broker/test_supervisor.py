@@ -96,7 +96,7 @@ async def until(is_so: Callable[[], bool]) -> None:
 
 
 async def test_a_lost_session_has_a_reason_at_every_moment(options: BrokerOptions) -> None:
-    """A probe may come by between the loss and whoever hears of it."""
+    """A probe may come between the loss and its notice."""
     draining = asyncio.Event()
     address = urlsplit(options.url)
     async with open_proxy(address.hostname or "", address.port or 0) as line, asyncio.timeout(60):
@@ -176,7 +176,7 @@ async def test_the_end_does_not_wait_for_a_broker_that_falls_silent(options: Bro
 async def test_a_drain_keeps_its_grace_when_stopping_is_not_answered(
     options: BrokerOptions, outside: AbstractChannel, names: Names
 ) -> None:
-    """The broker falls silent as the worker is told to end: what is in hand still has its time."""
+    """The broker falls silent as the worker drains: what is in hand still has its time."""
     download, draining = HeldDownload(), asyncio.Event()
     supervisor = supervisor_of(options, draining, download.fetch, grace=3600)
     running = asyncio.create_task(supervisor.run())

@@ -1,4 +1,4 @@
-"""`results`: copies of the outcomes, for whoever looks on."""
+"""`results`: copies of the outcomes, for an onlooker."""
 
 import json
 from socket import gethostname
@@ -161,7 +161,7 @@ async def test_a_results_queue_that_was_unbound_is_bound_before(site: Site) -> N
     await site.until(lambda: "m1" in site.ledger.outcomes)
 
 
-async def test_whoever_means_it_follows_alone(run: Run) -> None:
+async def test_with_the_option_it_follows_alone(run: Run) -> None:
     followed = await run(
         "results", "--timeout", "0.2", "--even-if-nobody-else", AMQP__RESULTS_QUEUE_ENABLED="false"
     )

@@ -1,4 +1,4 @@
-"""`submit`: all or nothing, every job confirmed, and outcomes for whoever waits."""
+"""`submit`: all or nothing, every job confirmed, and outcomes for those who wait."""
 
 import json
 import re

@@ -42,7 +42,7 @@ class Holder:
 
 
 async def hold(paced: Pace, app_id: str, count: int = 1) -> list[Holder]:
-    """Start so many downloads and let each come as far as it can."""
+    """Start this many downloads and let each come as far as it can."""
     holders = [Holder(paced, app_id) for _ in range(count)]
     await turn_over()
     return holders
@@ -143,7 +143,7 @@ async def test_jobs_that_wait_for_their_account_hold_a_quarter() -> None:
 
 
 async def waits(paced: Pace, app_id: str, count: int) -> list[float]:
-    """After how many seconds so many jobs without a place shall come back."""
+    """The seconds after which each of these jobs without a place should come back."""
     sent_back = []
     for _ in range(count):
         with pytest.raises(HeldBackError) as caught:

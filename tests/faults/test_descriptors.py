@@ -83,7 +83,7 @@ async def test_a_worker_raises_its_soft_limit(site: Site) -> None:
 
 @contextmanager
 def many_descriptors(soft: int = _HARD) -> Iterator[None]:
-    """Let this process, and what it starts, have so many."""
+    """Set the limit of this process and of what it starts."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, _HARD))
     try:

@@ -35,7 +35,7 @@ def lines(body: str) -> list[dict[str, Any]]:
 
 
 async def test_one_grep_of_its_id_tells_the_story_of_a_job(site: Site) -> None:
-    """An attempt that fails, one that succeeds; each line in the trace of whoever published the job."""
+    """An attempt that fails, one that succeeds; each line is in the trace of the job's publisher."""
     answers = iter([StatusCode(status=500)])
     site.simulator.plan = lambda _: next(answers, None)
     async with outside_channel(site.own_url) as channel:

@@ -56,7 +56,7 @@ class _Retried(Download):
 
 
 class FollowsOneDelivery(Downloads):
-    """Gives a download up when the delivery that began it is lost, whoever else waits for it."""
+    """Gives a download up when the delivery that began it is lost, although others wait for it."""
 
     def join(self, request: DownloadJob, is_wanted: Callable[[], bool]) -> Download:
         """Listen to the first one only."""

@@ -1,6 +1,6 @@
 """The promise holds in every order of events that thousands of seeds find.
 
-`ORDERS_SEED=17` runs that seed alone, `ORDERS_SEEDS=100000` the first so many. One that fails prints its
+`ORDERS_SEED=17` runs that seed alone, `ORDERS_SEEDS=100000` the first 100,000. One that fails prints its
 story: the time, the loop's step, and what happened.
 """
 

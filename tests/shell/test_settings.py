@@ -1,4 +1,4 @@
-"""Settings are checked together, and whoever got one wrong is told which and how."""
+"""Settings are checked together, and each wrong one is named with what is wrong."""
 
 import socket
 from pathlib import Path

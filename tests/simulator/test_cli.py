@@ -26,7 +26,7 @@ from worker.simulator import Fault, fault_specs, faults, parse_fault
 
 @dataclass
 class Running:
-    """A simulator's process, and what it said that a worker has to be told."""
+    """A simulator's process, and the settings for a worker that it printed."""
 
     process: Process
     settings: dict[str, str]

@@ -48,7 +48,7 @@ def answers(simulator: Simulator) -> list[str]:
 async def test_a_plan_scripts_what_each_request_gets(
     simulator: Simulator, http: aiohttp.ClientSession
 ) -> None:
-    """It is told the file and how often it was asked for, and files are counted apart."""
+    """It gets the file and how often it was asked for; files are counted separately."""
 
     def first_request_fails(request: ReceivedRequest) -> Fault | None:
         return faults.ResultCode(code="0300009") if request.count == 1 else None
@@ -100,7 +100,7 @@ async def test_sizes_are_drawn_from_their_ranges_by_file(keys: Path) -> None:
 
 
 async def test_an_account_has_no_more_downloads_than_allowed(keys: Path, http: aiohttp.ClientSession) -> None:
-    """The download too many is told so, other accounts are not concerned, and a finished one makes room."""
+    """One download too many is refused, other accounts are not concerned, and a finished one makes room."""
     async with open_simulator(SimulatorOptions(keys=keys, downloads_per_app=1)) as simulator:
         hold = faults.Hold()
         simulator.plan = lambda request: hold if request.bill_file_name == NAME else None

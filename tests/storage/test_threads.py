@@ -49,7 +49,7 @@ async def test_as_many_calls_run_concurrently_as_there_are_threads(threads: Thre
 
 
 @pytest.mark.parametrize("error", [None, OSError("in vain")])
-async def test_whoever_is_cancelled_hears_of_it_when_the_call_is_over(
+async def test_a_cancelled_caller_waits_until_the_call_is_over(
     threads: Threads, error: Exception | None
 ) -> None:
     """However often, and whatever comes of the call."""

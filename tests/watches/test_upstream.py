@@ -17,7 +17,7 @@ CUT = JobError(ErrorCode.TRUNCATED, "cut", http_status=200)
 
 
 class Upstream:
-    """A CC-FS that says nothing to so many probes."""
+    """A CC-FS that does not answer the first probes."""
 
     def __init__(self, silent_probes: int) -> None:
         self.left = silent_probes

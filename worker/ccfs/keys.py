@@ -132,7 +132,7 @@ class Keyring:
         return await self._within(partial(self._directory.read, app_id), app_id)
 
     async def about(self, app_id: str) -> str:
-        """Say which file holds the key of an account, and how old it is; empty when that cannot be told."""
+        """Say which file holds the key of an account, and how old it is; empty when that is unknown."""
         try:
             return await self._within(partial(self._directory.about, app_id), app_id)
         except (JobError, OSError):

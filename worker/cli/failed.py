@@ -101,7 +101,7 @@ def list_(
     codes: Counter[str] = Counter()
     apps: Counter[str] = Counter()
 
-    async def take_note(held: Held) -> bool:
+    async def collect(held: Held) -> bool:
         _, failed_with, app_id, when = facts(held.kept)
         codes[failed_with or "unreadable"] += 1
         apps[app_id or "no account"] += 1
@@ -111,7 +111,7 @@ def list_(
             heappop(newest)
         return True
 
-    walk = Walk(Selection.of(codes=code, apps=app, since=since, before=older_than), take_note)
+    walk = Walk(Selection.of(codes=code, apps=app, since=since, before=older_than), collect)
     asyncio.run(walk.run())
     shown = [kept for _, _, kept in sorted(newest)]
     if output_format is Output.JSON:
@@ -146,11 +146,11 @@ def show(
     """
     found: list[KeptJob] = []
 
-    async def take_note(held: Held) -> bool:
+    async def collect(held: Held) -> bool:
         found.append(held.kept)
         return False
 
-    asyncio.run(Walk(Selection(job_ids=frozenset([job_id])), take_note).run())
+    asyncio.run(Walk(Selection(job_ids=frozenset([job_id])), collect).run())
     for kept in found:
         if output_format is Output.JSON:
             terminal.json_line(fields(kept))

@@ -19,7 +19,7 @@ _PATIENCE = 10.0
 
 
 def shared_storage() -> Path | None:
-    """The storage root, where it is to be had; else None, and a line that says so."""
+    """The storage root if it can be used here; else None, and a line that says so."""
     try:
         root = load_part(StorageSettings).storage.root
     except SettingsError as exc:
@@ -32,7 +32,7 @@ class Finished:
     """Tells whether a job has completed since it failed.
 
     Args:
-        root: The shared storage; None when it is not to be had here.
+        root: The shared storage; None when it cannot be used here.
         events: Lines of JSON in which completed events are searched; what is none is left out.
     """
 

@@ -1,9 +1,11 @@
-"""Decides which jobs wait since their account's key is refused, which one is tried, and which fails.
+"""Holds the jobs of an account whose key is refused: decides which wait, which one is tried, and which fail.
 
-A refused key is the account's trouble until shown otherwise: a night's jobs would fail one by one for a key
-that is mended in the morning. So they wait in the broker. The worker keeps what it has seen of each account.
-When a job was held first, and when it was refused itself, goes with the job: it may come back to another
-worker. `Account` and `held_on` are pure; `Accounts` keeps one `Account` for each that had a key here.
+A refused key counts as the account's trouble until shown otherwise. Otherwise the jobs of a night would fail
+one by one, for a key that is mended in the morning. So they wait in the broker. Each worker remembers what it
+has seen of an account. The job itself carries when it was first held and when it was first refused, since it
+may come back to another worker.
+
+`Account` and `held_on` are pure. `Accounts` keeps one `Account` for each account that has had a key here.
 """
 
 from collections import deque
@@ -22,24 +24,24 @@ from worker.errors import HeldBackError, JobError
 
 _HTTP_OK = 200
 _LONGEST_WAIT = 5
-"""Probe intervals for which a held job waits at most: jobs are let go as they come back, so that this is also
-how long it takes after a key was mended until all of them have."""
+"""The longest wait of a held job, in probe intervals. Jobs are let go as they come back: after a key was
+mended, it takes this long until all of them are back."""
 _SPREAD = 2000
-"""Held jobs of an account that come back in one probe interval at most. With the longest wait, 10,000 of
-them cost the broker and the worker 33 messages a second."""
+"""The most held jobs of an account that come back in one probe interval. With the longest wait, 10,000 held
+jobs cost the broker and the worker 33 messages a second."""
 _SLOTS = 20
-"""Parts of a probe interval by which waiting jobs are counted."""
+"""Waiting jobs are counted by slots of time; a probe interval has this many."""
 _UNTOLD = frozenset({ErrorCode.UPSTREAM_ERROR, ErrorCode.INTERNAL_ERROR})
-"""Failures beside a status of 200 that may come from a proxy, or from us: they say nothing about the key."""
+"""Failures with HTTP 200 that may come from a proxy, or from us: they say nothing about the key."""
 
 log = structlog.stdlib.get_logger(__name__)
 
 
 class AccountHeldError(HeldBackError):
-    """A job was not tried, since its account's key is refused.
+    """A job was not tried, because its account's key is refused.
 
     Attributes:
-        error: The account's last refusal, which the job ends in when it was held for too long.
+        error: The account's last refusal. A job that was held for too long fails with it.
     """
 
     def __init__(self, error: JobError) -> None:
@@ -53,7 +55,7 @@ class HoldPolicy:
 
     Attributes:
         at_most: Seconds from a job's first hold after which it fails; 0 holds no jobs.
-        probe_interval: Seconds at least between two tries of a held account.
+        probe_interval: The least seconds between two tries of a held account.
     """
 
     at_most: float = 0.0
@@ -61,7 +63,7 @@ class HoldPolicy:
 
     @property
     def tier(self) -> float | None:
-        """Seconds that a held job waits at most before it comes back; None when none is held."""
+        """The most seconds that a held job waits before it comes back; None when no job is ever held."""
         return _LONGEST_WAIT * self.probe_interval if self.at_most else None
 
 
@@ -70,7 +72,7 @@ class Refusal:
     """An answer that blames an account's key, or the lack of one.
 
     Attributes:
-        error: What the job was told.
+        error: Why the job failed.
         key: Which key was refused; None when there was none.
         at: When; UTC, timezone-aware.
     """
@@ -218,7 +220,7 @@ class Accounts:
         return sorted(held, key=lambda account: account.since)
 
     def check(self, app_id: str) -> None:
-        """See that a job of an account may be tried now. Raises AccountHeldError."""
+        """Raise AccountHeldError unless a job of the account may be tried now."""
         account = self._known.get(app_id)
         if account is None or account.refusal is None:
             return
@@ -227,7 +229,11 @@ class Accounts:
 
     @contextmanager
     def trying(self, app_id: str) -> Iterator[None]:
-        """Try a job of an account; of a held one no other meanwhile. Raises AccountHeldError."""
+        """Try a job of an account. Meanwhile no other job of a held account is tried.
+
+        Raises:
+            AccountHeldError: No job of the account may be tried now.
+        """
         self.check(app_id)
         account = self._known.get(app_id)
         if account is None or account.refusal is None:
@@ -239,34 +245,34 @@ class Accounts:
         try:
             yield
         finally:
-            # Let go and held again meanwhile, it is tried by somebody else.
+            # If the account was let go and held again meanwhile, the flag belongs to a later try.
             if self._known[app_id].since == probe.since:
                 self._known[app_id] = replace(self._known[app_id], is_trying=False)
 
     def sign(self, app_id: str, secret_key: str) -> Signed:
-        """Note that a request is being signed with an account's key."""
+        """Record that a request is being signed with an account's key."""
         account = self._known.get(app_id, Account())
         if not account.has_had_key:
             self._known[app_id] = replace(account, has_had_key=True)
         return Signed(hash(secret_key), self._clock())
 
     def accepted(self, app_id: str, signed: Signed) -> None:
-        """CC-FS has accepted the key of a request."""
+        """Record that CC-FS accepted the key of a request."""
         self._become(app_id, self._known[app_id].succeeded(signed), "CC-FS accepts its key")
 
     def answered(self, app_id: str, signed: Signed, error: JobError) -> None:
-        """CC-FS has refused a request, perhaps for a reason that shows that its key is right."""
+        """Record that CC-FS refused a request. Some reasons show that its key is right."""
         if error.http_status == _HTTP_OK and error.code not in _UNTOLD:
             self.accepted(app_id, signed)
 
     def shown(self, app_id: str, secret_key: str) -> None:
-        """A look at an account's key file found this key."""
+        """Record the key that an account's key file has now."""
         account = self._known.get(app_id)
         if account is not None:
             self._become(app_id, account.shown(hash(secret_key)), "its key file has changed")
 
     def refused(self, job: Job, error: JobError, signed: Signed | None) -> Hold | None:
-        """Hear of a job that failed; gives how it is held, or None when it does not wait for a key.
+        """Record a job that failed. Return how it is held, or None when it does not wait for a key.
 
         Args:
             job: The job.
@@ -284,7 +290,7 @@ class Accounts:
         return hold
 
     def kept_waiting(self, job: Job, error: JobError) -> Hold | None:
-        """Give how a job of a held account goes on waiting, untried; None when it fails."""
+        """Return how an untried job of a held account goes on waiting; None when it fails."""
         refusal = Refusal(error=error, key=None, at=self._clock())
         return held_on(Account(), job.hold, refusal, tried=False, at_most=self._policy.at_most)
 
@@ -309,11 +315,11 @@ class Accounts:
 class Returns:
     """When the held jobs of one account come back: one after the other, and counted.
 
-    All wait in one queue, and RabbitMQ expires messages only at the head of one. Waits that grow from job to
-    job are kept; a shorter one would last until those before it are over.
+    All wait in one queue, and RabbitMQ expires messages only at the head of a queue. So each wait has to end
+    after the one before: a shorter one would last until those before it have ended.
 
     Args:
-        interval: Seconds that a job waits at least.
+        interval: The least seconds that a job waits.
     """
 
     def __init__(self, interval: float) -> None:
@@ -329,7 +335,7 @@ class Returns:
         return self._last - now
 
     def waiting(self, now: float) -> int:
-        """How many have not come back yet, about."""
+        """About how many have not come back yet."""
         while self._slots and self._slots[0][0] <= now:
             self._slots.popleft()
         return sum(count for _, count in self._slots)

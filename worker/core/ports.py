@@ -92,7 +92,7 @@ class Keys(Protocol):
         ...
 
     async def about(self, app_id: str) -> str:
-        """Say where an account's key is, and how old; empty when that cannot be told."""
+        """Say where an account's key is, and how old; empty when that is unknown."""
         ...
 
 

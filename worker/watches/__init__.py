@@ -1,1 +1,1 @@
-"""Pauses intake while something that jobs need is unavailable: CC-FS, the volume, file descriptors."""
+"""Pauses intake while CC-FS, the volume, keys or file descriptors are unavailable; watches held accounts."""

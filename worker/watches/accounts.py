@@ -7,7 +7,7 @@ from worker.core.ports import Keys
 from worker.errors import JobError
 
 _INTERVAL = 5.0
-"""Seconds between two looks at the keys of the held accounts. Without any nothing is read."""
+"""Seconds between two looks at the keys of the held accounts. While none is held, nothing is read."""
 
 
 class AccountWatch:
@@ -25,16 +25,13 @@ class AccountWatch:
         self._interval = interval
 
     async def run(self) -> None:
-        """Look again and again."""
+        """Look at the key of each held account, again and again."""
         while True:
             await asyncio.sleep(self._interval)
             for held in self._accounts.held:
-                await self._look(held.app_id)
-
-    async def _look(self, app_id: str) -> None:
-        try:
-            key = await self._keys.read(app_id)
-        except JobError:
-            # Still none, or a directory that does not answer: the next look, or a job, finds out.
-            return
-        self._accounts.shown(app_id, key)
+                try:
+                    key = await self._keys.read(held.app_id)
+                except JobError:
+                    # Still no key, or a directory that does not answer: the next look, or a job, finds out.
+                    continue
+                self._accounts.shown(held.app_id, key)
