@@ -124,7 +124,7 @@ def list_(
         ", ".join(f"{n} {what}" for what, n in found.most_common(10)) for found in (codes, apps)
     )
     terminal.summary(
-        f"{walk.meant} of {terminal.counted(walk.in_all, 'failed job')}"
+        f"{walk.meant:,} of {terminal.counted(walk.in_all, 'failed job')}"
         + (f": {by_code}; of {by_app}" if codes else "")
     )
     if walk.meant > len(shown):
