@@ -15,6 +15,7 @@ _WORKERS = 'job=~"$job", namespace=~"$namespace", instance=~"$instance"'
 _SOURCE = model.DataSourceRef(type_val="prometheus", uid="$datasource")
 _PER_SECOND = "suffix: /s"
 _COMPLETED, _FAILED, _NOT_OK = 'status="completed"', 'status="failed"', 'code!="OK"'
+_IN_TIME, _OUR_FAULT = 'le="1024.0"', 'fault="service"'
 _TALL, _FLAT = 8, 4
 _BAD_SHARE = 0.05
 """The share of failed jobs that is too much, as in the alert CcfsWorkerFailures."""
@@ -137,6 +138,22 @@ def _now() -> Iterator[Builder[model.Panel]]:
 
 
 def _jobs() -> Iterator[Builder[model.Panel]]:
+    yield _lines(
+        "Objective",
+        "Of the outcomes, those later than 1,024 s after their job's publication, and those that failed "
+        "for a reason that is not the caller's.",
+        "percentunit",
+        Query(
+            f"1 - sum({_rate('outcome_age_seconds_bucket', _IN_TIME)}) "
+            f"/ sum({_rate('outcome_age_seconds_count')})",
+            "late",
+        ),
+        Query(
+            f"sum({_rate('outcome_age_seconds_count', _OUR_FAULT)}) "
+            f"/ sum({_rate('outcome_age_seconds_count')})",
+            "failed",
+        ),
+    )
     yield _lines(
         "Outcomes",
         "Outcome events published, per second.",

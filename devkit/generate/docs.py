@@ -8,7 +8,16 @@ from schemas import ErrorCode
 from worker.cli import inventory
 from worker.core.outcome import Ending
 from worker.observe.gauges import Entry
-from worker.observe.metrics import COMPLETED, FAILED, OK, Metrics
+from worker.observe.metrics import (
+    CALLER,
+    CALLERS_CODES,
+    COMPLETED,
+    FAILED,
+    NOBODY,
+    OK,
+    SERVICE,
+    Metrics,
+)
 from worker.simulator.fault_specs import Explained, explain
 
 _METRICS = """\
@@ -112,6 +121,8 @@ _LABELS: Mapping[str, str] = {
     "`results` (the broker takes our messages), `ccfs` (CC-FS has not answered nothing but 403 so far)",
     "code": f"`{OK}`, or an error code of the contract: {_listed(ErrorCode)}",
     "ending": f"how a delivery ended: {_listed(Ending)}",
+    "fault": f"whose fault an outcome is: `{NOBODY}` (completed), `{CALLER}` "
+    f"({_listed(sorted(CALLERS_CODES))}), `{SERVICE}` (any other code)",
     "python": "the interpreter's version",
     "reason": "why intake is paused: `storage` (full, missing or silent), `keys` (their directory is "
     "silent), `upstream` (CC-FS is silent), `flow_control` (CC-FS asked to stay away), `descriptors` (there "

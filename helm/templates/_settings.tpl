@@ -75,6 +75,14 @@
 {{- include "ccfs-worker.seconds" (list .Values.autoscaling.keda.scaleDownStabilization (min 3600 (add $job 60))) }}
 {{- end }}
 
+{{/* How many pods there are at least. */}}
+{{- define "ccfs-worker.leastPods" -}}
+{{- if .Values.autoscaling.keda.enabled }}{{ .Values.autoscaling.keda.minReplicas }}
+{{- else if .Values.autoscaling.hpa.enabled }}{{ .Values.autoscaling.hpa.minReplicas }}
+{{- else }}{{ .Values.replicaCount }}
+{{- end }}
+{{- end }}
+
 {{/* Scale up immediately, and down slowly. */}}
 {{- define "ccfs-worker.scalingBehavior" -}}
 scaleUp:

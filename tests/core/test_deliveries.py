@@ -103,14 +103,18 @@ class Endings:
     def __init__(self) -> None:
         self.endings: list[tuple[Ending, str]] = []
         self.waits: list[float | None] = []
+        self.ages: list[float] = []
         self.notes: list[str] = []
         self.sizes: list[int] = []
         self._changed = asyncio.Event()
 
-    def job_ended(self, ending: Ending, code: str, seconds: float, waited: float | None) -> None:
+    def job_ended(
+        self, ending: Ending, code: str, seconds: float, *, waited: float | None, age: float
+    ) -> None:
         assert seconds >= 0
         self.endings.append((ending, code))
         self.waits.append(waited)
+        self.ages.append(age)
         self._changed.set()
 
     def retried(self, code: str, delay: float) -> None:
@@ -344,6 +348,24 @@ async def test_the_wait_in_the_queue_is_that_of_the_first_delivery(
 
     await bench.seen.wait_for(1)
     assert bench.seen.waits == [waited]
+
+
+@pytest.mark.parametrize(
+    ("message", "age"),
+    [
+        (Message(sent_at=NOW - timedelta(seconds=90)), 90),
+        (Message(sent_at=NOW - timedelta(seconds=90), attempt=2), 90),
+        (Message(sent_at=NOW + timedelta(seconds=5)), 0),
+    ],
+    ids=["first delivery", "a retry", "publisher's clock ahead"],
+)
+async def test_the_age_of_an_outcome_counts_from_the_publication(
+    bench: Bench, message: Message, age: float
+) -> None:
+    bench.deliveries.receive(message)
+
+    await bench.seen.wait_for(1)
+    assert bench.seen.ages == [age]
 
 
 async def test_a_twin_joins_the_running_download(bench: Bench) -> None:

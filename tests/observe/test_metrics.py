@@ -38,7 +38,7 @@ def test_a_completed_job() -> None:
     metrics.synced(0.003)
     metrics.downloaded(20480, 0.1)
     metrics.confirmed(0.004)
-    metrics.job_ended(Ending.COMPLETED, "", 0.2, waited=30)
+    metrics.job_ended(Ending.COMPLETED, "", 0.2, waited=30, age=31)
 
     seen = scraped(metrics)
     assert seen["ccfs_worker_outcomes_total", "OK", "completed"] == 1
@@ -53,10 +53,31 @@ def test_a_completed_job() -> None:
         assert seen[f"ccfs_worker_{name}_seconds_bucket", "+Inf"] == 1
 
 
+@pytest.mark.parametrize(
+    ("code", "fault"),
+    [
+        ("", "none"),
+        (ErrorCode.FILE_NOT_FOUND, "caller"),
+        (ErrorCode.UNKNOWN_APP, "caller"),
+        (ErrorCode.TIMEOUT, "service"),
+        (ErrorCode.DELIVERY_LIMIT, "service"),
+    ],
+)
+def test_an_outcome_has_its_age_and_whose_fault_it_is(code: str, fault: str) -> None:
+    metrics = Metrics("1.2.3")
+    metrics.job_ended(Ending.FAILED if code else Ending.COMPLETED, code, 1, waited=None, age=900)
+
+    seen = scraped(metrics)
+    assert seen["ccfs_worker_outcome_age_seconds_bucket", fault, "512.0"] == 0
+    assert seen["ccfs_worker_outcome_age_seconds_bucket", fault, "1024.0"] == 1
+    others = {"none", "caller", "service"} - {fault}
+    assert {seen["ccfs_worker_outcome_age_seconds_count", other] for other in others} == {0}
+
+
 def test_a_retried_attempt_is_no_outcome() -> None:
     metrics = Metrics("1.2.3")
     metrics.retried(ErrorCode.TIMEOUT, 0.5)
-    metrics.job_ended(Ending.RETRIED, ErrorCode.TIMEOUT, 1, waited=None)
+    metrics.job_ended(Ending.RETRIED, ErrorCode.TIMEOUT, 1, waited=None, age=9)
 
     seen = scraped(metrics)
     assert seen["ccfs_worker_attempts_total", "TIMEOUT"] == 1
@@ -67,7 +88,7 @@ def test_a_retried_attempt_is_no_outcome() -> None:
 @pytest.mark.parametrize("ending", [Ending.DEFERRED, Ending.GIVEN_BACK, Ending.LOST])
 def test_a_delivery_that_was_not_tried_counts_as_no_attempt(ending: Ending) -> None:
     metrics = Metrics("1.2.3")
-    metrics.job_ended(ending, "", 1, waited=5)
+    metrics.job_ended(ending, "", 1, waited=5, age=6)
 
     seen = scraped(metrics)
     assert seen["ccfs_worker_job_duration_seconds_count", ending] == 1

@@ -50,7 +50,9 @@ class Unobserved:
     def __init__(self) -> None:
         self.ended = 0
 
-    def job_ended(self, ending: Ending, code: str, seconds: float, waited: float | None) -> None:
+    def job_ended(
+        self, ending: Ending, code: str, seconds: float, *, waited: float | None, age: float
+    ) -> None:
         """A delivery is no longer ours."""
         self.ended += 1
 

@@ -187,7 +187,9 @@ class Deliveries:
         if end.ending.is_attempt:
             _log_settled(end, handled, seconds, redelivered=delivery.redelivered)
         span.end(end.ending, end.code)
-        self._observer.job_ended(end.ending, end.code, seconds, waited)
+        sent_at = delivery.envelope.sent_at
+        age = seconds if sent_at is None else _since(sent_at, self._clock())
+        self._observer.job_ended(end.ending, end.code, seconds, waited=waited, age=age)
 
     async def _settle(
         self, way: Callable[[Delivery, Job], Awaitable[_End]], delivery: Delivery, job: Job
@@ -344,7 +346,12 @@ def _waited(delivery: Delivery, job: Job, taken_in: datetime) -> float | None:
     sent_at = delivery.envelope.sent_at
     if sent_at is None or job.attempt > 1 or delivery.redelivered:
         return None
-    return max(0.0, (taken_in - sent_at).total_seconds())
+    return _since(sent_at, taken_in)
+
+
+def _since(sent_at: datetime, now: datetime) -> float:
+    # The publisher's clock may be ahead of ours.
+    return max(0.0, (now - sent_at).total_seconds())
 
 
 def _enter(job: Job, span: TraceSpan) -> None:

@@ -158,7 +158,9 @@ class Watch(Protocol):
 class Observer(Protocol):
     """Counts what happens to deliveries and downloads: the metrics."""
 
-    def job_ended(self, ending: Ending, code: str, seconds: float, waited: float | None) -> None:
+    def job_ended(
+        self, ending: Ending, code: str, seconds: float, *, waited: float | None, age: float
+    ) -> None:
         """A delivery is no longer ours.
 
         Args:
@@ -167,6 +169,8 @@ class Observer(Protocol):
             seconds: How long it was in hand.
             waited: Seconds from the job's publication to its first delivery, if this was that and its
                 timestamp is known.
+            age: Seconds since the job's publication, as its timestamp has it; without one, since this
+                delivery.
         """
         ...
 

@@ -32,6 +32,20 @@ OK = "OK"
 COMPLETED, FAILED = "completed", "failed"
 """The `status` of outcomes."""
 
+NOBODY, CALLER, SERVICE = "none", "caller", "service"
+"""The `fault` of outcomes: of a completed job; of one that no worker could complete, since the job, its
+account or its file is wrong; of one that failed for a reason of ours, of CC-FS's or of what is between."""
+CALLERS_CODES = frozenset(
+    {
+        ErrorCode.INVALID_JOB,
+        ErrorCode.UNKNOWN_APP,
+        ErrorCode.UNAUTHORIZED,
+        ErrorCode.FILE_NOT_FOUND,
+        ErrorCode.REQUEST_REJECTED,
+        ErrorCode.TOO_LARGE,
+    }
+)
+
 _UNROUTABLE, _UNCONFIRMED = "unroutable", "unconfirmed"
 
 
@@ -102,7 +116,9 @@ class Metrics:
         """Everything in Prometheus's text format."""
         return generate_latest(self._registry)
 
-    def job_ended(self, ending: Ending, code: str, seconds: float, waited: float | None) -> None:
+    def job_ended(
+        self, ending: Ending, code: str, seconds: float, *, waited: float | None, age: float
+    ) -> None:
         """Count a delivery that is no longer ours; see `worker.core.ports.Observer`."""
         self._job_seconds.labels(ending).observe(seconds)
         if not ending.is_attempt:
@@ -110,6 +126,7 @@ class Metrics:
         self.attempts.labels(code or OK).inc()
         if ending is not Ending.RETRIED:
             self.outcomes.labels(FAILED if code else COMPLETED, code or OK).inc()
+            self._outcome_age.labels(_fault(code)).observe(age)
         if waited is not None:
             self._queue_wait.observe(waited)
 
@@ -207,6 +224,14 @@ class Metrics:
             "From a job's timestamp to its first delivery; jobs without a timestamp are left out.",
             _QUEUE_SECONDS,
         )
+        self._outcome_age = self._histogram(
+            "ccfs_worker_outcome_age_seconds",
+            "From a job's timestamp to its confirmed outcome, retries included; jobs without a timestamp "
+            "count from their last delivery.",
+            _QUEUE_SECONDS,
+            ("fault",),
+            known=[(NOBODY,), (CALLER,), (SERVICE,)],
+        )
         self._download_seconds = self._histogram(
             "ccfs_worker_download_duration_seconds",
             "From the request to CC-FS to the durable file.",
@@ -269,6 +294,12 @@ class Metrics:
         for values in known:
             histogram.labels(*values)
         return histogram
+
+
+def _fault(code: str) -> str:
+    if not code:
+        return NOBODY
+    return CALLER if code in CALLERS_CODES else SERVICE
 
 
 def counts(counter: Counter) -> dict[Labels, float]:
