@@ -1,6 +1,7 @@
 """Keeps the worker in a session with RabbitMQ: opens the next one when one is lost, until the drain."""
 
 import asyncio
+import math
 import random
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
@@ -17,7 +18,8 @@ from worker.errors import BrokerError
 _CHECK_INTERVAL = 30.0
 """Seconds between two checks that the broker still knows our consumer."""
 _SETTLED_AFTER = 30.0
-"""Seconds after which a session counts as a success; one lost sooner adds to the backoff."""
+"""Seconds of work after which a session counts as a success; one lost sooner adds to the backoff. The time to
+open it does not count: without a leader of a queue, that alone takes longer."""
 _STOP_TIMEOUT = 1.0
 """Seconds to wait, after the drain, until the broker has stopped delivering."""
 _ABANDON_TIMEOUT = 4.0
@@ -59,6 +61,7 @@ class Supervisor:
         self._newest_publisher = NewestPublisher()
         self._session: Session | None = None
         self._problem = "not connected yet"
+        self._working_since = math.inf
 
     def problem(self) -> str:
         """Why there is no session, as one line; empty when there is one."""
@@ -91,12 +94,12 @@ class Supervisor:
         failures = 0
         loop = asyncio.get_running_loop()
         while not self._draining.is_set():
-            started = loop.time()
+            self._working_since = math.inf
             try:
                 await self._hold_session()
             except BrokerError as exc:
                 self._deliveries.drop_lost()
-                failures = 1 if loop.time() - started > _SETTLED_AFTER else failures + 1
+                failures = 1 if loop.time() - self._working_since > _SETTLED_AFTER else failures + 1
                 self._problem = str(exc)
                 wait = backoff(failures, random.random())
                 log.warning("broker.unavailable", reason=self._problem, retry_in=round(wait, 1))
@@ -134,18 +137,24 @@ class Supervisor:
         while not self._draining.is_set():
             if self._gate.is_open:
                 await _unless(self._draining, session.consume())
+                self._works()
                 await _first(
                     session.lost(), self._draining.wait(), self._gate.wait_closed(), self._watch(session)
                 )
             else:
                 log.warning("intake.paused", **self._gate.reasons)
                 await _unless(self._draining, session.pause())
+                self._works()
                 await _first(session.lost(), self._draining.wait(), self._gate.wait_open())
                 if self._gate.is_open:
                     log.info("intake.resumed")
             if session.is_lost:
                 raise BrokerError(await session.lost())
         await self._drain(session)
+
+    def _works(self) -> None:
+        """The broker has done as told for the first time in this session."""
+        self._working_since = min(self._working_since, asyncio.get_running_loop().time())
 
     async def _drain(self, session: Session) -> None:
         """Let jobs in hand finish within their grace, even if the broker does not answer to `stop`."""

@@ -12,6 +12,8 @@ _METHOD, _PROTOCOL_HEADER = 1, 8
 _CLOSE_OK = struct.pack(">HH", 20, 41)
 _DECLARE_OK = struct.pack(">HH", 50, 11)
 _REASON = b"test"
+_CONSUME_OK = struct.pack(">HH", 60, 21)
+_CLOSE_ALL = struct.pack(">HHHB", 10, 50, 541, len(_REASON)) + _REASON + struct.pack(">HH", 0, 0)
 _CLOSE = struct.pack(">HHHB", 20, 40, 541, len(_REASON)) + _REASON + struct.pack(">HH", 0, 0)
 
 
@@ -100,18 +102,21 @@ async def _pump(
 
 
 class Leaderless(Breaker):
-    """Answers for a broker of whose queue the leader is away: no messages, no consumers. Breaks nothing.
+    """Answers for a broker of whose queue the leader is away: no messages, no consumers.
 
     Attributes:
         is_out: Whether it does so now.
+        refuses: Whether who consumes has the connection closed, as by RabbitMQ after five seconds.
     """
 
     def __init__(self, url: str, queue: str) -> None:
         super().__init__(url, Breaks.SILENCE, 0)
         self._answer = _DECLARE_OK + bytes((len(queue),)) + queue.encode()
-        self.is_out = False
+        self.is_out = self.refuses = False
 
     def _and_break(self, kind: int, channel: int, frame: bytes) -> bytes:
+        if self.refuses and frame[_HEAD.size :].startswith(_CONSUME_OK):
+            return _HEAD.pack(_METHOD, 0, len(_CLOSE_ALL)) + _CLOSE_ALL + frame[-1:]
         if not self.is_out or not frame[_HEAD.size :].startswith(self._answer):
             return frame
         return frame[: _HEAD.size] + self._answer + struct.pack(">II", 0, 0) + frame[-1:]

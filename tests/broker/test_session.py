@@ -471,6 +471,26 @@ async def test_slow_zeros_cost_no_session(
     assert [line["event"] for line in lines] == ["broker.queue_unknown"] * 5
 
 
+async def test_a_queue_without_a_leader_is_named(
+    options: BrokerOptions,
+    names: Names,
+    outside: AbstractChannel,  # noqa: ARG001
+) -> None:
+    """RabbitMQ closes the connection that consumes from it."""
+    inbox = Inbox()
+    async with open_leaderless(options.url, names.jobs) as line:
+        line.refuses = True
+        async with open_session(
+            replace(options, url=line.url), on_job=inbox.jobs.put_nowait, on_dropped=inbox.dropped.put_nowait
+        ) as session:
+            with pytest.raises(BrokerError) as caught:
+                await session.consume()
+
+    named = f"for the queue {names.dropped}: a majority of its members must run"
+    assert named in str(caught.value)
+    assert f"quorum_status {names.dropped}" in str(caught.value)
+
+
 async def test_zeros_that_deliveries_contradict_cost_no_session(
     leaderless: tuple[Leaderless, Connected],
     outside: AbstractChannel,

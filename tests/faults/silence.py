@@ -388,7 +388,7 @@ AMQP_ROWS = (
         },
     ),
     no_session("RabbitMQ: connect (handshake)", lambda bench: silent(bench.amqp, cut=True)),
-    no_session("RabbitMQ: declare", answers_held(DECLARE_OK), bound="15 s", says="could not be set up"),
+    no_session("RabbitMQ: declare", answers_held(DECLARE_OK), bound="15 s", says="did not answer in time"),
     no_session(
         "RabbitMQ: consume", answers_held(CONSUME_OK), bound="15 s", says="a request to RabbitMQ failed"
     ),

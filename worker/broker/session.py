@@ -31,7 +31,7 @@ from worker.broker.connection import (
 )
 from worker.broker.delivery import AmqpDelivery, Origin, Outlet
 from worker.broker.publisher import NewestPublisher, publisher
-from worker.broker.topology import FROM_THE_WORKER, QueueState, Topology, ask, declare, explained, look
+from worker.broker.topology import FROM_THE_WORKER, QueueState, Topology, ask, declare, explained, led, look
 from worker.core.retry import backoff
 from worker.errors import BrokerError
 
@@ -196,7 +196,8 @@ class _Consumer:
             return None
         origin = self._origin or await self._open()
         try:
-            tag = await origin.lane.consume(self.queue, arguments=_CONSUMING)
+            with led("queue", self.queue):
+                tag = await origin.lane.consume(self.queue, arguments=_CONSUMING)
         except ChannelNotFoundEntity:
             return self.lose(None)
         if origin is not self._origin:
@@ -456,8 +457,10 @@ class Session:
         try:
             _answer(await finished(self._take(steps), self._options.answer_timeout))
         except BrokerError as exc:
-            self.lose(f"a request to RabbitMQ failed: {exc}")
-            raise BrokerError(self.loss) from exc
+            reason = f"a request to RabbitMQ failed: {exc}"
+            self.lose(reason)
+            # Not `self.loss`: the connection that RabbitMQ closed for this step does not say for which.
+            raise BrokerError(reason) from exc
 
     async def _take(self, steps: tuple[Callable[[], Awaitable[None]], ...]) -> None:
         async with self._stepping:
@@ -526,7 +529,11 @@ async def open_session(
             shared = _Shared(consuming, outlet, loss, missing)
             given_up = await _given_up(options, shared, on_dropped)
         except (TimeoutError, *CONNECTION_EXCEPTIONS) as exc:
-            raise BrokerError(f"the session with RabbitMQ could not be set up: {exc!r}") from exc
+            reason = "no answer in time" if isinstance(exc, TimeoutError) else repr(exc)
+            raise BrokerError(
+                f"the session with RabbitMQ could not be set up: no channel was opened: {reason}: see "
+                "RabbitMQ's log for alarms, and which of its nodes run"
+            ) from exc
         jobs = _Consumer(shared, topology.names.jobs, prefetch=options.prefetch, receive=on_job)
         session = Session(options, shared, jobs=jobs, given_up=given_up)
         completing = asyncio.create_task(session.keep_complete())

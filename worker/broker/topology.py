@@ -24,6 +24,7 @@ import structlog
 from aio_pika import ExchangeType
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import ChannelClosed, ChannelNotFoundEntity, ChannelPreconditionFailed
+from aiormq.exceptions import ConnectionInternalError
 from pamqp.common import FieldValue
 
 from worker.broker.connection import open_channel
@@ -220,6 +221,9 @@ async def _declare_failed(
                     name, durable=True, arguments=topology.queues()[name], passive=passive, timeout=timeout
                 )
     except BrokerError as exc:
+        if isinstance(exc.__cause__, (TimeoutError, ConnectionInternalError)):
+            # To go on would only wait as long for the next queue.
+            raise
         # A number that was changed, or a login of an earlier release: no reason to take no jobs.
         is_there = await _is_there(connection, name, timeout)
         log.warning("broker.failed_queue", reason=str(exc), used=is_there)
@@ -335,7 +339,8 @@ def explained(
 ) -> Iterator[None]:
     """Turn a refusal to declare, check or use a queue or exchange into a BrokerError that says what to do."""
     try:
-        yield
+        with led(kind, name):
+            yield
     except ChannelNotFoundEntity as exc:
         raise BrokerError(f"the {kind} {name} does not exist: {if_missing}") from exc
     except ChannelPreconditionFailed as exc:
@@ -345,3 +350,22 @@ def explained(
         ) from exc
     except ChannelClosed as exc:
         raise BrokerError(f"the {kind} {name} cannot be used: check the login's permissions ({exc})") from exc
+
+
+@contextmanager
+def led(kind: str, name: str) -> Iterator[None]:
+    """Name the queue or exchange that RabbitMQ could not use, and what may be missing, in a BrokerError.
+
+    While a queue has no leader, RabbitMQ closes a connection that consumes from it (INTERNAL_ERROR), and
+    answers late, or never, one that declares it (seen on 3.10 and 4.3).
+    """
+    try:
+        yield
+    except (TimeoutError, ConnectionInternalError) as exc:
+        hint = (
+            f"a majority of its members must run: see `rabbitmq-queues quorum_status {name}`"
+            if kind == "queue"
+            else "see RabbitMQ's log, and which of its nodes run"
+        )
+        what = "did not answer in time" if isinstance(exc, TimeoutError) else "failed (INTERNAL_ERROR)"
+        raise BrokerError(f"RabbitMQ {what} for the {kind} {name}: {hint}") from exc
