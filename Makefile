@@ -148,7 +148,7 @@ site: $(STAMP) .run/site-venv/.setup-done ## build the documents as a site, with
 	NO_MKDOCS_2_WARNING=1 .run/site-venv/bin/mkdocs build --strict
 
 .PHONY: picture
-picture: $(STAMP) ## draw the dashboard from a run of four minutes (installs matplotlib)
+picture: $(STAMP) ## draw the dashboard, the page and top from a run of four minutes (installs matplotlib)
 	@$(BIN)/uv pip install --quiet --group picture
 	$(BIN)/python -m devkit.demo.picture
 

@@ -1,4 +1,4 @@
-"""Draw the dashboard from a real run: `make picture` writes docs/dashboard.png.
+"""Draw the dashboard from a real run, and take pictures of the page and of `top` in it: `make picture`.
 
 Grafana has no part in it: the panels of `helm/files/dashboard.json` are drawn here, at their places, from
 their own queries, which a real Prometheus answers.
@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import matplotlib as mpl
@@ -19,14 +20,17 @@ from matplotlib.ticker import FuncFormatter
 from rich.filesize import pick_unit_and_suffix
 
 from devkit import ROOT
+from devkit.demo.screens import take
 from devkit.demo.shift import Shift, worked
 from devkit.run.prometheus import Series
 
 _DASHBOARD = ROOT / "helm/files/dashboard.json"
 _PICTURE = ROOT / "docs/dashboard.png"
+_PAGE, _TOP = ROOT / "docs/page.png", ROOT / "docs/top.png"
 _STEP, _RATE_INTERVAL = 2.0, "15s"
 _CELL_WIDTH, _CELL_HEIGHT = 0.75, 0.32
 _COLUMNS = 24
+_DAY = 86_400
 _HEAD = 2
 _GROUND, _PANEL, _INK, _SOFT, _GRID = "#111217", "#181b1f", "#d8d9da", "#8e9196", "#2c2f36"
 _NAMED = {"red": "#f2495c", "green": "#73bf69", "text": _INK}
@@ -42,7 +46,7 @@ def main() -> None:
 
 
 async def _record() -> None:
-    async with worked() as shift:
+    async with worked(partial(take, page=_PAGE, top=_TOP)) as shift:
         _draw(json.loads(_DASHBOARD.read_text()), shift)
 
 
@@ -174,10 +178,16 @@ def _writer(unit: str) -> Callable[[float], str]:
         "bytes": _bytes,
         "binBps": lambda value: f"{_bytes(value)}/s",
         "percentunit": lambda value: f"{value:.1%}",
-        "s": lambda value: f"{value:.3g} s" if value >= 1 else f"{value * 1000:.3g} ms",
+        "s": _seconds,
         "suffix: /s": lambda value: f"{value:.3g} /s",
     }
     return writers.get(unit, lambda value: f"{value:.3g}")
+
+
+def _seconds(value: float) -> str:
+    if value >= _DAY:
+        return f"{value / _DAY:.3g} d"
+    return f"{value:.3g} s" if value >= 1 else f"{value * 1000:.3g} ms"
 
 
 def _bytes(count: float) -> str:

@@ -9,10 +9,11 @@ import random
 import secrets
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import aio_pika
@@ -51,12 +52,16 @@ class Shift:
 
 
 @asynccontextmanager
-async def worked() -> AsyncIterator[Shift]:
-    """Run a shift; yield once it is over, while Prometheus still answers."""
+async def worked(look: Callable[[Sequence[int]], Awaitable[None]]) -> AsyncIterator[Shift]:
+    """Run a shift; yield once it is over, while Prometheus still answers.
+
+    Args:
+        look: Is called with the workers' HTTP ports when CC-FS has been silent for a while.
+    """
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ccfs-shift-")))
         broker = stack.enter_context(open_broker())
-        topology = _topology()
+        topology = _topology("ccfs" if broker.node else f"ccfs.shift.{secrets.token_hex(4)}")
         await stack.enter_async_context(declared(broker.url, topology))
         simulator = await stack.enter_async_context(_ccfs(folder))
         settings = _settings(folder, broker.url, topology.names, simulator)
@@ -68,11 +73,11 @@ async def worked() -> AsyncIterator[Shift]:
         prometheus = stack.enter_context(PrivatePrometheus([f"127.0.0.1:{port}" for port in ports]))
         began = time.time()
         async with _publishing(broker.url, topology.names.jobs):
-            await _troubles(simulator)
+            await _troubles(simulator, partial(look, ports))
         yield Shift(prometheus, began, time.time())
 
 
-async def _troubles(simulator: Simulator) -> None:
+async def _troubles(simulator: Simulator, look: Callable[[], Awaitable[None]]) -> None:
     await asyncio.sleep(_CALM)
     calm, simulator.plan = simulator.plan, _slow_down
     await asyncio.sleep(_SLOW_DOWN)
@@ -80,6 +85,7 @@ async def _troubles(simulator: Simulator) -> None:
     await asyncio.sleep(_CALM)
     await simulator.stop()
     await asyncio.sleep(_SILENCE)
+    await look()
     await simulator.start()
     await asyncio.sleep(_CALM)
 
@@ -107,8 +113,7 @@ async def _ccfs(folder: Path) -> AsyncIterator[Simulator]:
         yield simulator
 
 
-def _topology() -> Topology:
-    prefix = f"ccfs.shift.{secrets.token_hex(4)}"
+def _topology(prefix: str) -> Topology:
     names = Names(
         jobs=f"{prefix}.jobs",
         results=f"{prefix}.results",

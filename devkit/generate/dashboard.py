@@ -272,7 +272,7 @@ def _surroundings() -> Iterator[Builder[model.Panel]]:
         "Waiting in RabbitMQ",
         "Messages ready, by queue.",
         "none",
-        Query(f"max by (queue) (ccfs_worker_queue_messages{{{_WORKERS}}})", "{{queue}}"),
+        Query(f"max by (queue) (ccfs_worker_queue_messages{{{_WORKERS}}}) > 0", "{{queue}}"),
     )
     yield _lines(
         "Oldest job in hand",
