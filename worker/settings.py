@@ -32,7 +32,7 @@ from pydantic_settings import (
 )
 from yarl import URL
 
-from worker.net.urls import has_stray_at
+from worker.net.urls import has_stray_at, of_each_host
 
 _WORDS = {
     "bool_parsing": "must be true or false",
@@ -78,23 +78,35 @@ def _finite(value: float) -> float:
 
 
 def _url(*schemes: str) -> AfterValidator:
-    wanted = " or ".join(f"{scheme}://" for scheme in schemes)
-
-    def check(value: str | SecretStr) -> str | SecretStr:
-        # The value is not shown: it may hold a password.
-        text = value.get_secret_value() if isinstance(value, SecretStr) else value
-        try:
-            url = URL(text)
-        except ValueError:
-            raise PydanticCustomError("url", f"must be a URL: {wanted}host:port") from None
-        if url.scheme not in schemes or not url.host:
-            raise PydanticCustomError("url", f"must be a URL: {wanted}host:port")
+    def check(value: str) -> str:
+        _check_url(value, schemes)
         return value
 
     return AfterValidator(check)
 
 
+def _check_url(text: str, schemes: tuple[str, ...]) -> None:
+    wanted = " or ".join(f"{scheme}://" for scheme in schemes)
+    # The value is not shown: it may hold a password.
+    try:
+        url = URL(text)
+    except ValueError:
+        raise PydanticCustomError("url", f"must be a URL: {wanted}host:port") from None
+    if url.scheme not in schemes or not url.host:
+        raise PydanticCustomError("url", f"must be a URL: {wanted}host:port")
+
+
+def _broker_url(value: SecretStr) -> SecretStr:
+    for url in of_each_host(value.get_secret_value()):
+        _check_url(url, ("amqp", "amqps"))
+    return value
+
+
 def _encoded_login(value: SecretStr) -> SecretStr:
+    if value.get_secret_value().count("://") > 1:
+        raise PydanticCustomError(
+            "hosts", "must be one URL, which may list hosts: amqp://user:password@h1:5672,h2:5672/vhost"
+        )
     if has_stray_at(value.get_secret_value()):
         raise PydanticCustomError(
             "login",
@@ -158,11 +170,13 @@ class _Group(BaseModel):
 class AmqpGroup(_Group):
     """The broker."""
 
-    url: Annotated[SecretStr, AfterValidator(_encoded_login), _url("amqp", "amqps")] = SecretStr(
+    url: Annotated[SecretStr, AfterValidator(_encoded_login), AfterValidator(_broker_url)] = SecretStr(
         "amqp://guest:guest@127.0.0.1:5672/"
     )
     """Where RabbitMQ is, with login and virtual host: `amqps://user:password@host:5671/vhost`. A `/`,
-    `?`, `#` or `@` in user, password or virtual host is percent-encoded: `%2F`, `%3F`, `%23`, `%40`."""
+    `?`, `#` or `@` in user, password or virtual host is percent-encoded: `%2F`, `%3F`, `%23`, `%40`. Several
+    hosts, `user:password@h1:5672,h2:5672/vhost`, are tried in random order for each connection; an IPv6
+    address stands in brackets."""
     ca_file: Path | None = None
     """PEM file of the authorities to trust for `amqps://`; the system's when unset."""
     cert_file: Path | None = None
@@ -172,7 +186,7 @@ class AmqpGroup(_Group):
     heartbeat: Annotated[int, Field(ge=1, le=300), _SECONDS] = 15
     """Seconds between two heartbeats; a dead connection is noticed within three."""
     connect_timeout: Seconds = 15.0
-    """Seconds to open a connection."""
+    """Seconds to open a connection; several hosts have equal parts of it."""
     publish_timeout: Seconds = 15.0
     """Seconds after which readiness, status and log say that the broker has not confirmed a message. That
     publishes nothing again: a late confirm counts. Commands give up after as long."""

@@ -644,6 +644,28 @@ async def test_an_unreachable_broker_is_named(options: BrokerOptions) -> None:
         await enter(nowhere)
 
 
+async def test_the_next_host_is_tried_when_one_is_away(
+    options: BrokerOptions,
+    outside: AbstractChannel,  # noqa: ARG001
+) -> None:
+    """Whichever comes first by chance."""
+    both = replace(options, url=options.url.replace("@", "@127.0.0.1:1,", 1))
+    for _ in range(4):
+        async with open_session(both, on_job=print, on_dropped=print):
+            pass
+
+
+async def test_a_list_of_hosts_that_are_all_away_names_each(options: BrokerOptions) -> None:
+    away = replace(options, url="amqp://guest:S3cret@127.0.0.1:1,127.0.0.1:2/")
+    with pytest.raises(BrokerError) as caught:
+        async with open_session(away, on_job=print, on_dropped=print):
+            pass
+
+    assert "127.0.0.1:1" in str(caught.value)
+    assert "127.0.0.1:2" in str(caught.value)
+    assert "S3cret" not in str(caught.value)
+
+
 async def test_a_broker_that_keeps_silent_is_not_waited_for(options: BrokerOptions) -> None:
     async def keep_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()

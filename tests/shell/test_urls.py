@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from worker.cli import inventory
-from worker.net.urls import masked
+from worker.net.urls import masked, of_each_host
 from worker.settings import Settings, SettingsError, load
 
 AMQP, CCFS = "WORKER_AMQP__URL", "WORKER_CCFS__BASE_URL"
@@ -48,9 +48,9 @@ def renderings() -> Iterator[str]:
         yield f"{exc} {exc!r} {exc.lines}"
     else:
         yield f"{loaded} {loaded!r} {loaded.model_dump()} {loaded.ccfs.base_url}"
-        broker = URL(loaded.amqp.url.get_secret_value())
-        # What errors about the broker name: in the log, `check` and `/readyz`.
-        yield f"{broker.host}:{broker.port}{broker.path} {broker.user!r}"
+        for broker in map(URL, of_each_host(loaded.amqp.url.get_secret_value())):
+            # What errors about the broker name: in the log, `check` and `/readyz`.
+            yield f"{broker.host}:{broker.port}{broker.path} {broker.user!r}"
 
 
 @st.composite
@@ -112,6 +112,48 @@ def test_a_login_that_is_encoded_is_taken_and_masked(environ: pytest.MonkeyPatch
 
     assert load().amqp.url.get_secret_value() == url
     assert masked(url) == "amqp://user:***@rabbit:5672/%2F"
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts"),
+    [
+        ("amqp://user:p%2Cw@h1:5671,h2,[::1]:5673/v", [("h1", 5671), ("h2", None), ("::1", 5673)]),
+        ("amqps://h1,h2", [("h1", None), ("h2", None)]),
+        ("amqp://user:p,w@h1/", [("h1", None)]),
+    ],
+)
+def test_a_url_lists_the_brokers_hosts(
+    environ: pytest.MonkeyPatch, url: str, hosts: list[tuple[str, int | None]]
+) -> None:
+    environ.setenv(AMQP, url)
+
+    found = [URL(one) for one in of_each_host(load().amqp.url.get_secret_value())]
+
+    assert [(one.host, one.explicit_port) for one in found] == hosts
+    assert len({(one.user, one.password, one.path) for one in found}) == 1
+
+
+@pytest.mark.parametrize("hosts", ["h1,", ",h1", "h1,,h2", "h1:99999999,h2"])
+def test_a_list_with_a_wrong_host_is_refused(environ: pytest.MonkeyPatch, hosts: str) -> None:
+    environ.setenv(AMQP, f"amqp://user:S3cret@{hosts}/")
+
+    with pytest.raises(SettingsError) as caught:
+        load()
+
+    (line,) = caught.value.lines
+    assert line.startswith(f"{AMQP}: must be a URL")
+    assert "S3cret" not in line
+
+
+def test_a_list_of_urls_is_refused_in_one_line(environ: pytest.MonkeyPatch) -> None:
+    environ.setenv(AMQP, "amqp://user:S3cret@h1/,amqp://user:S3cret@h2/")
+
+    with pytest.raises(SettingsError) as caught:
+        load()
+
+    (line,) = caught.value.lines
+    assert line.startswith(f"{AMQP}: must be one URL, which may list hosts")
+    assert "S3cret" not in line
 
 
 def test_a_base_url_with_a_login_is_refused_in_one_line(environ: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Opens connections and channels, and says in one line why one cannot be opened."""
 
 import asyncio
+import random
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -14,6 +15,7 @@ from yarl import URL
 
 from worker.broker.wire import Lane, WireFactory
 from worker.errors import BrokerError
+from worker.net.urls import of_each_host
 
 ANSWER_TIMEOUT = 15.0
 """Seconds for one answer of the broker, other than a confirm: to open a channel, declare, consume, cancel.
@@ -69,16 +71,17 @@ async def open_connection(
     """Hold one connection open.
 
     Args:
-        url: `amqp://` or `amqps://`, with login and virtual host.
+        url: `amqp://` or `amqps://`, with login and virtual host. Of several hosts, a random one is tried
+            first, and the next one when that fails.
         name: The connection's name in the broker's own tools.
         heartbeat: Seconds; the peer counts as dead when three have passed without a frame.
-        timeout: Seconds for TCP, TLS and the AMQP handshake together.
+        timeout: Seconds for TCP, TLS and the AMQP handshake together, of all hosts.
         tls: How to verify an `amqps://` broker.
 
     Raises:
         BrokerError: It cannot be opened.
     """
-    opened = await _open(URL(url), name=name, heartbeat=heartbeat, timeout=timeout, tls=tls)
+    opened = await _open_any(url, name=name, heartbeat=heartbeat, timeout=timeout, tls=tls)
     try:
         yield opened
     finally:
@@ -148,6 +151,22 @@ def unbroken() -> Iterator[None]:
         raise BrokerError("RabbitMQ did not answer in time: see its log for alarms") from exc
     except CONNECTION_EXCEPTIONS as exc:
         raise BrokerError(f"the connection with RabbitMQ broke: {exc!r}") from exc
+
+
+async def _open_any(
+    url: str, *, name: str, heartbeat: int, timeout: float, tls: ssl.SSLContext | None
+) -> Connection:
+    # At random, so that the sessions of many workers spread over the nodes.
+    urls = of_each_host(url)
+    random.shuffle(urls)
+    part = timeout / len(urls)
+    problems: list[str] = []
+    for one in urls:
+        try:
+            return await _open(URL(one), name=name, heartbeat=heartbeat, timeout=part, tls=tls)
+        except BrokerError as exc:
+            problems.append(str(exc))
+    raise BrokerError("; ".join(problems))
 
 
 async def _open(

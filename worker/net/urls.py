@@ -20,6 +20,18 @@ def has_stray_at(url: str) -> bool:
     return authority.count("@") > 1 or any("@" in part for part in rest)
 
 
+def of_each_host(url: str) -> list[str]:
+    """Give a URL for each host of one that lists several: `amqp://user:password@h1:5672,h2/vhost`.
+
+    Login and path are the same for all. Where the list is wrong, so is one of the URLs.
+    """
+    scheme, separator, rest = url.partition("://")
+    end = _AUTHORITY_ENDS.search(rest)
+    authority, path = (rest[: end.start()], rest[end.start() :]) if end else (rest, "")
+    login, at, hosts = authority.rpartition("@")
+    return [f"{scheme}{separator}{login}{at}{host}{path}" for host in hosts.split(",")]
+
+
 def masked(url: str) -> str:
     """Hide the password of a URL, or all of it where the password has no clear place.
 
