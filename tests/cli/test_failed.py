@@ -147,10 +147,8 @@ async def test_a_retried_job_is_the_one_that_failed(site: Site, run: Run) -> Non
             body, message_id="m1", correlation_id="c1", headers={"x-weight": 2.5}, priority=2, app_id="crm"
         )
         await upstream.default_exchange.publish(job, site.names.jobs)
-    with site.worker():
-        await site.until(lambda: bool(site.ledger.outcomes["m1"]))
-        while not await site.queue_length(site.names.failed or ""):  # noqa: ASYNC110 - it tells nobody
-            await asyncio.sleep(0.05)
+    with site.worker() as worker:
+        await worker.logged("job.settled", job_id="m1")
 
     retried = await run("failed", "retry", "m1")
 
@@ -174,7 +172,8 @@ async def test_what_failed_completes_once_its_cause_is_gone(site: Site, run: Run
     retried = await run("failed", "retry", "--code", "REQUEST_REJECTED", "--app", APP)
     assert "20 jobs published" in retried.stderr
     with site.worker():
-        await site.until(lambda: all(len(outcomes) == 2 for outcomes in site.ledger.outcomes.values()))
+        # A job that the first worker had not acknowledged yet comes twice.
+        await site.until(lambda: all(len(outcomes) >= 2 for outcomes in site.ledger.outcomes.values()))
 
     assert {outcomes[1].status for outcomes in site.ledger.outcomes.values()} == {"completed"}
     assert await kept_ids(site) == []
