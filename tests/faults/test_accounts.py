@@ -86,11 +86,12 @@ async def test_the_status_says_which_account_is_held(site: Site, keys_of_workers
         await site.publish(*(bill(number) for number in range(20)))
         await worker.logged("job.held", count=20)
         (account,) = (await status(worker))["accounts"]
+        hold = account["held"]
         _, metrics = await worker.get("/metrics")
 
-    assert (account["appId"], account["errorCode"], account["waiting"]) == (APP, "UNAUTHORIZED", 20)
-    assert "401" in account["reason"]
-    assert account["heldSince"] < account["failAt"]
+    assert (account["appId"], hold["errorCode"], hold["waiting"]) == (APP, "UNAUTHORIZED", 20)
+    assert "401" in hold["reason"]
+    assert hold["since"] < hold["failAt"]
     assert "ccfs_worker_accounts_held 1.0" in metrics
     assert "ccfs_worker_jobs_held 20.0" in metrics
 
