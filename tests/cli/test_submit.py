@@ -169,7 +169,7 @@ async def test_a_broker_that_refuses_jobs_is_told_and_how_far_it_came(site: Site
 
     assert submitted.returncode == 3
     confirmed = json_lines(submitted.stdout)
-    assert f"{len(confirmed)} of 2000 jobs published" in submitted.stderr
+    assert f"{len(confirmed):,} of 2,000 jobs published" in submitted.stderr
     assert "refused to store the message" in submitted.stderr
     assert len(confirmed) == await site.queue_length(site.names.jobs) < 2000
 

@@ -4,6 +4,7 @@ import asyncio
 import re
 import signal
 import zipfile
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -216,6 +217,15 @@ async def test_what_does_not_finish_in_time_is_given_back(site: Site) -> None:
         assert (await site.settled()).sound
 
 
+@pytest.fixture
+def hears_hangups() -> Iterator[None]:
+    """Under nohup all programs ignore SIGHUP, and the worker respects that."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hears_hangups")
 async def test_a_terminal_that_closes_drains_like_sigterm(site: Site) -> None:
     """Even if both it and its shell say so."""
     stuck = Hold()
