@@ -1,6 +1,7 @@
 """The files for the forge and for those who adopt the project agree with the rest of it."""
 
 import hashlib
+import json
 import re
 import subprocess
 import tomllib
@@ -117,6 +118,15 @@ def test_a_lock_has_hashes_and_no_addresses(lock: Path) -> None:
     assert "--index-url" not in text
     assert re.search(r"^\S+==\S+ ", text, re.MULTILINE)
     assert "--hash=sha256:" in text
+
+
+def test_the_lock_of_npm_has_hashes_and_no_addresses() -> None:
+    """npm also records where a package comes from, and where to thank for it."""
+    text = (ROOT / "tests/forge/package-lock.json").read_text()
+    packages = {path: package for path, package in json.loads(text)["packages"].items() if path}
+
+    assert "://" not in text
+    assert all(package["integrity"].startswith("sha512-") for package in packages.values())
 
 
 def _text(path: Path) -> str:
