@@ -133,26 +133,26 @@ def test_a_url_lists_the_brokers_hosts(
     assert len({(one.user, one.password, one.path) for one in found}) == 1
 
 
-@pytest.mark.parametrize("hosts", ["h1,", ",h1", "h1,,h2", "h1:99999999,h2"])
-def test_a_list_with_a_wrong_host_is_refused(environ: pytest.MonkeyPatch, hosts: str) -> None:
+@pytest.mark.parametrize(
+    ("hosts", "complaint"),
+    [
+        ("h1,", "must be a URL"),
+        (",h1", "must be a URL"),
+        ("h1,,h2", "must be a URL"),
+        ("h1:99999999,h2", "must be a URL"),
+        ("h1/,amqp://user:S3cret@h2", "must be one URL, which may list hosts"),
+    ],
+)
+def test_a_wrong_list_of_hosts_is_refused_in_one_line(
+    environ: pytest.MonkeyPatch, hosts: str, complaint: str
+) -> None:
     environ.setenv(AMQP, f"amqp://user:S3cret@{hosts}/")
 
     with pytest.raises(SettingsError) as caught:
         load()
 
     (line,) = caught.value.lines
-    assert line.startswith(f"{AMQP}: must be a URL")
-    assert "S3cret" not in line
-
-
-def test_a_list_of_urls_is_refused_in_one_line(environ: pytest.MonkeyPatch) -> None:
-    environ.setenv(AMQP, "amqp://user:S3cret@h1/,amqp://user:S3cret@h2/")
-
-    with pytest.raises(SettingsError) as caught:
-        load()
-
-    (line,) = caught.value.lines
-    assert line.startswith(f"{AMQP}: must be one URL, which may list hosts")
+    assert line.startswith(f"{AMQP}: {complaint}")
     assert "S3cret" not in line
 
 
