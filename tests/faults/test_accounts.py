@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from devkit.run.worker_process import WorkerProcess
+from tests.amqp import outside_channel, put
 from tests.installation import APP, Site, bill
 from worker.broker import Names
 from worker.simulator.faults import StatusCode
@@ -155,3 +156,34 @@ async def test_a_hold_has_an_end(site: Site, keys_of_workers: Path) -> None:
 
     assert {site.ledger.codes[job_id] for job_id in jobs} == {"UNAUTHORIZED"}
     assert {site.ledger.outcomes[job_id][0].attempts for job_id in jobs} == {1}
+
+
+FORGED = (
+    "9999-12-31T23:59:59.999999+00:00",
+    "0001-01-01T00:00:00+14:00",
+    "2026-01-31T08:15:00",
+    "x" * 10_000,
+    -1,
+    True,
+    {"x-held-since": [None]},
+)
+"""What a publisher may write where the worker notes times."""
+
+
+@pytest.mark.parametrize("name", ["x-held-since", "x-refused-since"])
+async def test_forged_times_of_a_hold_give_no_job_another_end(
+    site: Site, keys_of_workers: Path, name: str
+) -> None:
+    """A refused job fails within its time, whatever its publisher wrote."""
+    settings = {**FAST, "CREDENTIALS__DIR": str(keys_of_workers), "ACCOUNTS__HOLD_AT_MOST": "3"}
+    with site.worker(**settings):
+        async with outside_channel(site.own_url) as channel:
+            for number, value in enumerate(FORGED):
+                site.ledger.publish(f"{number}")
+                headers = {"x-held-since": FORGED[0], name: value}
+                body = site.body(bill(number))
+                await put(channel, site.names.jobs, body, message_id=f"{number}", headers=headers)
+        counts = await site.settled()
+
+    assert {site.ledger.codes[f"{number}"] for number in range(len(FORGED))} == {"UNAUTHORIZED"}
+    assert (counts.completed, counts.failed) == (0, len(FORGED))
