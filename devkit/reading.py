@@ -34,7 +34,7 @@ class Reading:
         name: Its folder's name.
         top_modules: Python files in the folder itself, `__init__` and `__main__` not counted.
         lengths: The lines of each function, signature included, docstring not.
-        private: The part of the functions whose names start with a single underscore.
+        private: The part of the functions whose names start with a single underscore; None without functions.
         called_once: Private functions that are mentioned once, and how many of those hold one statement.
         comments: The part of the lines that are nothing but a comment.
     """
@@ -42,14 +42,21 @@ class Reading:
     name: str
     top_modules: int
     lengths: Sequence[int]
-    private: float
+    private: float | None
     called_once: tuple[int, int]
     comments: float
 
 
 def read_package(folder: Path) -> Reading:
-    """Measure the package in `folder`. Raises SyntaxError where a file is not Python."""
+    """Measure the package in `folder`.
+
+    Raises:
+        SyntaxError: A file is not Python.
+        ValueError: The folder has no Python in it.
+    """
     sources = {path: path.read_text() for path in sorted(folder.rglob("*.py"))}
+    if not any(sources.values()):
+        raise ValueError(f"{folder}: no Python in there; give the folder of a package")
     trees = [ast.parse(text, str(path)) for path, text in sources.items()]
     functions = [node for tree in trees for node in ast.walk(tree) if isinstance(node, Function)]
     private = [function for function in functions if _is_private(function.name)]
@@ -59,7 +66,7 @@ def read_package(folder: Path) -> Reading:
         name=folder.name,
         top_modules=sum(not path.name.startswith("__") for path in folder.glob("*.py")),
         lengths=[_length(function) for function in functions],
-        private=len(private) / len(functions),
+        private=len(private) / len(functions) if functions else None,
         called_once=(len(once), sum(len(_statements(function)) == 1 for function in once)),
         comments=sum(_comment_lines(text) for text in sources.values()) / lines,
     )
@@ -72,13 +79,15 @@ def table(readings: Sequence[Reading]) -> str:
 
 
 def _row(reading: Reading) -> tuple[str, ...]:
-    p90 = statistics.quantiles(reading.lengths, n=10)[-1]
+    lengths = reading.lengths
+    # Quantiles need two functions.
+    p90 = statistics.quantiles(lengths, n=10)[-1] if len(lengths) > 1 else max(lengths, default=0)
     once, short = reading.called_once
     return (
         reading.name,
         f"{reading.top_modules}",
-        f"{statistics.median(reading.lengths):g} / {p90:.0f}",
-        f"{reading.private:.0%}",
+        f"{statistics.median(lengths):g} / {p90:.0f}" if lengths else "-",
+        "-" if reading.private is None else f"{reading.private:.0%}",
         f"{once}, {short} of them of one statement",
         f"{reading.comments:.1%}",
     )
@@ -124,4 +133,7 @@ def _comment_lines(text: str) -> int:
 
 
 if __name__ == "__main__":
-    print(table([read_package(Path(folder)) for folder in sys.argv[1:] or ["worker"]]))
+    try:
+        print(table([read_package(Path(folder)) for folder in sys.argv[1:] or ["worker"]]))
+    except ValueError as exc:
+        sys.exit(str(exc))
