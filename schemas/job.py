@@ -1,10 +1,10 @@
 """The job: what publishers put into the queue."""
 
-from schemas.types import AppId, BillFileName, Message
+from schemas.types import AppId, BillFileName, ContractModel
 from schemas.types import bill_date as date_of
 
 
-class DownloadJob(Message):
+class DownloadJob(ContractModel):
     """Asks for one file of one developer account.
 
     The body is a UTF-8 JSON object of at most 64 KiB. Unknown fields are ignored; of duplicate keys the

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter, WithJsonSchema
 
 from schemas.errors import ErrorCode
-from schemas.types import AppId, BillFileName, FilePath, Line, Message, Sha256, Timestamp
+from schemas.types import AppId, BillFileName, ContractModel, FilePath, Line, Sha256, Timestamp
 
 MAX_ENTRIES = 32
 """The most files of a zip that an event names."""
@@ -15,7 +15,7 @@ MAX_ENTRY_NAME = 255
 _CODES = "\n".join(f"- `{code}`: {code.meaning}" for code in ErrorCode)
 
 
-class _Outcome(Message):
+class _Outcome(ContractModel):
     """What both outcomes share. A field that is declared again below keeps its place in the body."""
 
     status: Literal["completed", "failed"]
@@ -40,7 +40,7 @@ class _Outcome(Message):
         return self.__pydantic_serializer__.to_json(self, by_alias=True)
 
 
-class ArchiveEntry(Message):
+class ArchiveEntry(ContractModel):
     """A file in a zip."""
 
     name: Annotated[Line, Field(max_length=MAX_ENTRY_NAME, examples=["20180702101500123456_call_1.csv"])]

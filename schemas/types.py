@@ -30,8 +30,8 @@ _RFC3339 = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z"
 _DATE = slice(0, 8)
 
 
-class Message(BaseModel):
-    """What all messages share: frozen, camelCase on the wire, unknown fields ignored, no type coerced."""
+class ContractModel(BaseModel):
+    """A JSON object of the contract: frozen, camelCase, unknown fields ignored, no type coerced."""
 
     model_config = ConfigDict(
         frozen=True,

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from worker.broker import frames
-from worker.broker.connection import Connection, open_channel, open_connection
+from worker.broker.connection import AmqpConnection, open_channel, open_connection
 from worker.broker.properties import Properties
 from worker.broker.publisher import open_publisher
 from worker.errors import NotConfirmedError, SessionLostError
@@ -15,7 +15,7 @@ _LENGTH = struct.Struct(">I")
 
 
 @asynccontextmanager
-async def connecting(url: str) -> AsyncIterator[Connection]:
+async def connecting(url: str) -> AsyncIterator[AmqpConnection]:
     async with open_connection(url, name="a publisher", heartbeat=10, timeout=10, tls=None) as opened:
         yield opened
 

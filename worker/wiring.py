@@ -15,7 +15,7 @@ from importlib.metadata import metadata, version
 from pathlib import Path
 
 from worker.broker import BrokerOptions, Names, Topology
-from worker.broker.connection import Connection, open_connection
+from worker.broker.connection import AmqpConnection, open_connection
 from worker.ccfs import CcfsClient, open_client
 from worker.ccfs.keys import KeyDirectory, Keyring
 from worker.core.accounts import Accounts, HoldPolicy
@@ -439,7 +439,7 @@ def topology(amqp: AmqpGroup, retry: RetryGroup, holds: AccountsGroup) -> Topolo
     )
 
 
-def broker_connection(amqp: AmqpGroup, role: str) -> AbstractAsyncContextManager[Connection]:
+def broker_connection(amqp: AmqpGroup, role: str) -> AbstractAsyncContextManager[AmqpConnection]:
     """A connection with the broker for something that is not the worker's session.
 
     Args:

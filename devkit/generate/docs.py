@@ -98,7 +98,7 @@ two runs see the same.
 from worker.simulator import Range, SimulatorOptions, faults, open_simulator
 
 async with open_simulator(SimulatorOptions(keys=keys, sizes=(Range(64 * 1024),))) as simulator:
-    hold = faults.Hold()
+    hold = faults.HeldAnswer()
     simulator.plan = lambda request: hold if request.count == 1 else None
     ...  # a worker with simulator.url and simulator.ca_file
     await hold.reached.wait()  # half of the first answer's body is sent

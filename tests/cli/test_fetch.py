@@ -7,7 +7,7 @@ import pytest
 
 from tests.cli.conftest import Run, json_lines, on_terminal, read_until
 from tests.installation import APP, Site, bill
-from worker.simulator.faults import BadCrc, Hold, ResultCode
+from worker.simulator.faults import BadCrc, HeldAnswer, ResultCode
 
 NO_BROKER = "amqp://127.0.0.1:9/"
 
@@ -86,7 +86,7 @@ async def test_a_directory_that_is_not_there_is_told(run: Run) -> None:
 @pytest.mark.parametrize("simulator_options", [3 * 1024**2], indirect=True)
 async def test_a_terminal_sees_how_far_it_has_come(site: Site) -> None:
     """The bar shows name, bytes of how many, and speed."""
-    half = Hold()
+    half = HeldAnswer()
     site.simulator.plan = lambda _: half
     async with on_terminal(site, "fetch", APP, bill(1)) as (process, terminal):
         screen = await read_until(terminal, "/3.0 MiB")

@@ -5,7 +5,7 @@ import pytest
 from tests.cli.conftest import Run, json_lines
 from tests.installation import APP, DELIVERY_LIMIT, Site, bill
 from worker.observe.status import Status
-from worker.simulator.faults import Hold
+from worker.simulator.faults import HeldAnswer
 
 
 async def test_a_failed_job_is_found_out_mended_and_tried_again(site: Site, run: Run) -> None:
@@ -41,7 +41,7 @@ async def test_a_failed_job_is_found_out_mended_and_tried_again(site: Site, run:
 
 @pytest.mark.timeout(300)
 async def test_a_job_that_kills_workers_is_parked_found_and_replayed(site: Site, run: Run) -> None:
-    site.simulator.plan = lambda _: Hold()
+    site.simulator.plan = lambda _: HeldAnswer()
     submitted = await run("submit", APP, bill(1), "--output", "json")
     (job,) = json_lines(submitted.stdout)
     with site.worker() as worker:

@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import ErrorCode
-from worker.core.accounts import Account, AccountHeldError, Accounts, HoldPolicy, Refusal, Returns, held_on
+from worker.core.accounts import (
+    Account,
+    AccountHeldError,
+    Accounts,
+    HeldReturns,
+    HoldPolicy,
+    Refusal,
+    held_on,
+)
 from worker.core.job import Envelope, Hold, Job, hold_headers, read_job
 from worker.core.progress import Signed
 from worker.errors import JobError
@@ -285,7 +293,7 @@ def test_a_hold_from_the_future_begins_now(worker: Worker) -> None:
 
 
 def test_held_jobs_come_back_one_after_the_other() -> None:
-    returns = Returns(60)
+    returns = HeldReturns(60)
 
     waits = [returns.next(now=0) for _ in range(10_000)]
 

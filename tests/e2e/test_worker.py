@@ -14,7 +14,7 @@ from tests.amqp import outside_channel, put
 from tests.installation import APP, Site, bill
 from tests.malformed import MALFORMED
 from worker.simulator import ReceivedRequest
-from worker.simulator.faults import BadCrc, Fault, Hold, ResultCode, StatusCode
+from worker.simulator.faults import BadCrc, Fault, HeldAnswer, ResultCode, StatusCode
 
 GIB = 1024**3
 GRACE = {"SHUTDOWN_GRACE": "30"}
@@ -180,7 +180,7 @@ async def test_a_rotated_key_is_read_again_within_the_attempt(site: Site) -> Non
 
 
 async def test_sigterm_lets_downloads_finish_and_takes_nothing_new(site: Site) -> None:
-    holds = [Hold() for _ in range(4)]
+    holds = [HeldAnswer() for _ in range(4)]
     site.simulator.plan = lambda request: holds[int(request.bill_file_name[9:17])]
     with site.worker(CONCURRENCY="3", **GRACE) as worker:
         job_ids = await site.publish(*(bill(number) for number in range(4)))
@@ -203,7 +203,7 @@ async def test_sigterm_lets_downloads_finish_and_takes_nothing_new(site: Site) -
 
 
 async def test_what_does_not_finish_in_time_is_given_back(site: Site) -> None:
-    stuck = Hold()
+    stuck = HeldAnswer()
     site.simulator.plan = lambda request: stuck if request.count == 1 else None
     with site.worker(SHUTDOWN_GRACE="0.2") as worker:
         await site.publish(bill(1))
@@ -228,7 +228,7 @@ def hears_hangups() -> Iterator[None]:
 @pytest.mark.usefixtures("hears_hangups")
 async def test_a_terminal_that_closes_drains_like_sigterm(site: Site) -> None:
     """Even if both it and its shell say so."""
-    stuck = Hold()
+    stuck = HeldAnswer()
     site.simulator.plan = lambda _: stuck
     with site.worker(**GRACE) as worker:
         await site.publish(bill(1))
@@ -244,7 +244,7 @@ async def test_a_terminal_that_closes_drains_like_sigterm(site: Site) -> None:
 
 
 async def test_a_second_signal_ends_the_worker_immediately(site: Site) -> None:
-    stuck = Hold()
+    stuck = HeldAnswer()
     site.simulator.plan = lambda request: stuck if request.count == 1 else None
     with site.worker(**GRACE) as worker:
         await site.publish(bill(1))

@@ -14,7 +14,7 @@ from schemas import DownloadCompleted
 from tests.faults.node import own_node
 from tests.faults.proxy import Proxy
 from tests.installation import Site, bill
-from worker.simulator.faults import Hold, ShortBody
+from worker.simulator.faults import HeldAnswer, ShortBody
 
 HEARTBEAT = 4
 JOBS = 6
@@ -26,7 +26,7 @@ class Held:
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        self._holds = [Hold() for _ in range(JOBS)]
+        self._holds = [HeldAnswer() for _ in range(JOBS)]
         site.simulator.plan = lambda request: self._holds[int(request.bill_file_name[9:17])]
 
     async def begin(self) -> None:
@@ -248,7 +248,7 @@ async def test_a_results_queue_deleted_by_somebody(site: Site) -> None:
 @pytest.mark.usefixtures("impatient")
 async def test_a_job_longer_than_the_consumer_timeout(site: Site, node: PrivateRabbitMQ) -> None:
     """The broker gives the message out again, and that joins the running download; 4.3 leaves it to us."""
-    stuck = Hold()
+    stuck = HeldAnswer()
     site.simulator.plan = lambda _: stuck
     version = await asyncio.to_thread(node.rabbitmqctl, "eval", "rabbit_misc:version().")
     takes_away = tuple(map(int, version.strip().strip('"').split(".")[:2])) < (4, 3)

@@ -2,7 +2,7 @@
 
 from tests.installation import APP, Site, bill
 from worker.simulator import Fault, ReceivedRequest
-from worker.simulator.faults import Hold, ResultCode
+from worker.simulator.faults import HeldAnswer, ResultCode
 
 BACKLOG = 400
 QUIET = "quiet"
@@ -11,12 +11,12 @@ QUIET = "quiet"
 async def test_a_backlog_of_one_account_does_not_hold_up_another(site: Site) -> None:
     """A single job behind 400 of another account is done while that account's slots are still held."""
     site.add_key(QUIET, "secret")
-    holds: list[Hold] = []
+    holds: list[HeldAnswer] = []
 
     def plan(request: ReceivedRequest) -> Fault | None:
         if request.app_id == QUIET:
             return None
-        holds.append(Hold(before_headers=True))
+        holds.append(HeldAnswer(before_headers=True))
         return holds[-1]
 
     site.simulator.plan = plan

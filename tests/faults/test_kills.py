@@ -7,12 +7,12 @@ from aio_pika.abc import AbstractIncomingMessage
 from schemas import DownloadCompleted, ErrorCode
 from tests.faults.proxy import Proxy
 from tests.installation import APP, DELIVERY_LIMIT, Site, bill
-from worker.simulator.faults import Hold
+from worker.simulator.faults import HeldAnswer
 
 
 async def test_killed_in_mid_body(site: Site) -> None:
     """What was half written is downloaded anew by the next worker."""
-    half = Hold()
+    half = HeldAnswer()
     site.simulator.plan = lambda request: half if request.count == 1 else None
     with site.worker() as worker:
         await site.publish(bill(1))
@@ -46,7 +46,7 @@ async def test_killed_after_the_rename_and_before_the_event(site: Site) -> None:
 
 async def test_killed_after_the_confirm_and_before_the_ack(site: Site, amqp: Proxy) -> None:
     """The event comes twice, with the same job and digest, and the file is downloaded once."""
-    held = Hold()
+    held = HeldAnswer()
     site.simulator.plan = lambda _: held
     with site.worker() as worker:
         (job_id,) = await site.publish(bill(1))
@@ -72,7 +72,7 @@ async def test_killed_after_the_confirm_and_before_the_ack(site: Site, amqp: Pro
 async def test_a_job_that_kills_each_worker_ends_and_others_flow(site: Site) -> None:
     """A crash loop ends in DELIVERY_LIMIT: told, parked, and the jobs beside it are done."""
     poison, *others = (bill(number) for number in range(5))
-    site.simulator.plan = lambda _: Hold()
+    site.simulator.plan = lambda _: HeldAnswer()
     with site.worker() as worker:
         (poison_id,) = await site.publish(poison)
         for _ in range(DELIVERY_LIMIT + 1):
@@ -95,7 +95,7 @@ def _reason(message: AbstractIncomingMessage) -> object:
 
 async def test_ten_downloads_under_way_at_sigterm(site: Site) -> None:
     """Those within the grace finish, the others go back, and the next worker finishes everything."""
-    holds = [Hold() for _ in range(15)]
+    holds = [HeldAnswer() for _ in range(15)]
     site.simulator.plan = lambda request: holds[int(request.bill_file_name[9:17])]
     with site.worker(CONCURRENCY="10", SHUTDOWN_GRACE="2") as worker:
         await site.publish(*(bill(number) for number in range(15)))
@@ -118,7 +118,7 @@ async def test_ten_downloads_under_way_at_sigterm(site: Site) -> None:
 
 async def test_two_workers_and_the_same_job_twice(site: Site) -> None:
     """One file with the right digest, and an outcome for each message."""
-    held = [Hold(), Hold()]
+    held = [HeldAnswer(), HeldAnswer()]
     waiting = iter(held)
     site.simulator.plan = lambda _: next(waiting, None)
     with site.worker("one", CONCURRENCY="1"), site.worker("two", CONCURRENCY="1"):

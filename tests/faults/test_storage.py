@@ -16,7 +16,7 @@ import pytest
 from devkit.run.worker_process import WorkerProcess
 from tests.commands import CCFS_WORKER, command
 from tests.installation import APP, Site, bill
-from worker.simulator.faults import Chunked, Hold
+from worker.simulator.faults import Chunked, HeldAnswer
 
 MIB = 1024**2
 VOLUME = 8 * MIB
@@ -161,7 +161,7 @@ async def test_what_a_dead_pod_left_is_swept(site: Site) -> None:
 
 
 async def test_a_download_under_way_survives_the_sweep_of_another_pod(site: Site) -> None:
-    half = Hold()
+    half = HeldAnswer()
     site.simulator.plan = lambda _: half
     with site.worker("one"):
         await site.publish(bill(1))

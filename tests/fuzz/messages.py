@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     import aiormq
     from aio_pika.abc import AbstractChannel
 
-    from worker.broker.connection import Connection
+    from worker.broker.connection import AmqpConnection
 
 _GOOD = b'{"appId": "app1", "billFileName": "20260131_a.zip"}'
 _BODIES = (_GOOD, b"", b"nonsense", _GOOD.ljust(65_536), _GOOD.ljust(65_537), b"x" * 200_000)
@@ -175,7 +175,7 @@ class _Broker:
         """One whose publishing channel is open."""
         broker = cls()
         channel = cast("AbstractChannel", _Channel(_PUBLISHING))
-        broker.publisher = await publisher(cast("Connection", broker), channel)
+        broker.publisher = await publisher(cast("AmqpConnection", broker), channel)
         return broker
 
     async def lane(self, channel: "aiormq.Channel") -> Lane:

@@ -10,7 +10,7 @@ import aio_pika
 from schemas import DownloadCompleted
 from tests.amqp import outside_channel
 from tests.installation import APP, Site, bill
-from worker.simulator.faults import Hold, ShortBody, StatusCode
+from worker.simulator.faults import HeldAnswer, ShortBody, StatusCode
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SCRIPT = """
@@ -98,7 +98,7 @@ async def test_the_line_of_a_job_that_failed_tells_how_far_it_came(site: Site) -
 
 
 async def test_the_line_of_a_joined_job_has_the_downloads_times(site: Site) -> None:
-    stuck = Hold()
+    stuck = HeldAnswer()
     site.simulator.plan = lambda _: stuck
     with site.worker() as worker:
         await site.publish_raw([("first", site.body(bill(1)))])

@@ -11,7 +11,7 @@ from devkit.run.worker_process import WorkerProcess
 from tests.faults.proxy import open_proxy
 from tests.installation import APP, PATIENCE, Site, bill
 from worker.observe.status import State, Status, Step
-from worker.simulator.faults import Fault, Hold, ResultCode
+from worker.simulator.faults import Fault, HeldAnswer, ResultCode
 
 MIB = 1024**2
 
@@ -34,7 +34,7 @@ async def status_once(worker: WorkerProcess, condition: Callable[[Status], bool]
 
 @pytest.mark.parametrize("simulator_options", [8 * MIB], indirect=True)
 async def test_a_job_in_flight_shows_how_far_it_has_come(site: Site) -> None:
-    stuck = Hold()
+    stuck = HeldAnswer()
     site.simulator.plan = lambda _: stuck
     with site.worker() as worker:
         (job_id,) = await site.publish(bill(1))

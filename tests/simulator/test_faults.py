@@ -247,7 +247,7 @@ async def test_garbage_is_not_http(ask: Ask) -> None:
 
 @pytest.mark.parametrize("before_headers", [True, False])
 async def test_a_hold_waits_until_it_is_released(plain: Simulator, ask: Ask, *, before_headers: bool) -> None:
-    hold = faults.Hold(before_headers=before_headers)
+    hold = faults.HeldAnswer(before_headers=before_headers)
     caller = await ask(hold)
 
     await hold.reached.wait()

@@ -102,7 +102,7 @@ async def test_sizes_are_drawn_from_their_ranges_by_file(keys: Path) -> None:
 async def test_an_account_has_no_more_downloads_than_allowed(keys: Path, http: aiohttp.ClientSession) -> None:
     """One download too many is refused, other accounts are not concerned, and a finished one makes room."""
     async with open_simulator(SimulatorOptions(keys=keys, downloads_per_app=1)) as simulator:
-        hold = faults.Hold()
+        hold = faults.HeldAnswer()
         simulator.plan = lambda request: hold if request.bill_file_name == NAME else None
         held = asyncio.create_task(ask(http, simulator))
         await hold.reached.wait()
@@ -167,7 +167,7 @@ async def test_a_simulator_starts_again_on_the_same_port(
     assert len(simulator.requests) == 2
 
 
-@pytest.mark.parametrize("fault", [faults.Stall(), faults.Silence(), faults.Hold(), faults.Endless()])
+@pytest.mark.parametrize("fault", [faults.Stall(), faults.Silence(), faults.HeldAnswer(), faults.Endless()])
 async def test_stopping_cuts_answers_in_mid_body(
     simulator: Simulator, http: aiohttp.ClientSession, fault: Fault
 ) -> None:
@@ -191,7 +191,7 @@ async def test_a_client_that_leaves_in_mid_body_frees_its_place(
     keys: Path, http: aiohttp.ClientSession
 ) -> None:
     async with open_simulator(SimulatorOptions(keys=keys, downloads_per_app=1)) as simulator:
-        hold = faults.Hold()
+        hold = faults.HeldAnswer()
         simulator.plan = lambda request: hold if request.bill_file_name == NAME else None
         leaving = asyncio.create_task(ask(http, simulator))
         await hold.reached.wait()

@@ -21,7 +21,7 @@ from aiormq.exceptions import ChannelLockedResource
 
 from schemas import MAX_BODY_BYTES
 from worker.broker import frames
-from worker.broker.connection import Connection, open_channel, unbroken
+from worker.broker.connection import AmqpConnection, open_channel, unbroken
 from worker.broker.frames import Message
 from worker.broker.topology import count, explained
 from worker.broker.wire import Lane
@@ -145,7 +145,7 @@ class Browser:
 
 @asynccontextmanager
 async def open_browser(
-    connection: Connection,
+    connection: AmqpConnection,
     queue: str,
     *,
     timeout: float,
@@ -204,7 +204,9 @@ async def _lock(channel: AbstractChannel, queue: str, timeout: float) -> None:
 
 
 @asynccontextmanager
-async def _getter(connection: Connection, queue: str, timeout: float, whole: int) -> AsyncIterator[_Getter]:
+async def _getter(
+    connection: AmqpConnection, queue: str, timeout: float, whole: int
+) -> AsyncIterator[_Getter]:
     async with open_channel(connection) as channel:
         with unbroken():
             getter = _Getter(await connection.lane(channel), queue, timeout, whole)

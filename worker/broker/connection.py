@@ -33,7 +33,7 @@ _going_on: "set[asyncio.Task[Any]]" = set()
 """Calls that are running. The event loop refers to tasks weakly: without this, one could be collected."""
 
 
-class Connection(aio_pika.Connection):
+class AmqpConnection(aio_pika.Connection):
     """A connection whose channels can bypass aio-pika and aiormq.
 
     Args:
@@ -67,7 +67,7 @@ class Connection(aio_pika.Connection):
 @asynccontextmanager
 async def open_connection(
     url: str, *, name: str, heartbeat: int, timeout: float, tls: ssl.SSLContext | None
-) -> AsyncIterator[Connection]:
+) -> AsyncIterator[AmqpConnection]:
     """Hold one connection open.
 
     Args:
@@ -155,7 +155,7 @@ def unbroken() -> Iterator[None]:
 
 async def _open_any(
     url: str, *, name: str, heartbeat: int, timeout: float, tls: ssl.SSLContext | None
-) -> Connection:
+) -> AmqpConnection:
     # At random, so that the sessions of many workers spread over the nodes.
     urls = of_each_host(url)
     random.shuffle(urls)
@@ -171,10 +171,10 @@ async def _open_any(
 
 async def _open(
     url: URL, *, name: str, heartbeat: int, timeout: float, tls: ssl.SSLContext | None
-) -> Connection:
+) -> AmqpConnection:
     try:
         async with asyncio.timeout(timeout):
-            opened = Connection(url.update_query(heartbeat=_negotiated(heartbeat)), name=name, tls=tls)
+            opened = AmqpConnection(url.update_query(heartbeat=_negotiated(heartbeat)), name=name, tls=tls)
             await opened.connect()
             return opened
     except (AuthenticationError, ProbableAuthenticationError) as exc:
@@ -201,7 +201,7 @@ def _negotiated(heartbeat: int) -> int:
     return max(1, int((_MISSED_HEARTBEATS * heartbeat - slack) / (_MISSED_HEARTBEATS + 0.5)))
 
 
-async def _close(opened: Connection) -> None:
+async def _close(opened: AmqpConnection) -> None:
     # A dead peer never answers the closing handshake.
     try:
         async with asyncio.timeout(_CLOSE_TIMEOUT):

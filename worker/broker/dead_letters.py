@@ -9,7 +9,7 @@ from typing import Any
 from schemas import MAX_BODY_BYTES
 from worker.broker import messages
 from worker.broker.browse import Browser, Taken, open_browser
-from worker.broker.connection import Connection
+from worker.broker.connection import AmqpConnection
 from worker.broker.frames import Message
 from worker.broker.publisher import Publisher, open_publisher
 from worker.broker.topology import Names
@@ -111,7 +111,7 @@ class DeadLetters:
 
 @asynccontextmanager
 async def open_dead_letters(
-    connection: Connection, names: Names, *, timeout: float
+    connection: AmqpConnection, names: Names, *, timeout: float
 ) -> AsyncIterator[DeadLetters]:
     """Hold the queue of parked messages. On leaving, all that was not settled goes back.
 

@@ -9,7 +9,7 @@ from schemas import MAX_BODY_BYTES, FailedJob, read_failed_job
 from worker.broker import messages
 from worker.broker import properties as amqp
 from worker.broker.browse import HOLD_AT_MOST, Browser, Taken, open_browser
-from worker.broker.connection import Connection
+from worker.broker.connection import AmqpConnection
 from worker.broker.publisher import Publisher, open_publisher
 from worker.broker.topology import Names
 from worker.errors import BrokerError, one_line
@@ -123,7 +123,7 @@ class Held:
 
 @asynccontextmanager
 async def open_failed_jobs(
-    connection: Connection, names: Names, *, timeout: float, hold_at_most: float = HOLD_AT_MOST
+    connection: AmqpConnection, names: Names, *, timeout: float, hold_at_most: float = HOLD_AT_MOST
 ) -> AsyncIterator[FailedJobs]:
     """Look into the queue of failed jobs; see `worker.broker.browse.open_browser`.
 

@@ -16,7 +16,7 @@ from aio_pika.exceptions import ChannelNotFoundEntity
 from aiormq.exceptions import ChannelAccessRefused
 
 from worker.broker import frames
-from worker.broker.connection import Connection, open_channel, unbroken
+from worker.broker.connection import AmqpConnection, open_channel, unbroken
 from worker.broker.topology import FROM_THE_WORKER, Names, explained
 from worker.broker.wire import Lane
 from worker.errors import BrokerError
@@ -26,7 +26,7 @@ _PREFETCH = 500
 
 @asynccontextmanager
 async def follow(
-    connection: Connection,
+    connection: AmqpConnection,
     names: Names,
     keys: Iterable[str],
     *,
@@ -72,7 +72,7 @@ async def follow(
         yield _bodies(arrived, lane)
 
 
-async def _find_home(connection: Connection, names: Names, *, declares: bool, timeout: float) -> None:
+async def _find_home(connection: AmqpConnection, names: Names, *, declares: bool, timeout: float) -> None:
     """See that events have a queue that outlives this connection. Raises BrokerError."""
     queue = names.results_queue
     if queue is None:

@@ -22,7 +22,7 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from aio_pika.exceptions import ChannelClosed, ChannelNotFoundEntity, ChannelPreconditionFailed
 from aiormq.exceptions import ChannelAccessRefused
 
-from worker.broker.connection import Connection, open_channel, unbroken
+from worker.broker.connection import AmqpConnection, open_channel, unbroken
 from worker.broker.topology import Names, Topology, ask, look
 from worker.errors import BrokerError, one_line
 from worker.finding import Finding, fine, wrong
@@ -60,7 +60,7 @@ class _Thing:
 
 
 async def inspect(
-    connection: Connection, topology: Topology, *, declares: bool, timeout: float
+    connection: AmqpConnection, topology: Topology, *, declares: bool, timeout: float
 ) -> list[Finding]:
     """Compare what is in the broker with what the worker needs.
 
@@ -91,7 +91,7 @@ async def inspect(
         ]
 
 
-def version(connection: Connection) -> Finding:
+def version(connection: AmqpConnection) -> Finding:
     """Give the broker's version, and whether the worker can use it."""
     properties = connection.transport.connection.server_properties if connection.transport else {}
     product, number = (one_line(str(properties.get(name, "?"))) for name in ("product", "version"))
@@ -137,7 +137,9 @@ def _queues(topology: Topology, timeout: float) -> list[_Thing]:
     return [queue(name) for name in topology.queues()]
 
 
-async def _inspect_thing(connection: Connection, thing: _Thing, *, declares: bool, timeout: float) -> Finding:
+async def _inspect_thing(
+    connection: AmqpConnection, thing: _Thing, *, declares: bool, timeout: float
+) -> Finding:
     try:
         async with _channel(connection, timeout) as channel:
             seen = await thing.look(channel)
@@ -191,7 +193,7 @@ def _results_bindings(names: Names) -> Finding:
     return fine(subject, f"workers bind {names.results_queue} when they connect; {unseen}")
 
 
-async def _old_queue(connection: Connection, name: str, timeout: float) -> list[Finding]:
+async def _old_queue(connection: AmqpConnection, name: str, timeout: float) -> list[Finding]:
     """Find the queue that the first release had for messages that the broker gave up on."""
     try:
         found = await look(connection, name, timeout=timeout)
@@ -204,7 +206,7 @@ async def _old_queue(connection: Connection, name: str, timeout: float) -> list[
     return [fine(f"queue {name}", f"{seen}: delete it once it is empty and no worker of that release runs")]
 
 
-async def _may_consume(connection: Connection, queue: str, timeout: float) -> Finding:
+async def _may_consume(connection: AmqpConnection, queue: str, timeout: float) -> Finding:
     name = f"permission to consume from {queue}"
 
     async def give_back(message: AbstractIncomingMessage) -> None:
@@ -224,7 +226,7 @@ async def _may_consume(connection: Connection, queue: str, timeout: float) -> Fi
     return fine(name, "granted")
 
 
-async def _may_publish(connection: Connection, exchange: str, timeout: float) -> Finding:
+async def _may_publish(connection: AmqpConnection, exchange: str, timeout: float) -> Finding:
     shown = exchange or "queues directly"
     name = f"permission to publish to {shown}"
     try:
@@ -246,7 +248,7 @@ async def _may_publish(connection: Connection, exchange: str, timeout: float) ->
 
 
 @asynccontextmanager
-async def _channel(connection: Connection, timeout: float) -> AsyncIterator[AbstractChannel]:
+async def _channel(connection: AmqpConnection, timeout: float) -> AsyncIterator[AbstractChannel]:
     """A channel for one question, since a refusal closes it."""
     async with open_channel(connection) as channel:
         closed: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()

@@ -14,7 +14,7 @@ from itertools import takewhile
 from aio_pika.abc import AbstractChannel
 
 from worker.broker import frames
-from worker.broker.connection import Connection, open_channel
+from worker.broker.connection import AmqpConnection, open_channel
 from worker.broker.frames import Message
 from worker.broker.messages import publish_id
 from worker.broker.wire import Lane
@@ -179,7 +179,7 @@ class NewestPublisher:
 
 
 async def publisher(
-    connection: Connection,
+    connection: AmqpConnection,
     channel: AbstractChannel,
     *,
     timeout: float | None = None,
@@ -194,7 +194,7 @@ async def publisher(
 
 
 @asynccontextmanager
-async def open_publisher(connection: Connection, *, timeout: float) -> AsyncIterator[Publisher]:
+async def open_publisher(connection: AmqpConnection, *, timeout: float) -> AsyncIterator[Publisher]:
     """Open a publisher for a command, on its own channel. It waits `timeout` seconds for each confirm."""
     async with open_channel(connection, confirms=True) as channel:
         yield await publisher(connection, channel, timeout=timeout)

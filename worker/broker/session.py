@@ -22,7 +22,7 @@ from pamqp.common import FieldTable
 from worker.broker import frames
 from worker.broker.connection import (
     ANSWER_TIMEOUT,
-    Connection,
+    AmqpConnection,
     finished,
     open_channel,
     open_connection,
@@ -147,7 +147,7 @@ class _Shared:
         missing: Whether a queue is missing.
     """
 
-    connection: Connection
+    connection: AmqpConnection
     outlet: Outlet
     loss: _Loss
     missing: _Missing
@@ -544,7 +544,7 @@ async def open_session(
             session.lose("left")
 
 
-def _connection(options: BrokerOptions, role: str) -> AbstractAsyncContextManager[Connection]:
+def _connection(options: BrokerOptions, role: str) -> AbstractAsyncContextManager[AmqpConnection]:
     return open_connection(
         options.url,
         name=f"ccfs-worker {options.host} {role}",
@@ -555,7 +555,11 @@ def _connection(options: BrokerOptions, role: str) -> AbstractAsyncContextManage
 
 
 async def _outlet(
-    options: BrokerOptions, publishing: Connection, loss: _Loss, missing: _Missing, newest: NewestPublisher
+    options: BrokerOptions,
+    publishing: AmqpConnection,
+    loss: _Loss,
+    missing: _Missing,
+    newest: NewestPublisher,
 ) -> Outlet:
     channel = publishing.channel(publisher_confirms=True)
     await channel.initialize(timeout=options.answer_timeout)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from schemas import DownloadJob
 from worker.broker import messages
-from worker.broker.connection import Connection, open_channel, unbroken
+from worker.broker.connection import AmqpConnection, open_channel, unbroken
 from worker.broker.publisher import open_publisher
 from worker.broker.topology import FROM_THE_WORKER, Names, ask, explained
 
@@ -25,7 +25,7 @@ class Submission:
 
 
 async def submit_all(
-    connection: Connection,
+    connection: AmqpConnection,
     names: Names,
     submissions: Iterable[Submission],
     *,
@@ -59,7 +59,7 @@ async def submit_all(
                 raise failure
 
 
-async def check_jobs_queue(connection: Connection, names: Names, *, timeout: float) -> None:
+async def check_jobs_queue(connection: AmqpConnection, names: Names, *, timeout: float) -> None:
     """Check that there is a queue of jobs.
 
     Raises:

@@ -5,14 +5,14 @@ Sources of the rules: CC-FS "Downloading CDRs and Recording Indexes" (request, r
 count.
 """
 
-from worker.ccfs.client import Answer, CcfsClient, FileStream, open_client
+from worker.ccfs.client import CcfsClient, FileStream, ProbeAnswer, open_client
 from worker.ccfs.request import DOWNLOAD_PATH, host_and_port, signing_request
 
 __all__ = [
     "DOWNLOAD_PATH",
-    "Answer",
     "CcfsClient",
     "FileStream",
+    "ProbeAnswer",
     "host_and_port",
     "open_client",
     "signing_request",

@@ -44,7 +44,7 @@ class FileStream:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ProbeAnswer:
     """What a probe learned from any answer of CC-FS.
 
     Attributes:
@@ -180,7 +180,7 @@ class CcfsClient:
         finally:
             response.close()
 
-    async def probe(self) -> Answer:
+    async def probe(self) -> ProbeAnswer:
         """Send an unsigned request to see whether CC-FS answers at all.
 
         Raises:
@@ -189,7 +189,7 @@ class CcfsClient:
         with before_headers():
             response = await self._exchange(lambda: probe_bytes(self._host))
         response.close()
-        return Answer(response.status, read_date(response.headers.get("date", "")))
+        return ProbeAnswer(response.status, read_date(response.headers.get("date", "")))
 
     async def _exchange(self, request: Callable[[], bytes], limiter: AsyncLimiter | None = None) -> Response:
         """Send a request; once more, on a new connection, if a kept one closes without an answer.

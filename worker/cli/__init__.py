@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from worker.cli.exit_codes import BROKER, FAILED, SETTINGS
-from worker.cli.manual import Command, Group, help_of
+from worker.cli.manual import Command, CommandGroup, help_of
 from worker.errors import BrokerError, JobError
 from worker.observe import logs
 from worker.settings import SettingsError
@@ -33,7 +33,7 @@ COMMANDS = (
 """The commands; each is the object of its name in the module of its name."""
 
 
-class _Commands(Group):
+class _Commands(CommandGroup):
     """Imports a command when it is called: importing all takes a second, even for each shell completion."""
 
     def list_commands(self, ctx: object) -> list[str]:  # noqa: ARG002 - typer calls it so

@@ -28,7 +28,7 @@ from worker.settings import (
 _Settings = TypeVar("_Settings", bound=Sourced)
 
 
-class Part(StrEnum):
+class CheckedPart(StrEnum):
     """What can be checked for itself."""
 
     SETTINGS = "settings"
@@ -41,7 +41,7 @@ class Part(StrEnum):
 
 def check(
     only: Annotated[
-        list[Part] | None,
+        list[CheckedPart] | None,
         typer.Option(help="Only this part. Repeatable.", case_sensitive=False, show_default=False),
     ] = None,
     app: Annotated[
@@ -67,7 +67,7 @@ def check(
         ccfs-worker check --only CC-FS --app app1
         ccfs-worker check --output json | jq 'select(.ok | not)'
     """
-    all_ok = asyncio.run(_show_findings(run_checks(only or tuple(Part), app or ()), output_format))
+    all_ok = asyncio.run(_show_findings(run_checks(only or tuple(CheckedPart), app or ()), output_format))
     if not all_ok:
         raise typer.Exit(FAILED)
 
@@ -86,18 +86,18 @@ async def _show_findings(findings: AsyncIterator[Finding], output_format: Output
 
 
 async def run_checks(
-    parts: Collection[Part] = tuple(Part), apps: Iterable[str] = ()
+    parts: Collection[CheckedPart] = tuple(CheckedPart), apps: Iterable[str] = ()
 ) -> AsyncIterator[Finding]:
     """Check parts, and accounts, concurrently. The findings come part by part in a fixed order."""
-    if Part.SETTINGS in parts:
+    if CheckedPart.SETTINGS in parts:
         for finding in checks.check_settings():
             yield finding
     of_part = {
-        Part.BROKER: partial(_findings, BrokerSettings, checks.check_broker),
-        Part.STORAGE: partial(_findings, StorageSettings, checks.check_storage),
-        Part.SPACE: partial(_findings, StorageSettings, checks.check_space),
-        Part.KEYS: partial(_findings, CredentialsSettings, checks.check_keys),
-        Part.CCFS: partial(_findings, CcfsSettings, checks.check_ccfs),
+        CheckedPart.BROKER: partial(_findings, BrokerSettings, checks.check_broker),
+        CheckedPart.STORAGE: partial(_findings, StorageSettings, checks.check_storage),
+        CheckedPart.SPACE: partial(_findings, StorageSettings, checks.check_space),
+        CheckedPart.KEYS: partial(_findings, CredentialsSettings, checks.check_keys),
+        CheckedPart.CCFS: partial(_findings, CcfsSettings, checks.check_ccfs),
     }
     wanted = [check(part) for part, check in of_part.items() if part in parts]
     accounts = [

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from schemas import AppId
 from worker import wiring
 from worker.broker.inspection import inspect, version
-from worker.ccfs import Answer
+from worker.ccfs import ProbeAnswer
 from worker.ccfs.keys import KeyDirectory
 from worker.cli import inventory
 from worker.cli.daemon import in_daemon_thread
@@ -171,7 +171,7 @@ def _unreachable(ccfs: CcfsGroup, error: Exception) -> Finding:
     return wrong("CC-FS", error.message, remedy)
 
 
-def _clock(answer: Answer, here: datetime) -> Finding:
+def _clock(answer: ProbeAnswer, here: datetime) -> Finding:
     """Compare CC-FS's clock with ours, `here`, at the middle of the exchange."""
     name = "clock"
     if answer.date is None:

@@ -13,7 +13,7 @@ from worker.broker.dead_letters import DeadLetter, Parked
 from worker.cli import terminal
 from worker.cli.exit_codes import FAILED
 from worker.cli.letter_views import describe, fields, row
-from worker.cli.manual import Command, Group, help_of
+from worker.cli.manual import Command, CommandGroup, help_of
 from worker.cli.parked import Seen, facts, walk
 from worker.cli.quantities import parse_moment
 from worker.cli.selection import Selection
@@ -185,7 +185,7 @@ def _show_all(what: str, seen: Seen, job_ids: Sequence[str], output_format: Outp
 
 dead = typer.Typer(
     name="dead",
-    cls=Group,
+    cls=CommandGroup,
     add_completion=False,
     help="Look at the parked messages, put them back into the queue of jobs, or drop them.",
     no_args_is_help=True,

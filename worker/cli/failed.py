@@ -22,7 +22,7 @@ from worker.cli.failure_views import HEAD, describe, fields, row
 from worker.cli.finished import Finished, shared_storage
 from worker.cli.joblist import lines_of
 from worker.cli.kept import Walk, facts
-from worker.cli.manual import Command, Group, help_of
+from worker.cli.manual import Command, CommandGroup, help_of
 from worker.cli.quantities import parse_moment
 from worker.cli.selection import Selection
 from worker.cli.terminal import Output, OutputOption, QuietOption
@@ -372,7 +372,7 @@ def _require_found(wanted: Iterable[str], found: Collection[str]) -> None:
 
 failed = typer.Typer(
     name="failed",
-    cls=Group,
+    cls=CommandGroup,
     add_completion=False,
     help="Look at the jobs that failed, publish them again, or forget them.",
     no_args_is_help=True,

@@ -15,7 +15,7 @@ class Command(TyperCommand):
         return with_plain_flags(super().get_params(ctx))
 
 
-class Group(TyperGroup):
+class CommandGroup(TyperGroup):
     """A group of commands whose help shows no type beside a flag."""
 
     def get_params(self, ctx: Any) -> list[Any]:  # noqa: ANN401 - its class is none of typer's public ones

@@ -18,8 +18,8 @@ from worker.cli.terminal import Output, OutputOption, QuietOption
 from worker.settings import AmqpGroup, BrokerSettings, load_part
 
 
-class Ending(StrEnum):
-    """How a job can end."""
+class OutcomeStatus(StrEnum):
+    """The `status` of an outcome."""
 
     COMPLETED = "completed"
     FAILED = "failed"
@@ -31,7 +31,7 @@ def results(
         list[str] | None, typer.Option("--app", metavar="APP_ID", help="Only of this account. Repeatable.")
     ] = None,
     status: Annotated[
-        Ending | None, typer.Option(help="Only outcomes with this status.", show_default=False)
+        OutcomeStatus | None, typer.Option(help="Only outcomes with this status.", show_default=False)
     ] = None,
     code: Annotated[
         list[ErrorCode] | None,
@@ -72,13 +72,14 @@ class _Wanted:
     """Which outcomes to show."""
 
     apps: frozenset[str]
-    status: Ending | None
+    status: OutcomeStatus | None
     codes: frozenset[ErrorCode]
 
     def keys(self) -> list[str]:
         """Binding keys: the broker sends what is wanted by account and status, and no more."""
         # Only failures have a code.
-        statuses = [Ending.FAILED] if self.codes else [self.status] if self.status else list(Ending)
+        status = OutcomeStatus.FAILED if self.codes else self.status
+        statuses = [status] if status else list(OutcomeStatus)
         return [f"{status}.{app}" for status in statuses for app in self.apps or ("#",)]
 
     def __contains__(self, outcome: Outcome) -> bool:

@@ -13,7 +13,7 @@ import typer
 from schemas import DownloadJob
 from worker import wiring
 from worker.broker import Names
-from worker.broker.connection import Connection
+from worker.broker.connection import AmqpConnection
 from worker.broker.follow import follow
 from worker.broker.submission import Submission, check_jobs_queue, submit_all
 from worker.cli import terminal
@@ -166,7 +166,7 @@ class _Batch:
                 await self._publish(opened, names)
                 return await self._wait(bodies, self.patience)
 
-    async def _publish(self, opened: Connection, names: Names) -> None:
+    async def _publish(self, opened: AmqpConnection, names: Names) -> None:
         total = len(self.submissions)
         try:
             with terminal.progress("publishing", total) as bar:

@@ -197,7 +197,7 @@ class Accounts:
         self._clock = clock
         # One entry for each account that ever had a key here: no publisher can add to it.
         self._known: dict[str, Account] = {}
-        self._returns: dict[str, Returns] = {}
+        self._returns: dict[str, HeldReturns] = {}
 
     @property
     def held(self) -> list[HeldAccount]:
@@ -296,7 +296,7 @@ class Accounts:
 
     def wait(self, app_id: str) -> float:
         """Seconds for which the next held job of an account waits."""
-        returns = self._returns.setdefault(app_id, Returns(self._policy.probe_interval))
+        returns = self._returns.setdefault(app_id, HeldReturns(self._policy.probe_interval))
         return returns.next(self._clock().timestamp())
 
     def _hold(self, app_id: str, account: Account, refusal: Refusal) -> None:
@@ -312,7 +312,7 @@ class Accounts:
         self._known[app_id] = account
 
 
-class Returns:
+class HeldReturns:
     """When the held jobs of one account come back: one after the other, and counted.
 
     All wait in one queue, and RabbitMQ expires messages only at the head of a queue. So each wait has to end

@@ -78,8 +78,8 @@ class Window:
             self._size = 1.0
 
 
-class Returns:
-    """Schedules the return of one account's jobs that found no place: one after the other.
+class DeferredReturns:
+    """When the deferred jobs of one account come back, those that found no place: one after the other.
 
     If all came back together, most would find the places taken, go back again, and leave places free until
     they return. That work grows with the queue and gains nothing.
@@ -123,7 +123,7 @@ class Pace:
         self._clock = clock
         self._window = Window(concurrency)
         self._app_windows: dict[str, Window] = {}
-        self._returns: dict[str, Returns] = {}
+        self._returns: dict[str, DeferredReturns] = {}
         self._held = _FIRST_HELD
         self._running: Counter[str] = Counter()
         self._waiting: dict[asyncio.Future[None], str] = {}
@@ -216,7 +216,7 @@ class Pace:
         now = self._clock()
         if app_id not in self._returns:
             self._returns = {name: late for name, late in self._returns.items() if not late.are_over(now)}
-            self._returns[app_id] = Returns()
+            self._returns[app_id] = DeferredReturns()
         gap = max(_LEAST_GAP, self._held / self._share(app_id) / _AHEAD)
         return self._returns[app_id].wait(gap, now)
 

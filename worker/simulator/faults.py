@@ -420,7 +420,7 @@ class Garbage(Fault):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hold(_InBody):
+class HeldAnswer(_InBody):
     """Waits in the middle of the body until it is released; for tests in the same process.
 
     Attributes:
