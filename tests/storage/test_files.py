@@ -21,7 +21,7 @@ from worker.core.outcome import Listing, StoredFile
 from worker.core.ports import Chunk
 from worker.errors import JobError
 from worker.storage import RootRules, SharedStorage, Threads
-from worker.storage.part import Part
+from worker.storage.part import Limits, Part
 from worker.storage.tree import Tree
 from worker.storage.zip_file import StoppedError
 
@@ -290,9 +290,10 @@ async def test_a_deadline_ends_a_transfer_as_a_timeout(storage: SharedStorage, r
 def test_a_write_whose_job_was_given_up_ends_in_no_file(root: Path) -> None:
     """It may have hung for hours, and the file be another's since."""
     stop = threading.Event()
+    stop.set()
 
     with pytest.raises(StoppedError):
-        Part(Tree(root), PATH, ".part").store(FILE, lambda _: stop.set(), stop)
+        Part(Tree(root), Limits(len(FILE), 0), PATH, ".part").store(FILE, stop)
 
     assert everything_in(root) == []
 

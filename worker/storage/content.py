@@ -2,41 +2,33 @@
 
 import hashlib
 import os
+import threading
+from pathlib import PurePosixPath
+from typing import BinaryIO
 
-from worker.core.outcome import Listing
+from worker.core.outcome import Listing, StoredFile
 from worker.core.ports import Chunk
-from worker.storage.zip_file import most_unpacked
+from worker.storage.zip_file import BLOCK_BYTES, StoppedError, check_archive, most_unpacked
 from worker.storage.zip_stream import ZipWalk
 
 
 class Content:
-    """A file's bytes on their way to it: counted, hashed, and checked as a zip.
+    """A file's bytes: counted, hashed, and checked as a zip.
 
     Attributes:
         size: How many there were so far.
-        judged: What the zip holds, as found when the file was judged as a whole.
     """
 
     def __init__(self) -> None:
         self.size = 0
-        self.judged = Listing()
         self._digest = hashlib.sha256()
         self._walk = ZipWalk(most_unpacked)
-
-    @property
-    def sha256(self) -> str:
-        """Their digest, lower-case hex."""
-        return self._digest.hexdigest()
+        self._judged = Listing()
 
     @property
     def is_proven(self) -> bool:
         """Whether they proved to be a sound zip; if not, the file has to be judged as a whole."""
         return self._walk.proves_sound()
-
-    @property
-    def listing(self) -> Listing:
-        """What the zip holds."""
-        return self._walk.listing() if self.is_proven else self.judged
 
     def take(self, chunk: Chunk) -> None:
         """Take in the next ones; blocks for about a millisecond a MiB."""
@@ -44,9 +36,33 @@ class Content:
         self._digest.update(chunk)
         self._walk.feed(chunk)
 
+    def read(self, file: BinaryIO, stop: threading.Event) -> None:
+        """Take in a whole file, and judge it where its bytes prove nothing. Raises as `check_archive`."""
+        while block := file.read(BLOCK_BYTES):
+            if stop.is_set():
+                raise StoppedError
+            self.take(block)
+        if not self.is_proven:
+            self.judge(file, stop)
+
+    def judge(self, file: BinaryIO, stop: threading.Event) -> None:
+        """Check the file as a whole. Raises as `check_archive`."""
+        self._judged = check_archive(file, stop)
+
+    def stored(self, path: PurePosixPath, *, reused: bool) -> StoredFile:
+        """Describe the file that has these bytes."""
+        return StoredFile(
+            path=str(path),
+            size_bytes=self.size,
+            sha256=self._digest.hexdigest(),
+            reused=reused,
+            listing=self._walk.listing() if self.is_proven else self._judged,
+        )
+
 
 def write_all(descriptor: int, chunk: Chunk) -> None:
-    """Write all of a chunk to a file: a write may take less, as on a volume that is all but full."""
+    """Write all of a chunk to a file."""
     rest = memoryview(chunk)
     while rest:
+        # write(2) may take less than it is given, and report no error: the error comes with the next call.
         rest = rest[os.write(descriptor, rest) :]

@@ -7,6 +7,7 @@ from pathlib import PurePath
 
 from schemas import ErrorCode
 from worker.errors import JobError
+from worker.storage.zip_file import CorruptArchiveError
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 """What the system says where there is no space, or no more for this user."""
@@ -20,10 +21,12 @@ def storage_errors(path: PurePath) -> Iterator[None]:
         path: What is worked on, for the message.
 
     Raises:
-        JobError: STORAGE_FULL, STORAGE_ERROR.
+        JobError: STORAGE_FULL, STORAGE_ERROR, CORRUPT_ARCHIVE.
     """
     try:
         yield
     except OSError as exc:
         code = ErrorCode.STORAGE_FULL if exc.errno in FULL else ErrorCode.STORAGE_ERROR
         raise JobError(code, f"storage: {path}: {exc.strerror or exc}") from exc
+    except CorruptArchiveError as exc:
+        raise JobError(ErrorCode.CORRUPT_ARCHIVE, str(exc)) from exc

@@ -2,24 +2,20 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from functools import partial
 from itertools import count
 from pathlib import Path, PurePosixPath
 
-from schemas import ErrorCode
 from worker.core.outcome import StoredFile
 from worker.core.paths import part_name
 from worker.core.ports import Chunk
 from worker.core.progress import Progress
-from worker.errors import JobError
 from worker.storage.errors import storage_errors
-from worker.storage.part import Part
+from worker.storage.part import Limits, Part
 from worker.storage.sweep import Sweep
 from worker.storage.threads import PATIENCE, Call, Strand, Threads, outlast, run, run_stoppable
 from worker.storage.tree import RootRules, Space, Tree
-from worker.storage.zip_file import CorruptArchiveError
 
 _SMALL = 1024 * 1024
 """Files below this many bytes are stored in one hop to a thread."""
@@ -56,8 +52,7 @@ class SharedStorage:
         self._executor = executor
         self._lookout = lookout or executor
         self._tidying: set[asyncio.Task[None]] = set()
-        self._max_file_bytes = max_file_bytes
-        self._min_free_bytes = min_free_bytes
+        self._limits = Limits(max_file_bytes, min_free_bytes)
         # Temporary names need not be secret: a file is made only where none is, and no link is followed.
         self._unique = uuid.uuid4().hex
         self._attempts = count(1)
@@ -92,25 +87,24 @@ class SharedStorage:
             JobError: TOO_LARGE, CORRUPT_ARCHIVE, STORAGE_FULL, STORAGE_ERROR, or whatever the stream raises.
         """
         progress = progress or Progress()
-        self._refuse_over_limit(announced_bytes or 0)
-        part = Part(self._tree, path, part_name(path.name, f"{self._unique}x{next(self._attempts)}"))
+        self._limits.check_size(announced_bytes or 0)
+        name = part_name(path.name, f"{self._unique}x{next(self._attempts)}")
+        part = Part(self._tree, self._limits, path, name)
         begun = [await anext(chunks, b"")]
         if announced_bytes is None and len(begun[0]) < _SMALL:
             # Whether that is all of it only the next chunk tells, which makes it invalid.
             begun = [bytes(begun[0]), await anext(chunks, b"")]
         size = sum(map(len, begun))
-        with storage_errors(path), _corruption():
+        with storage_errors(path):
             if size < _SMALL and (size == announced_bytes or not begun[-1]):
-                await self._store_small(part, begun[0], progress)
+                self._limits.check_size(size)
+                progress.received_bytes = size
+                # One hop to a thread: several would cost more than the work.
+                store = partial(part.store, begun[0])
+                progress.sync_seconds = await run_stoppable(self._executor, store)
             else:
                 await self._store_large(part, announced_bytes or 0, begun, chunks, progress)
-        return StoredFile(
-            path=str(path),
-            size_bytes=part.content.size,
-            sha256=part.content.sha256,
-            reused=False,
-            listing=part.content.listing,
-        )
+        return part.content.stored(path, reused=False)
 
     async def free_bytes(self) -> int:
         """Bytes that unprivileged writers may still use on the root's volume.
@@ -148,19 +142,6 @@ class SharedStorage:
         with storage_errors(self._root):
             return await run(self._executor, sweep.step)
 
-    def _refuse_over_limit(self, size: int) -> None:
-        if size > self._max_file_bytes:
-            raise JobError(
-                ErrorCode.TOO_LARGE, f"the file has {size} bytes or more; the limit is {self._max_file_bytes}"
-            )
-
-    async def _store_small(self, part: Part, whole: Chunk, progress: Progress) -> None:
-        """Store a small file in one hop to a thread: hops would cost more than the work."""
-        self._refuse_over_limit(len(whole))
-        progress.received_bytes = len(whole)
-        admit = partial(self._refuse_without_space, len(whole))
-        progress.sync_seconds = await run_stoppable(self._executor, partial(part.store, whole, admit))
-
     async def _store_large(
         self, part: Part, announced: int, begun: list[Chunk], chunks: AsyncIterator[Chunk], progress: Progress
     ) -> None:
@@ -169,11 +150,11 @@ class SharedStorage:
 
         async def take_in(chunk: Chunk) -> None:
             progress.received_bytes = part.content.size + len(chunk)
-            self._refuse_over_limit(progress.received_bytes)
+            self._limits.check_size(progress.received_bytes)
             await strand.run(partial(part.take_in, chunk))
 
         try:
-            await strand.run(partial(part.create, partial(self._refuse_without_space, announced)))
+            await strand.run(partial(part.create, announced))
             for chunk in begun:
                 await take_in(chunk)
             async for chunk in chunks:
@@ -182,14 +163,6 @@ class SharedStorage:
         except BaseException:
             await self._discard(strand, part)
             raise
-
-    def _refuse_without_space(self, size: int, free: float) -> None:
-        if free - size < self._min_free_bytes:
-            raise JobError(
-                ErrorCode.STORAGE_FULL,
-                f"{free:.0f} bytes are free on the storage; this file needs {size} "
-                f"and {self._min_free_bytes} stay free",
-            )
 
     async def _discard(self, strand: Strand, part: Part) -> None:
         """Let go of a file that is not wanted; goes on by itself where the volume takes its time."""
@@ -205,11 +178,3 @@ class SharedStorage:
             if not tidying.done():
                 self._tidying.add(tidying)
                 tidying.add_done_callback(self._tidying.discard)
-
-
-@contextmanager
-def _corruption() -> Iterator[None]:
-    try:
-        yield
-    except CorruptArchiveError as exc:
-        raise JobError(ErrorCode.CORRUPT_ARCHIVE, str(exc)) from exc

@@ -6,23 +6,49 @@
 import os
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from schemas import ErrorCode
 from worker.core.ports import Chunk
 from worker.errors import JobError
 from worker.storage.content import Content, write_all
-from worker.storage.tree import Identity, Tree, identity_of
+from worker.storage.tree import Identity, Tree, identity_of, open_to_read
 from worker.storage.zip_file import StoppedError
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_MODE = 0o666
 """Less the process's umask: other systems read the files."""
 
-Admit = Callable[[float], None]
-"""Is given how many bytes are free before anything is written, and may raise."""
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What bounds the files under a root.
+
+    Attributes:
+        max_file_bytes: Larger files are refused.
+        min_free_bytes: What stays free on the volume after a file of announced size.
+    """
+
+    max_file_bytes: int
+    min_free_bytes: int
+
+    def check_size(self, size: int) -> None:
+        """Raise JobError TOO_LARGE when a file of that many bytes is too large."""
+        if size > self.max_file_bytes:
+            raise JobError(
+                ErrorCode.TOO_LARGE, f"the file has {size} bytes or more; the limit is {self.max_file_bytes}"
+            )
+
+    def check_space(self, size: int, free: float) -> None:
+        """Raise JobError STORAGE_FULL when that many bytes are too many where so few are free."""
+        if free - size < self.min_free_bytes:
+            raise JobError(
+                ErrorCode.STORAGE_FULL,
+                f"{free:.0f} bytes are free on the storage; this file needs {size} "
+                f"and {self.min_free_bytes} stay free",
+            )
 
 
 class Part:
@@ -30,6 +56,7 @@ class Part:
 
     Args:
         tree: Where it lies.
+        limits: What bounds it.
         path: Its final path.
         name: Its hidden name beside that.
 
@@ -37,18 +64,19 @@ class Part:
         content: What is known of its bytes.
     """
 
-    def __init__(self, tree: Tree, path: PurePosixPath, name: str) -> None:
+    def __init__(self, tree: Tree, limits: Limits, path: PurePosixPath, name: str) -> None:
         self.content = Content()
         self._tree = tree
+        self._limits = limits
         self._path = path
         self._name = name
         self._descriptor = -1
 
-    def store(self, whole: Chunk, admit: Admit, stop: threading.Event) -> float:
+    def store(self, whole: Chunk, stop: threading.Event) -> float:
         """Store a whole file; on any failure nothing of it remains. Returns and raises as `publish`."""
         try:
             with self._tree.directory(self._path.parent, make=True) as directory:
-                admit(self._tree.space(directory).free_bytes)
+                self._limits.check_space(len(whole), self._tree.space(directory).free_bytes)
                 self._create(directory)
                 self.take_in(whole)
                 return self._publish(directory, stop)
@@ -56,9 +84,9 @@ class Part:
             self.discard()
             raise
 
-    def create(self, admit: Admit) -> None:
-        """Open it, making its directories."""
-        admit(self._tree.free_bytes())
+    def create(self, announced: int) -> None:
+        """Open it, making its directories. Raises JobError STORAGE_FULL without space for so many bytes."""
+        self._limits.check_space(announced, self._tree.free_bytes())
         with self._tree.directory(self._path.parent, make=True) as directory:
             self._create(directory)
 
@@ -102,7 +130,8 @@ class Part:
 
     def _publish(self, directory: int, stop: threading.Event) -> float:
         if not self.content.is_proven:
-            self.content.judged = self._tree.check(self._name, directory, stop)
+            with open_to_read(self._name, directory) as file:
+                self.content.judge(file, stop)
         began = time.monotonic()
         os.fsync(self._descriptor)
         seconds = time.monotonic() - began

@@ -7,7 +7,6 @@ one directory descriptor at a time (openat(2)), making what is missing.
 """
 
 import errno
-import hashlib
 import math
 import os
 import stat
@@ -19,13 +18,14 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, NamedTuple
 
 from schemas import ErrorCode
-from worker.core.outcome import Listing, StoredFile
+from worker.core.outcome import StoredFile
 from worker.core.paths import is_part
 from worker.errors import JobError
+from worker.storage.content import Content
 from worker.storage.errors import storage_errors
 from worker.storage.mount import CASE_FOLDED, folds_case, is_mount_point
 from worker.storage.openat2 import open_unlinked
-from worker.storage.zip_file import BLOCK_BYTES, CorruptArchiveError, StoppedError, check_archive
+from worker.storage.zip_file import CorruptArchiveError
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -131,27 +131,25 @@ class Tree:
     @contextmanager
     def directory(self, path: PurePosixPath, *, make: bool = False) -> Iterator[int]:
         """Hold a descriptor of a directory under the root."""
-        directory = self._reach(path)
-        if directory is None:
-            directory = self._walk(path, make=make)
+        directory = self._open(path, make=make)
         try:
             yield directory
         finally:
             os.close(directory)
 
-    def check(self, name: str, directory: int, stop: threading.Event) -> Listing:
-        """Read a file as a zip; gives what it holds. Raises CorruptArchiveError."""
-        with _open_to_read(name, directory) as file:
-            return check_archive(file, stop)
-
     def inspect(self, path: PurePosixPath, stop: threading.Event) -> StoredFile | None:
         """Give a file if it is there, whole and sound, and make sure that it is durable."""
         if self._is_absent(path):
             return None
+        content = Content()
         try:
             with self.directory(path.parent) as directory:
-                with _open_to_read(path.name, directory) as file:
-                    found = _read_sound(file, path, stop)
+                with open_to_read(path.name, directory) as file:
+                    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                        return None
+                    content.read(file, stop)
+                    # The worker that wrote it may have died before its fsync.
+                    os.fsync(file.fileno())
                 os.fsync(directory)
         except (FileNotFoundError, PermissionError, CorruptArchiveError):
             return None
@@ -160,7 +158,7 @@ class Tree:
                 raise
             # A link in the file's place is as good as nothing: a rename replaces it, not what it leads to.
             return None
-        return found
+        return content.stored(path, reused=True)
 
     def subdirectories(self, path: PurePosixPath) -> list[tuple[PurePosixPath, float]]:
         """Give what may be directories of ours in a directory, each with the Unix time of its last change.
@@ -212,18 +210,16 @@ class Tree:
             pass
         return False
 
-    def _reach(self, path: PurePosixPath) -> int | None:
-        """Open a directory in one call; None when it takes the walk to get there or to say what is wrong."""
+    def _open(self, path: PurePosixPath, *, make: bool) -> int:
+        """Open a directory in one call; walk to it where that fails, which makes it or says what is wrong."""
         try:
             directory = open_unlinked(f"{self._root}/{path}", _DIRECTORY)
         except OSError:
-            return None
-        if os.fstat(directory).st_dev == self._device:
-            return directory
-        os.close(directory)
-        return None
-
-    def _walk(self, path: PurePosixPath, *, make: bool) -> int:
+            pass
+        else:
+            if os.fstat(directory).st_dev == self._device:
+                return directory
+            os.close(directory)
         directory = self._open_root()
         try:
             for name in path.parts:
@@ -237,12 +233,11 @@ class Tree:
     def _open_root(self) -> int:
         with storage_errors(self._root):
             root = os.open(self._root, _DIRECTORY)
-        try:
-            with storage_errors(self._root):
+            try:
                 self._look_for_volume(root)
-        except BaseException:
-            os.close(root)
-            raise
+            except BaseException:
+                os.close(root)
+                raise
         return root
 
     def _look_for_volume(self, root: int) -> None:
@@ -260,7 +255,11 @@ class Tree:
         except FileNotFoundError:
             if not make:
                 raise
-            _make_directory(name, parent)
+            with suppress(FileExistsError):
+                os.mkdir(name, dir_fd=parent)
+            # Its name is made durable before anything lies in it; also when it is there: another worker may
+            # have made it just now, or this very call did and was answered twice.
+            os.fsync(parent)
             made = self._enter(name, parent, make=False)
             if self.rules.directory_mode is not None:
                 # One that another user's worker made just now has its mode from there.
@@ -273,34 +272,6 @@ class Tree:
             raise JobError(ErrorCode.STORAGE_ERROR, f"storage: {name} is a link or no directory") from exc
 
 
-def _make_directory(name: str, parent: int) -> None:
-    """Make a directory, unless it is there, and make its name durable before anything lies in it."""
-    with suppress(FileExistsError):
-        os.mkdir(name, dir_fd=parent)
-    # Also when it is there: another worker may have made it just now, or this very call did and was answered
-    # twice.
-    os.fsync(parent)
-
-
-def _open_to_read(name: str, directory: int) -> BinaryIO:
+def open_to_read(name: str, directory: int) -> BinaryIO:
+    """Open a file in an open directory. Raises OSError: ELOOP for a link."""
     return open(name, "rb", opener=lambda name, _: os.open(name, _READ, dir_fd=directory))
-
-
-def _read_sound(file: BinaryIO, path: PurePosixPath, stop: threading.Event) -> StoredFile:
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        raise CorruptArchiveError("is no regular file")
-    listing = check_archive(file, stop)
-    sha256 = _sha256(file, stop)
-    # The worker that wrote it may have died before its fsync; the outcome promises a durable file.
-    os.fsync(file.fileno())
-    return StoredFile(path=str(path), size_bytes=file.tell(), sha256=sha256, reused=True, listing=listing)
-
-
-def _sha256(file: BinaryIO, stop: threading.Event) -> str:
-    digest = hashlib.sha256()
-    file.seek(0)
-    while block := file.read(BLOCK_BYTES):
-        if stop.is_set():
-            raise StoppedError
-        digest.update(block)
-    return digest.hexdigest()
