@@ -62,14 +62,10 @@ def free_space(root: Path, *, min_free_bytes: int) -> Finding:
     name = "storage free space"
     volume = os.statvfs(root)
     free = volume.f_bavail * volume.f_frsize
-    detail = f"{_mebibytes(free)} free, {_mebibytes(min_free_bytes)} to stay free"
+    detail = f"{free >> 20:,} MiB free, {min_free_bytes >> 20:,} MiB to stay free"
     if free < min_free_bytes:
         return wrong(name, detail, "make room: the worker takes no jobs until there is")
     return fine(name, detail)
-
-
-def _mebibytes(size: int) -> str:
-    return f"{size // 1024**2:,} MiB"
 
 
 @contextmanager
@@ -165,17 +161,16 @@ class _Reader:
 
     def _read(self) -> None:
         while not self._stop.is_set() and not self.flaw:
-            self.flaw = self._flaw()
+            try:
+                content = self.target.read_bytes()
+            except FileNotFoundError:
+                self.flaw = "found none"
+            except OSError as exc:
+                self.flaw = f"got an error: {one_line(str(exc))}"
+            else:
+                is_whole = len(content) == _WHOLE and len(set(content)) == 1
+                self.flaw = "" if is_whole else "found a part of one"
             self.reads += 1
-
-    def _flaw(self) -> str:
-        try:
-            content = self.target.read_bytes()
-        except FileNotFoundError:
-            return "found none"
-        except OSError as exc:
-            return f"got an error: {one_line(str(exc))}"
-        return "" if len(content) == _WHOLE and len(set(content)) == 1 else "found a part of one"
 
 
 def _synced(directory: Path) -> Finding:

@@ -229,14 +229,10 @@ class Strand:
         self._threads = threads
         self._last: Call[Any] | None = None
 
-    def start(self, call: Callable[[], _T]) -> Call[_T]:
-        """Begin the next call; the one before must have ended or been left behind for good."""
-        self._last = future = self._threads.start(call)
-        return future
-
     async def run(self, call: Callable[[], _T]) -> _T:
-        """Run the next call."""
-        return await self.start(call)
+        """Run the next call; the one before must have ended or been left behind for good."""
+        self._last = future = self._threads.start(call)
+        return await future
 
     async def run_stoppable(self, call: Callable[[threading.Event], _T]) -> _T:
         """Run the next call, a long one; the event that it is given is set when we are cancelled."""
@@ -254,6 +250,8 @@ class Strand:
 
 
 def _outcome(call: Callable[[], _T]) -> tuple[_T | None, BaseException | None]:
+    # Its frame stays on the traceback of an error: with the future in it, there would be a cycle that keeps a
+    # file's bytes until the garbage collector comes by.
     try:
         return call(), None
     except StopIteration as exc:

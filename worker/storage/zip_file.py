@@ -70,8 +70,16 @@ def check_archive(file: BinaryIO, stop: threading.Event) -> Listing:
             entries = archive.infolist()
             size = file.seek(0, os.SEEK_END)
             _refuse_rest(len(archive.comment), file, size)
-            _refuse_overlap(entries, size)
-            _refuse_bomb(entries, size)
+            if sum(entry.compress_size for entry in entries) > size:
+                # Entries that share their bytes would let a small file take for ever to read.
+                raise CorruptArchiveError("the archive's entries overlap or are not whole")
+            # zipfile unpacks no more of an entry than the directory says, and compares the CRC of that.
+            unpacked = sum(entry.file_size for entry in entries)
+            if unpacked > most_unpacked(size):
+                raise CorruptArchiveError(
+                    f"the archive is not checked: {size} bytes would unpack to {unpacked}; "
+                    f"at most {most_unpacked(size)} are unpacked"
+                )
             for entry in entries:
                 _read_through(archive, entry, stop)
             return listing((entry.filename, entry.file_size) for entry in entries)
@@ -114,22 +122,6 @@ def _refuse_rest(comment: int, file: BinaryIO, size: int) -> None:
     end = file.read(_END_BYTES)
     if not end.startswith(_END_SIGNATURE) or int.from_bytes(end[-2:], "little") != comment:
         raise CorruptArchiveError("the archive is not sound: something follows its end record")
-
-
-def _refuse_overlap(entries: list[zipfile.ZipInfo], size: int) -> None:
-    """Entries that share their bytes would let a small file take for ever to read."""
-    if sum(entry.compress_size for entry in entries) > size:
-        raise CorruptArchiveError("the archive's entries overlap or are not whole")
-
-
-def _refuse_bomb(entries: list[zipfile.ZipInfo], size: int) -> None:
-    # zipfile unpacks no more of an entry than the directory says, and compares the CRC of that.
-    unpacked = sum(entry.file_size for entry in entries)
-    if unpacked > most_unpacked(size):
-        raise CorruptArchiveError(
-            f"the archive is not checked: {size} bytes would unpack to {unpacked}; "
-            f"at most {most_unpacked(size)} are unpacked"
-        )
 
 
 def _read_through(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, stop: threading.Event) -> None:

@@ -57,6 +57,39 @@ class _Entry:
     name: bytes
 
 
+class _Bytes:
+    """An archive's bytes as they come, for generators that yield where they wait for the next block.
+
+    Attributes:
+        rest: What is left of the block that came last.
+        position: How many bytes were taken.
+    """
+
+    def __init__(self) -> None:
+        self.rest = memoryview(b"")
+        self.position = 0
+
+    def exactly(self, size: int) -> Generator[None, None, bytes]:
+        """Take `size` bytes, however many blocks they lie in."""
+        taken = b""
+        while len(taken) < size:
+            taken += yield from self.some(size - len(taken))
+        return taken
+
+    def some(self, most: int) -> Generator[None, None, memoryview]:
+        """Take what there is of the block, at least a byte; waits for the next one."""
+        while not self.rest:
+            yield
+        part, self.rest = self.rest[:most], self.rest[most:]
+        self.position += len(part)
+        return part
+
+    def put_back(self, unused: bytes) -> None:
+        """Put the last ones back in front."""
+        self.rest = memoryview(unused + bytes(self.rest))
+        self.position -= len(unused)
+
+
 class ZipWalk:
     """One archive on its way. Feed it every block in order, then ask whether it proved sound.
 
@@ -66,8 +99,7 @@ class ZipWalk:
 
     def __init__(self, most_unpacked: Callable[[int], int]) -> None:
         self._most_unpacked = most_unpacked
-        self._rest = memoryview(b"")
-        self._position = 0
+        self._bytes = _Bytes()
         self._unpacked = 0
         self._entries: list[_Entry] = []
         self._is_whole = False
@@ -78,7 +110,7 @@ class ZipWalk:
         """Take in the next bytes; keeps none of the block."""
         if self._steps is None:
             return
-        self._rest = memoryview(block)
+        self._bytes.rest = memoryview(block)
         try:
             self._steps.send(None)
         except (_UnprovenError, zlib.error):
@@ -93,34 +125,34 @@ class ZipWalk:
         return listing((entry.name.decode("ascii"), entry.unpacked) for entry in self._entries)
 
     def _walk(self) -> _Steps:
-        while (signature := (yield from self._exactly(4))) == _LOCAL:
+        while (signature := (yield from self._bytes.exactly(4))) == _LOCAL:
             _insist(len(self._entries) < _MAX_ENTRIES)
-            self._entries.append((yield from self._entry(self._position - 4)))
-        directory = self._position - 4
+            self._entries.append((yield from self._entry(self._bytes.position - 4)))
+        directory = self._bytes.position - 4
         last = b""
         for entry in self._entries:
             _insist(signature == _CENTRAL)
             last = yield from self._directory_entry(entry)
-            signature = yield from self._exactly(4)
+            signature = yield from self._bytes.exactly(4)
         _insist(signature == _END and last[-_LOCATOR_BYTES:][:4] != _ZIP64_LOCATOR)
-        size = self._position - 4 - directory
-        record = yield from self._exactly(_END_RECORD.size)
+        size = self._bytes.position - 4 - directory
+        record = yield from self._bytes.exactly(_END_RECORD.size)
         count = len(self._entries)
         _insist(_END_RECORD.unpack(record) == (0, 0, count, count, size, directory, 0))
         self._is_whole = True
-        yield from self._some(1)
+        yield from self._bytes.some(1)
         raise _UnprovenError
 
     def _entry(self, offset: int) -> Generator[None, None, _Entry]:
-        header = yield from self._exactly(_LOCAL_HEADER.size)
+        header = yield from self._bytes.exactly(_LOCAL_HEADER.size)
         _, flags, method, _, crc, packed, unpacked, name_length, extra_length = _LOCAL_HEADER.unpack(header)
         name = yield from self._name(name_length)
-        yield from self._exactly(extra_length)
+        yield from self._bytes.exactly(extra_length)
         _insist(not flags & ~_HARMLESS_FLAGS)
         if flags & _HAS_DESCRIPTOR:
             _insist(method == _DEFLATED)
             found = yield from self._inflate(None)
-            descriptor = yield from self._exactly(_DESCRIPTOR.size)
+            descriptor = yield from self._bytes.exactly(_DESCRIPTOR.size)
             _insist(_DESCRIPTOR.unpack(descriptor) == (_DESCRIPTOR_SIGNATURE, *found))
         else:
             found = yield from (self._pass(packed) if method == _STORED else self._inflate(packed))
@@ -131,7 +163,7 @@ class ZipWalk:
         """Go through stored bytes; gives CRC, packed and unpacked size."""
         crc, left = 0, size
         while left:
-            part = yield from self._some(left)
+            part = yield from self._bytes.some(left)
             crc = _crc32(part, crc)
             left -= len(part)
         return crc, size, size
@@ -139,27 +171,26 @@ class ZipWalk:
     def _inflate(self, size: int | None) -> Generator[None, None, tuple[int, int, int]]:
         """Go through deflated bytes, `size` of them or up to their own end; gives what `_pass` does."""
         inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-        crc, unpacked, start = 0, 0, self._position
+        crc, unpacked, start = 0, 0, self._bytes.position
         while not inflater.eof:
-            left = _MOST_UNPACKED if size is None else size - (self._position - start)
+            left = _MOST_UNPACKED if size is None else size - (self._bytes.position - start)
             _insist(left > 0)
-            part = yield from self._some(left)
+            part = yield from self._bytes.some(left)
             for block in _unpacked(inflater, part):
                 crc, unpacked = _crc32(block, crc), unpacked + len(block)
                 # Bounded by what came so far, within the block: a mebibyte of a bomb is a gigabyte unpacked.
                 # The check of the file knows its whole size.
                 self._unpacked += len(block)
-                _insist(self._unpacked <= self._most_unpacked(self._position))
-            if unused := inflater.unused_data:
-                self._rest = memoryview(unused + bytes(self._rest))
-                self._position -= len(unused)
-        packed = self._position - start
+                _insist(self._unpacked <= self._most_unpacked(self._bytes.position))
+            if inflater.unused_data:
+                self._bytes.put_back(inflater.unused_data)
+        packed = self._bytes.position - start
         _insist(size is None or packed == size)
         return crc, packed, unpacked
 
     def _directory_entry(self, entry: _Entry) -> Generator[None, None, bytes]:
         """Compare a header of the directory with the entry that it names; gives its bytes."""
-        header = yield from self._exactly(_CENTRAL_HEADER.size)
+        header = yield from self._bytes.exactly(_CENTRAL_HEADER.size)
         fields = _CENTRAL_HEADER.unpack(header)
         _, version, flags, method, _, crc, packed, unpacked, name_length, extra, comment, disk, *_ = fields
         name = yield from self._name(name_length)
@@ -170,25 +201,10 @@ class ZipWalk:
 
     def _name(self, length: int) -> Generator[None, None, bytes]:
         _insist(length <= _MAX_NAME)
-        name = yield from self._exactly(length)
+        name = yield from self._bytes.exactly(length)
         # No text that readers may take for different names.
         _insist(name.isascii() and name.decode("ascii").isprintable())
         return name
-
-    def _exactly(self, size: int) -> Generator[None, None, bytes]:
-        """Take `size` bytes, however many blocks they lie in."""
-        taken = b""
-        while len(taken) < size:
-            taken += yield from self._some(size - len(taken))
-        return taken
-
-    def _some(self, most: int) -> Generator[None, None, memoryview]:
-        """Take what there is of the block, at least a byte; waits for the next one."""
-        while not self._rest:
-            yield
-        part, self._rest = self._rest[:most], self._rest[most:]
-        self._position += len(part)
-        return part
 
 
 def _unpacked(inflater: "zlib._Decompress", part: memoryview) -> Iterator[bytes]:
