@@ -115,13 +115,30 @@
 {{- end }}
 {{- end }}
 
+{{/* A map of the values as YAML, without what is empty: a parent chart cannot say null (Helm 4 takes no notice of it),
+     so there an empty text leaves out what is set by default. */}}
+{{- define "ccfs-worker.pruned" -}}
+{{- $kept := dict }}
+{{- range $key, $value := . }}
+{{- if kindIs "map" $value }}
+{{- $value = include "ccfs-worker.pruned" $value | fromYaml }}
+{{- end }}
+{{- if not (or (kindIs "invalid" $value) (eq (toString $value) "") (eq (toJson $value) "{}")) }}
+{{- $_ := set $kept $key $value }}
+{{- end }}
+{{- end }}
+{{- with $kept }}
+{{- toYaml . }}
+{{- end }}
+{{- end }}
+
 {{/* What is the same in every container of ours. */}}
 {{- define "ccfs-worker.container" -}}
 image: {{ include "ccfs-worker.image" . | quote }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
-{{- with .Values.securityContext }}
+{{- with include "ccfs-worker.pruned" .Values.securityContext }}
 securityContext:
-  {{- toYaml . | nindent 2 }}
+  {{- . | nindent 2 }}
 {{- end }}
 env:
   {{- include "ccfs-worker.env" . | nindent 2 }}
@@ -129,9 +146,9 @@ env:
 envFrom:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with .Values.resources }}
+{{- with include "ccfs-worker.pruned" .Values.resources }}
 resources:
-  {{- toYaml . | nindent 2 }}
+  {{- . | nindent 2 }}
 {{- end }}
 volumeMounts:
   {{- include "ccfs-worker.volumeMounts" . | nindent 2 }}
@@ -149,9 +166,13 @@ hostUsers: {{ .Values.hostUsers }}
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with include "ccfs-worker.openshift" . | eq "true" | ternary (omit .Values.podSecurityContext "runAsUser" "runAsGroup" "fsGroup") .Values.podSecurityContext }}
+{{- $context := .Values.podSecurityContext | default dict }}
+{{- if include "ccfs-worker.openshift" . }}
+{{- $context = omit $context "runAsUser" "runAsGroup" "fsGroup" }}
+{{- end }}
+{{- with include "ccfs-worker.pruned" $context }}
 securityContext:
-  {{- toYaml . | nindent 2 }}
+  {{- . | nindent 2 }}
 {{- end }}
 {{- range $field := list "priorityClassName" "runtimeClassName" "schedulerName" "dnsPolicy" }}
 {{- with index $.Values $field }}

@@ -1,16 +1,13 @@
 """The chart takes what it documents, and says of each wrong value which one it is and what to do."""
 
 import json
-import shutil
 import tomllib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import helm_python as helm
 import jsonschema
 import pytest
-import yaml
 
 from devkit.generate.chart import derive, values
 from devkit.generate.chart.values import Group
@@ -138,24 +135,6 @@ def test_a_part_of_another_chart_gets_its_shared_values(rehearse: Rehearse) -> N
 
     assert release.worker["image"].startswith("mirror.example.com/calls/ccfs-worker:")
     assert release.pod["spec"]["imagePullSecrets"] == [{"name": "mirror"}]
-
-
-def test_a_part_of_another_chart_runs_on_openshift(tmp_path: Path) -> None:
-    """Where the parent's null for `runAsUser` would not get through."""
-    (tmp_path / "charts").mkdir()
-    (tmp_path / "Chart.yaml").write_text("apiVersion: v2\nname: parent\nversion: 1.0.0\n")
-    (tmp_path / "values.yaml").write_text(
-        yaml.safe_dump({"ccfs-worker": merged(FIVE, at("openshift.enabled", value=True), {"x-anchors": [1]})})
-    )
-    shutil.copytree(CHART, tmp_path / "charts/ccfs-worker")
-
-    with helm.Chart.load(tmp_path) as parent:
-        files = parent.render({}, name="cdr", namespace="calls")
-
-    deployment = yaml.safe_load(
-        next(text for file, text in files.items() if file.endswith("deployment.yaml"))
-    )
-    assert "runAsUser" not in deployment["spec"]["template"]["spec"]["securityContext"]
 
 
 def test_keys_for_anchors_are_let_through_and_others_are_not(chart: helm.Chart) -> None:
