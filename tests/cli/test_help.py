@@ -1,17 +1,53 @@
 """Help and completion, as a shell's user has them."""
 
 import json
+from typing import Any
 
 import pytest
+import typer
 
 from tests.commands import CCFS_WORKER, command
-from worker.cli import COMMANDS
+from worker.cli import COMMANDS, cli
 
-WITH_EXAMPLES = ("check", "config", "top", "submit", "results", "fetch", "sign")
+WITH_EXAMPLES = ("check", "config", "top", "submit", "results", "fetch", "sign", "simulate")
 IN_GROUPS = (
     *(("dead", name) for name in ("list", "show", "replay", "discard")),
     *(("failed", name) for name in ("list", "show", "retry", "forget")),
 )
+WITHOUT_OUTPUT = {("run",): "its log, which is JSON lines unless WORKER_LOG__FORMAT"}
+"""Commands that write no JSON on demand, and what their help says of it."""
+
+
+def all_commands() -> dict[tuple[str, ...], Any]:
+    """Every command that there is, those in groups too, by its words."""
+    found: dict[tuple[str, ...], Any] = {}
+
+    def visit(group: Any, words: tuple[str, ...]) -> None:
+        context = group.context_class(group)
+        for name in group.list_commands(context):
+            command = group.get_command(context, name)
+            if hasattr(command, "list_commands"):
+                visit(command, (*words, name))
+            else:
+                found[*words, name] = command
+
+    visit(typer.main.get_group(cli), ())
+    return found
+
+
+def test_every_command_writes_json_or_says_why_not() -> None:
+    commands = all_commands()
+    assert {words[0] for words in commands} == set(COMMANDS)
+
+    without = {
+        words
+        for words, found in commands.items()
+        if not any({"-o", "--output"} <= set(option.opts) for option in found.params)
+    }
+
+    assert without == set(WITHOUT_OUTPUT)
+    for words, reason in WITHOUT_OUTPUT.items():
+        assert reason in " ".join(commands[words].help.split())
 
 
 @pytest.mark.parametrize("words", [*((name,) for name in WITH_EXAMPLES), *IN_GROUPS])

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 import os
 import shlex
 import signal
@@ -14,8 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from aiohttp import ClientSession
 
 from schemas import DownloadJob
+from tests.commands import CCFS_WORKER
 from worker.ccfs import CcfsClient, open_client
 from worker.ccfs.keys import KeyDirectory
 from worker.cli import main
@@ -109,6 +112,26 @@ async def test_a_signal_ends_it_and_its_settings_file(tmp_path: Path, number: si
         assert not (tmp_path / ENV_FILE).exists()
 
 
+async def test_as_json_it_says_first_where_it_is(tmp_path: Path) -> None:
+    """Then each request is a line."""
+    process = await asyncio.create_subprocess_exec(
+        CCFS_WORKER, "simulate", "--plain", "--port", "0", "--state", tmp_path, "-o", "json", stdout=PIPE
+    )
+    assert process.stdout is not None
+    try:
+        told = json.loads(await process.stdout.readline())
+        async with ClientSession() as session:
+            await session.post(told["url"])
+        answered = json.loads(await process.stdout.readline())
+    finally:
+        process.kill()
+        await process.communicate()
+
+    assert told["settings"]["WORKER_CCFS__BASE_URL"] == told["url"]
+    assert told["envFile"] == str(tmp_path / ENV_FILE)
+    assert answered["event"] == "simulator.answered"
+
+
 async def test_a_large_file_is_sent_in_bounded_memory(tmp_path: Path) -> None:
     size = 256 * 1024**2
     async with simulating(tmp_path, "--size", "256MiB", "--stored") as running:
@@ -146,6 +169,15 @@ def test_the_kinds_of_faults_are_explained(capsys: pytest.CaptureFixture[str]) -
     assert ended.value.code == 0
     told = {line.split()[0] for line in capsys.readouterr().out.splitlines() if line[1:2].strip()}
     assert set(fault_specs.KINDS) <= told
+
+
+def test_the_kinds_of_faults_are_there_for_scripts(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["simulate", "--list-faults", "-o", "json"])
+
+    told = {kind["kind"]: kind for kind in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert set(told) == set(fault_specs.KINDS)
+    assert told["waf"]["options"] == {"status": "403"}
 
 
 @pytest.mark.parametrize(

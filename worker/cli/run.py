@@ -9,7 +9,10 @@ from worker.watches import descriptors
 
 
 def run() -> None:
-    """Run the worker until SIGTERM, SIGINT or SIGHUP; settings come from WORKER_… variables."""
+    """Run the worker until SIGTERM, SIGINT or SIGHUP; settings come from WORKER_… variables.
+
+    It has no --output: all it writes is its log, which is JSON lines unless WORKER_LOG__FORMAT is console.
+    """
     bound_arenas()
     descriptors.raise_limit()
     loaded = settings.load()

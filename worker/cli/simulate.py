@@ -11,8 +11,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from worker.cli import terminal
 from worker.cli.quantities import parse_number, parse_size, parse_span
 from worker.cli.simulator_state import ACCOUNTS, ENV_FILE, announced, key_directory, naming_os_errors
+from worker.cli.terminal import Output, OutputOption
 from worker.observe import logs
 from worker.runtime import loop_factory
 from worker.settings import SettingsError
@@ -99,15 +101,21 @@ def simulate(
     host_header: Annotated[
         str | None, typer.Option(help="The only Host that requests may have.", show_default=False)
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No line for each request.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No line for each request.")] = False,
+    output_format: OutputOption = Output.TEXT,
 ) -> None:
-    """Run a CC-FS to try things with: it checks signatures, serves made-up bills, and fails as configured."""
+    """Run a CC-FS to try things with: it checks signatures, serves made-up bills, and fails as configured.
+
+    As JSON, the first line has the URL and a worker's settings towards it; the others are its log, one for
+    each request.
+
+    Examples:
+        ccfs-worker simulate --state sim
+        ccfs-worker simulate --size 10KiB-4MiB --fault 0300008:0.1
+        ccfs-worker simulate --list-faults
+    """
     if list_faults:
-        table = Table("kind", "option=default", "what happens", box=None)
-        for kind in fault_specs.explain():
-            defaults = " ".join(f"{name}={default}" for name, default in kind.options.items())
-            table.add_row(kind.name, defaults, kind.meaning)
-        Console().print(table)
+        _explain(output_format)
         return
     home = state or Path(typer.get_app_dir("ccfs-simulator"))
     try:
@@ -136,7 +144,7 @@ def simulate(
         raise SettingsError([str(exc)]) from exc
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(_serve(options, home, level="WARNING" if quiet else "INFO"))
+            runner.run(_serve(options, home, output_format, level="WARNING" if quiet else "INFO"))
     except ModuleNotFoundError as exc:
         raise SettingsError([f"{exc}: install ccfs-worker[simulator], or use --plain"]) from exc
 
@@ -184,7 +192,20 @@ def _log(request: AnsweredRequest) -> None:
     )
 
 
-async def _serve(options: SimulatorOptions, state: Path, *, level: str) -> None:
+def _explain(output_format: Output) -> None:
+    kinds = fault_specs.explain()
+    if output_format is Output.JSON:
+        for kind in kinds:
+            terminal.json_line({"kind": kind.name, "options": kind.options, "meaning": kind.meaning})
+        return
+    table = Table("kind", "option=default", "what happens", box=None)
+    for kind in kinds:
+        defaults = " ".join(f"{name}={default}" for name, default in kind.options.items())
+        table.add_row(kind.name, defaults, kind.meaning)
+    Console().print(table)
+
+
+async def _serve(options: SimulatorOptions, state: Path, output_format: Output, *, level: str) -> None:
     loop = asyncio.get_running_loop()
     signalled = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -192,6 +213,6 @@ async def _serve(options: SimulatorOptions, state: Path, *, level: str) -> None:
     what = f"--host, --port, --state: cannot serve {options.host}:{options.port} out of {state}"
     with naming_os_errors(what):
         async with open_simulator(options) as simulator:
-            logs.configure(level=level, json=False)
-            with announced(simulator, options.keys, state / ENV_FILE):
+            logs.configure(level=level, json=output_format is Output.JSON)
+            with announced(simulator, options.keys, state / ENV_FILE, output_format):
                 await signalled.wait()

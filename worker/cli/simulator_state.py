@@ -9,6 +9,8 @@ from pathlib import Path
 
 import typer
 
+from worker.cli import terminal
+from worker.cli.terminal import Output
 from worker.settings import SettingsError
 from worker.simulator import Simulator
 
@@ -41,7 +43,7 @@ def key_directory(given: Path | None, state: Path) -> Path:
 
 
 @contextmanager
-def announced(simulator: Simulator, keys: Path, env_file: Path) -> Iterator[None]:
+def announced(simulator: Simulator, keys: Path, env_file: Path, output_format: Output) -> Iterator[None]:
     """Say how to reach the simulator, and keep it in a file for as long as it is up."""
     settings = {"WORKER_CCFS__BASE_URL": simulator.url, "WORKER_CREDENTIALS__DIR": str(keys.absolute())}
     if simulator.ca_file is not None:
@@ -52,7 +54,10 @@ def announced(simulator: Simulator, keys: Path, env_file: Path) -> Iterator[None
     unfinished = env_file.with_suffix(".part")
     unfinished.write_text(lines)
     unfinished.replace(env_file)
-    typer.echo(f"CC-FS simulator at {simulator.url} (Ctrl-C ends it)\n\n{lines}\n(also in {env_file})")
+    if output_format is Output.JSON:
+        terminal.json_line({"url": simulator.url, "settings": settings, "envFile": str(env_file)})
+    else:
+        typer.echo(f"CC-FS simulator at {simulator.url} (Ctrl-C ends it)\n\n{lines}\n(also in {env_file})")
     try:
         yield
     finally:
