@@ -154,10 +154,6 @@ def _meaning(answer: NotAFile, result_code: str | None) -> tuple[ErrorCode, str]
         return ErrorCode.UPSTREAM_ERROR, "CC-FS reported success but sent no file"
     if result_code is not None:
         return known or ErrorCode.UPSTREAM_ERROR, "CC-FS refused the download"
-    return _not_a_file(answer)
-
-
-def _not_a_file(answer: NotAFile) -> tuple[ErrorCode, str]:
     content_type = answer.content_type.partition(";")[0].strip().lower()
     if answer.content_encoding.strip().lower() not in {"", "identity"}:
         encoding = one_line(answer.content_encoding, _MAX_RESULT_CODE)

@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,11 +10,11 @@ from datetime import datetime
 from aiolimiter import AsyncLimiter
 from yarl import URL
 
-from schemas import DownloadJob, ErrorCode
+from schemas import DownloadJob
 from worker.ccfs.answers import HEAD_BYTES, HTTP_OK, NotAFile, is_file, read_date, refusal
 from worker.ccfs.errors import UnansweredError, after_headers, before_headers
-from worker.ccfs.hints import HTTP_FORBIDDEN, Admission, dashes, skew
-from worker.ccfs.pool import Pool, Route, open_pool
+from worker.ccfs.hints import Admission, explain
+from worker.ccfs.pool import Pool, Route
 from worker.ccfs.request import download_bytes, host_and_port, probe_bytes
 from worker.ccfs.response import Memory, Response
 from worker.core.ports import Chunk
@@ -100,12 +100,12 @@ async def open_client(  # noqa: PLR0913 - most of them are settings, each with a
         connect_timeout=connect_timeout,
     )
     memory = Memory(max(MAX_ERROR_BODY, block_bytes), blocks)
-    async with open_pool(route, memory, keep_alive=keep_alive) as pool:
+    async with aclosing(Pool(route, memory, keep_alive=keep_alive)) as pool:
         yield CcfsClient(
             pool,
             host=host_header or host_and_port(base_url),
             clock=clock,
-            limiter=_limiter(max_requests_per_second) if max_requests_per_second else None,
+            max_requests_per_second=max_requests_per_second,
             idle_timeout=idle_timeout,
         )
 
@@ -119,13 +119,16 @@ class CcfsClient:
         *,
         host: str,
         clock: Callable[[], datetime],
-        limiter: AsyncLimiter | None,
+        max_requests_per_second: float | None,
         idle_timeout: float,
     ) -> None:
         self._pool = pool
         self._host = host
         self._clock = clock
-        self._limiter = limiter
+        self._limiter: AsyncLimiter | None = None
+        if max_requests_per_second:
+            burst = max(1, max_requests_per_second * _BURST_SECONDS)
+            self._limiter = AsyncLimiter(burst, burst / max_requests_per_second)
         self._idle_timeout = idle_timeout
         self._admission = Admission()
 
@@ -170,8 +173,14 @@ class CcfsClient:
                     await response.at_least(HEAD_BYTES)
             self._admission.heard(response.status)
             if not is_file(response.status, response.peek(HEAD_BYTES)):
-                raise self._explained(await self._refusal(response), job, response)
-            async with aclosing(_chunks(response)) as chunks:
+                raise explain(
+                    await self._refusal(response),
+                    self._admission,
+                    bill_file_name=job.bill_file_name,
+                    there=read_date(response.headers.get("date", "")),
+                    here=self._clock(),
+                )
+            async with aclosing(response.chunks()) as chunks:
                 yield FileStream(response.content_length, chunks)
         except JobError as error:
             # Those of the storage carry CC-FS's status, too.
@@ -226,24 +235,3 @@ class CcfsClient:
             body=response.peek(MAX_ERROR_BODY),
         )
         return refusal(answer, self._clock())
-
-    def _explained(self, error: JobError, job: DownloadJob, response: Response) -> JobError:
-        """Add to a refusal what its likely cause is."""
-        if error.http_status == HTTP_FORBIDDEN:
-            error.add(self._admission.problem)
-        elif error.code is ErrorCode.UNAUTHORIZED:
-            error.add(skew(read_date(response.headers.get("date", "")), self._clock()))
-        elif error.code is ErrorCode.FILE_NOT_FOUND:
-            error.add(dashes(job.bill_file_name))
-        return error
-
-
-def _limiter(per_second: float) -> AsyncLimiter:
-    burst = max(1, per_second * _BURST_SECONDS)
-    return AsyncLimiter(burst, burst / per_second)
-
-
-async def _chunks(response: Response) -> AsyncGenerator[Chunk, None]:
-    with after_headers(response.status):
-        while (block := await response.next_block()) is not None:
-            yield block

@@ -37,10 +37,26 @@ class Connection(asyncio.BufferedProtocol):
         self._on_lost = on_lost
         self._memory = memory
         self._transport: asyncio.Transport | None = None
+        self._unasked = select.poll()
         self._is_paused = False
         self._tls: TlsLayer | None = None
         self._handshake: asyncio.Future[None] | None = None
         self._response: Response | None = None
+
+    async def tunnel(self, host: str, port: int, timeout: float) -> None:
+        """Have the proxy at the other end lead on to a host (CONNECT: RFC 9110, section 9.3.6).
+
+        Raises:
+            OSError: It does not; TimeoutError when it does not say so within `timeout` seconds.
+        """
+        target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        request = f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode("ascii")
+        try:
+            answer = await self.ask(request, idle_timeout=timeout, is_tunnel=True)
+        except (NotHttpError, ConnectionError) as exc:
+            raise ConnectionError(f"the proxy of WORKER_CCFS__PROXY_URL: {exc}") from exc
+        if not 200 <= answer.status < 300:  # noqa: PLR2004 - RFC 9110, section 9.3.6
+            raise ConnectionError(f"the proxy of WORKER_CCFS__PROXY_URL refused: HTTP {answer.status}")
 
     async def secure(self, context: ssl.SSLContext, server_name: str) -> float:
         """Begin TLS; returns when the server's certificate ends, in Unix seconds, NaN if it was not verified.
@@ -74,10 +90,12 @@ class Connection(asyncio.BufferedProtocol):
             self._memory, idle_timeout, resume=self._resume, abort=self.abort, has_body=not is_tunnel
         )
         try:
-            if self._may_send():
-                self._send(request)
-            else:
+            transport = self._transport
+            # What lies in the kernel was not asked for, either: an answer, or the end of the connection.
+            if transport is None or transport.is_closing() or (self.is_kept and self._unasked.poll(0)):
                 response.end(None)
+            else:
+                self._send(request)
             await response.head()
         except BaseException:
             self.abort()
@@ -92,6 +110,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Implements BufferedProtocol."""
         self._transport = cast("asyncio.Transport", transport)
+        self._unasked.register(transport.get_extra_info("socket"), select.POLLIN)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Implements BufferedProtocol."""
@@ -117,16 +136,6 @@ class Connection(asyncio.BufferedProtocol):
             self._tls.received(self._memory.scratch[:nbytes])
         self._advance(nbytes)
 
-    def _may_send(self) -> bool:
-        if self._transport is None or self._transport.is_closing():
-            return False
-        if not self.is_kept:
-            return True
-        # What lies in the kernel was not asked for, either: an answer, or the end of the connection.
-        poll = select.poll()
-        poll.register(self._transport.get_extra_info("socket"), select.POLLIN)
-        return not poll.poll(0)
-
     def _send(self, data: bytes) -> None:
         if self._tls is not None:
             data = self._tls.to_send(data)
@@ -143,10 +152,20 @@ class Connection(asyncio.BufferedProtocol):
                 response.take(nbytes)
         except (NotHttpError, OSError) as exc:
             self._fail(exc)
-        if response is not None and response.is_over:
-            self._free(response)
-        elif response is not None and response.is_full and self._transport is not None:
-            self._transport.pause_reading()
+        transport = self._transport
+        if response is None:
+            return
+        if response.is_over:
+            self._response = None
+            if transport is None or transport.is_closing() or not response.has_body:
+                return
+            if response.may_reuse and self.on_free is not None and not (self._tls and self._tls.holds_bytes):
+                self.is_kept = True
+                self.on_free(self)
+            else:
+                transport.close()
+        elif response.is_full and transport is not None:
+            transport.pause_reading()
             self._is_paused = True
 
     def _decrypt(self, tls: TlsLayer) -> None:
@@ -170,16 +189,6 @@ class Connection(asyncio.BufferedProtocol):
             self._is_paused = False
             if not self._transport.is_closing():
                 self._transport.resume_reading()
-
-    def _free(self, response: Response) -> None:
-        self._response = None
-        if self._transport is None or self._transport.is_closing() or not response.has_body:
-            return
-        if response.may_reuse and self.on_free is not None and not (self._tls and self._tls.holds_bytes):
-            self.is_kept = True
-            self.on_free(self)
-        else:
-            self._transport.close()
 
     def _fail(self, error: Exception | None) -> None:
         if self._response is not None:

@@ -2,10 +2,11 @@
 
 from datetime import datetime
 
+from schemas import ErrorCode
 from worker.ccfs.answers import HTTP_OK
+from worker.errors import JobError
 
-HTTP_FORBIDDEN = 403
-
+_HTTP_FORBIDDEN = 403
 _TURNED_AWAY = "CC-FS has answered nothing but HTTP 403 since the start: is this address allowed there?"
 _EXACT = 1
 """Seconds within which two clocks agree, as far as a Date header of whole seconds can tell."""
@@ -31,8 +32,29 @@ class Admission:
         """Hear the HTTP status of an answer."""
         if status == HTTP_OK:
             self._is_let_in, self._is_turned_away = True, False
-        elif status == HTTP_FORBIDDEN and not self._is_let_in:
+        elif status == _HTTP_FORBIDDEN and not self._is_let_in:
             self._is_turned_away = True
+
+
+def explain(
+    error: JobError, admission: Admission, *, bill_file_name: str, there: datetime | None, here: datetime
+) -> JobError:
+    """Add to a refusal what its likely cause is.
+
+    Args:
+        error: The refusal.
+        admission: What CC-FS answered before.
+        bill_file_name: The file that was asked for.
+        there: As for `skew`.
+        here: As for `skew`.
+    """
+    if error.http_status == _HTTP_FORBIDDEN:
+        error.add(admission.problem)
+    elif error.code is ErrorCode.UNAUTHORIZED:
+        error.add(skew(there, here))
+    elif error.code is ErrorCode.FILE_NOT_FOUND:
+        error.add(dashes(bill_file_name))
+    return error
 
 
 def skew(there: datetime | None, here: datetime) -> str:

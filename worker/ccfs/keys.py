@@ -17,6 +17,8 @@ MAX_KEY_BYTES = 4096
 _BOM = "\ufeff"
 _RECENT = 1.0
 """Seconds for which a key is kept in memory."""
+_UNITS = ((86_400, "days"), (3600, "h"), (60, "min"))
+"""Those that an age of at least two is told in, with their seconds."""
 
 # Non-blocking, since a pipe may lie in a key's place.
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
@@ -68,7 +70,9 @@ class KeyDirectory:
     def about(self, app_id: str) -> str:
         """Say which file holds the key of an account, and how old it is. Raises OSError."""
         path = self._directory / app_id
-        return f"its key is in {path}, which is {_age(time.time() - path.stat().st_mtime)} old"
+        age = time.time() - path.stat().st_mtime
+        size, unit = next((known for known in _UNITS if age >= 2 * known[0]), (1, "s"))
+        return f"its key is in {path}, which is {age / size:.0f} {unit} old"
 
     def read(self, app_id: str) -> str:
         """Return the secret key of an account as it is now, and do not keep it: the one before was refused.
@@ -84,14 +88,14 @@ class KeyDirectory:
         self._recent.pop(app_id, None)
         try:
             return _secret(_content(path))
-        except FileNotFoundError as exc:
-            if not self._directory.is_dir():
-                raise _unreadable(app_id, exc) from exc
-            raise _unknown(app_id, "there is no key file for this account") from exc
         except OSError as exc:
-            raise _unreadable(app_id, exc) from exc
+            if isinstance(exc, FileNotFoundError) and self._directory.is_dir():
+                reason = f"there is no key file for this account ({app_id})"
+                raise JobError(ErrorCode.UNKNOWN_APP, reason) from exc
+            reason = f"the key file cannot be read ({app_id}): {os.strerror(exc.errno or 0)}"
+            raise JobError(ErrorCode.STORAGE_ERROR, reason) from exc
         except ValueError as exc:
-            raise _unknown(app_id, str(exc)) from None
+            raise JobError(ErrorCode.UNKNOWN_APP, f"{exc} ({app_id})") from None
 
 
 class KeysSilentError(JobError):
@@ -156,24 +160,13 @@ class Keyring:
             raise KeysSilentError(ErrorCode.STORAGE_ERROR, reason) from exc
 
 
-def _age(seconds: float) -> str:
-    for size, unit in ((86_400, "days"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
-
-
 def _content(path: Path) -> bytes:
     try:
-        return _read(path)
+        descriptor = os.open(path, _READ)
     except FileNotFoundError:
         # Kubernetes removes the old files right after it has swapped the link to the new ones. That may
         # happen after we followed the link and before we opened the file.
-        return _read(path)
-
-
-def _read(path: Path) -> bytes:
-    descriptor = os.open(path, _READ)
+        descriptor = os.open(path, _READ)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise ValueError("the key file is no regular file")
@@ -185,8 +178,12 @@ def _read(path: Path) -> bytes:
 def _secret(raw: bytes) -> str:
     if len(raw) > MAX_KEY_BYTES:
         raise ValueError(f"the key file is larger than {MAX_KEY_BYTES} bytes")
-    text = _decoded(raw)
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        text = None
     if text is None:
+        # Not where the exception is at hand: as its context, it would take the key along.
         raise ValueError("the key file is not UTF-8 text")
     secret = text.removesuffix("\r\n") if text.endswith("\r\n") else text.removesuffix("\n")
     if problem := _problem(secret):
@@ -207,20 +204,3 @@ def _problem(secret: str) -> str:
     if not secret.isprintable():
         return "holds a control character: write the key into it, and nothing else"
     return ""
-
-
-def _decoded(raw: bytes) -> str | None:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        # Not raised again: this exception holds the key.
-        return None
-
-
-def _unknown(app_id: str, reason: str) -> JobError:
-    return JobError(ErrorCode.UNKNOWN_APP, f"{reason} ({app_id})")
-
-
-def _unreadable(app_id: str, exc: OSError) -> JobError:
-    reason = os.strerror(exc.errno or 0)
-    return JobError(ErrorCode.STORAGE_ERROR, f"the key file cannot be read ({app_id}): {reason}")

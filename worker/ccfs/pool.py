@@ -3,12 +3,9 @@
 import asyncio
 import math
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from worker.ccfs.connection import Connection
-from worker.ccfs.errors import NotHttpError
 from worker.ccfs.response import Memory
 from worker.net.dial import dial
 
@@ -38,7 +35,7 @@ class Route:
 
 
 class Pool:
-    """Connections by one route; as many as there are concurrent requests. Made by `open_pool`.
+    """Connections by one route; as many as there are concurrent requests.
 
     Args:
         route: The way.
@@ -78,7 +75,7 @@ class Pool:
         connection.on_free = self._keep if self.keep_alive else None
         return connection
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         """End all connections."""
         if self._sweeping is not None:
             self._sweeping.cancel()
@@ -99,25 +96,13 @@ class Pool:
         self._open.add(connection)
         try:
             if route.proxy is not None:
-                await self._tunnel(connection)
+                await connection.tunnel(route.host, route.port, route.connect_timeout)
             if route.tls is not None:
                 self.certificate_end = await connection.secure(route.tls, route.server_name)
         except BaseException:
             connection.abort()
             raise
         return connection
-
-    async def _tunnel(self, connection: Connection) -> None:
-        target = f"[{self._route.host}]" if ":" in self._route.host else self._route.host
-        request = f"CONNECT {target}:{self._route.port} HTTP/1.1\r\nHost: {target}:{self._route.port}\r\n\r\n"
-        try:
-            answer = await connection.ask(
-                request.encode("ascii"), idle_timeout=self._route.connect_timeout, is_tunnel=True
-            )
-        except (NotHttpError, ConnectionError) as exc:
-            raise ConnectionError(f"the proxy of WORKER_CCFS__PROXY_URL: {exc}") from exc
-        if not 200 <= answer.status < 300:  # noqa: PLR2004 - RFC 9110, section 9.3.6
-            raise ConnectionError(f"the proxy of WORKER_CCFS__PROXY_URL refused: HTTP {answer.status}")
 
     def _keep(self, connection: Connection) -> None:
         loop = asyncio.get_running_loop()
@@ -136,13 +121,3 @@ class Pool:
     def _lost(self, connection: Connection) -> None:
         self._open.discard(connection)
         self._idle.pop(connection, None)
-
-
-@asynccontextmanager
-async def open_pool(route: Route, memory: Memory, *, keep_alive: bool) -> AsyncIterator[Pool]:
-    """Open a pool; its connections end with it."""
-    pool = Pool(route, memory, keep_alive=keep_alive)
-    try:
-        yield pool
-    finally:
-        await pool.close()

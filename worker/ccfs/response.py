@@ -1,31 +1,17 @@
 """A response as it comes in: its head, and its body in blocks. Without I/O of its own.
 
-The head, and chunked framing, are read by llhttp (httptools); the other bodies go straight into blocks.
+`worker.ccfs.framing` reads the head and chunked framing; all other bytes go straight into blocks.
 """
 
 import asyncio
 import mmap
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 
-import httptools
+from worker.ccfs.errors import NotHttpError, UnansweredError, after_headers
+from worker.ccfs.framing import SWITCHED, Framing
 
-from worker.ccfs.errors import NotHttpError, UnansweredError
-
-_MAX_FRAMING = 64 * 1024
-"""Bytes of a head, or of chunked framing between two bytes of a body. httptools bounds neither."""
-_MAX_HEADERS = 200
-_MAX_LENGTH_DIGITS = 18
-"""As many as always fit into 64 bits, signed. int() refuses more than 4,300 (sys.set_int_max_str_digits)."""
-_NO_BODY = frozenset({101, 204, 304})
-"""Statuses after which there is none, whatever the headers say (RFC 9112, section 6.3)."""
-_SWITCHED = 101
-_VERSIONS = frozenset({"1.0", "1.1"})
-_BLANK_LINE = b"\r\n\r\n"
-_LOOKED_AT = frozenset(
-    (b"content-encoding", b"content-length", b"content-type", b"date", b"retry-after", b"transfer-encoding")
-)
 _SCRATCH_BYTES, _LEAST_SCRATCH_BYTES = 256 * 1024, 32 * 1024
 _HEAD_BYTES = 64 * 1024
 """Bytes of an answer that are copied at most before its body goes straight into blocks."""
@@ -72,12 +58,10 @@ class Response:
     """A response. Made by `Connection.ask`, which puts bytes into `room` and has them taken in by `take`.
 
     Attributes:
-        status: The HTTP status; 0 until the head is complete.
-        headers: Those that anybody looks at, by lower-case name; of several of one name, the list.
         content_length: The size of the body by Content-Length; None without that.
         is_over: Whether all of it came, or nothing more will.
         is_full: Whether there is no room for more until a block is used.
-        may_reuse: Whether the connection may serve another request once this is over.
+        is_parsed: Whether the next bytes are parsed, so that what follows its end may come with it.
 
     Args:
         memory: What it is received into.
@@ -97,9 +81,9 @@ class Response:
         has_body: bool = True,
     ) -> None:
         self.has_body = has_body
-        self.status = 0
         self.content_length: int | None = None
-        self.is_over = self.is_full = self.may_reuse = False
+        self.is_over = self.is_full = False
+        self.is_parsed = True
         self._resume = resume
         self._abort = abort
         self._memory = memory
@@ -107,32 +91,54 @@ class Response:
         self._idle_timeout = idle_timeout
         self._last_at = 0.0
         self._error: Exception | None = None
-        self._begin_head()
-        self._has_begun = self._is_chunked = False
+        self._framing = Framing()
+        self._has_begun = False
         self._left: int | None = None
         self._received = self._filled = self._wanted = 0
         self._block: memoryview | None = None
         self._whole: deque[tuple[memoryview, int]] = deque()
         """Blocks to be used, and how many bytes are in them."""
-        self._in_use: memoryview | None = None
+        self._is_in_use = False
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     @property
-    def is_parsed(self) -> bool:
-        """Whether the next bytes are parsed, so that what follows its end may come with it."""
-        return self._parser is not None
+    def status(self) -> int:
+        """The HTTP status; 0 until the head is complete."""
+        return self._framing.status
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Those that anybody looks at, by lower-case name; of several of one name, the list."""
+        return self._framing.headers
+
+    @property
+    def may_reuse(self) -> bool:
+        """Whether the connection may serve another request once this is over."""
+        return self._framing.may_reuse
 
     def room(self) -> memoryview:
         """Give the place for the next bytes."""
-        return self._memory.scratch[:_HEAD_BYTES] if self._parser is not None else self._free()
+        return self._memory.scratch[:_HEAD_BYTES] if self.is_parsed else self._free()
 
     def take(self, size: int) -> None:
         """Take in what was put into `room`. Raises NotHttpError."""
-        if self._parser is None:
+        if not self.is_parsed:
             self._fill(size)
-        elif self._parse(bytes(self._memory.scratch[:size])):
-            self.may_reuse = False
+            return
+        self._has_begun = True
+        data = bytes(self._memory.scratch[:size])
+        while data and not self.status:
+            data = self._framing.head(data)
+            if self.status:
+                self._begin_body()
+        if not self.is_parsed:
+            self._add(data)
+        elif data:
+            for piece in self._framing.chunks(data):
+                self._add(piece)
+            if self._framing.is_whole:
+                self._finish()
 
     def end(self, error: Exception | None) -> None:
         """End it: nothing more comes, because of an error, or since the connection is closed (None)."""
@@ -143,13 +149,13 @@ class Response:
             kind = ConnectionError if self._has_begun else UnansweredError
             self._error = kind(str(error or words))
             self._error.__cause__ = error
-        elif error is None and (self._is_chunked or self._left is not None):
+        elif error is None and (self._framing.is_chunked or self._left is not None):
             end = "its last chunk" if self._left is None else f"the announced {self.content_length}"
             missing = "" if self._left is None else f"{self._left} bytes "
             self._error = ConnectionError(f"CC-FS closed the connection {missing}before {end}")
         else:
             self._error = error
-        self.may_reuse = False
+        self._framing.may_reuse = False
         self._finish()
 
     async def head(self) -> None:
@@ -166,144 +172,46 @@ class Response:
         first = self._whole[0][0] if self._whole else self._block
         return b"" if first is None else bytes(first[: min(size, self._received)])
 
-    async def next_block(self) -> memoryview | None:
-        """Give the next bytes, valid until the next are asked for; None at the end. Raises as `head`."""
-        if self._in_use is not None:
-            self._memory.recycle(self._in_use)
-            self._in_use = None
-            if self.is_full:
-                self.is_full = False
-                self._resume()
+    async def chunks(self) -> AsyncGenerator[memoryview, None]:
+        """Yield the body; each chunk is valid until the next is asked for. Raises as `after_headers`."""
         self._wanted = sys.maxsize
-        await self._until(lambda: bool(self._whole))
-        if not self._whole:
-            return None
-        self._in_use, size = self._whole.popleft()
-        return self._in_use[:size]
+        with after_headers(self.status):
+            while await self._until(lambda: bool(self._whole)):
+                block, size = self._whole.popleft()
+                self._is_in_use = True
+                yield block[:size]
+                self._memory.recycle(block)
+                self._is_in_use = False
+                if self.is_full:
+                    self.is_full = False
+                    self._resume()
 
     def close(self) -> None:
         """End its connection, unless all of it came: the rest may be gigabytes away."""
         if self._error is not None or not self.is_over:
             self._abort()
 
-    def on_message_begin(self) -> None:
-        """Implements llhttp's callback. Behind the end of the response, it is one that nobody asked for."""
-        if self._is_parsed_to_end:
-            self.may_reuse = False
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Implements llhttp's callback, for headers and trailers."""
-        self._header_count += 1
-        if not self.status and (name := name.lower()) in _LOOKED_AT:
-            key, text = name.decode("ascii"), value.decode("latin-1")
-            known = self.headers.get(key)
-            self.headers[key] = text if known is None else f"{known}, {text}"
-
-    def on_headers_complete(self) -> None:
-        """Implements llhttp's callback."""
-        if not self.status and self._parser is not None:
-            self.status = self._parser.get_status_code()
-            self.may_reuse = self._parser.should_keep_alive() and self.status != _SWITCHED
-
-    def on_body(self, body: bytes) -> None:
-        """Implements llhttp's callback, for chunked bodies."""
-        if not self._is_parsed_to_end:
-            self._framing_bytes = 0
-            self._add(body)
-
-    def on_message_complete(self) -> None:
-        """Implements llhttp's callback."""
-        self._is_parsed_to_end = True
-
-    def _begin_head(self) -> None:
-        self.status = 0
-        self.headers: dict[str, str] = {}
-        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
-        self._framing_bytes = self._header_count = 0
-        self._is_parsed_to_end = False
-        self._tail = b""
-
-    def _parse(self, data: bytes) -> bytes:
-        """Parse bytes; returns those that are not part of the response."""
-        self._has_begun = True
-        while data and self._parser is not None and not self._is_chunked:
-            seen = self._tail + data if self._tail else data
-            end = seen.find(_BLANK_LINE)
-            # The parser gets no byte of the body: it would not say how far it came.
-            size = len(data) if end < 0 else end + len(_BLANK_LINE) - len(self._tail)
-            self._tail = b"" if end >= 0 else seen[1 - len(_BLANK_LINE) :]
-            self._feed(data[:size])
-            data = data[size:]
-            if self.status:
-                self._begin_body()
-        if self._parser is None:
-            return self._add(data)
-        if data:
-            self._parse_chunks(data)
-        return b""
-
     def _begin_body(self) -> None:
-        """Decide where the body ends (RFC 9112, section 6.3); what can be read in two ways is refused."""
-        if 100 <= self.status < 200 and self.status != _SWITCHED:  # noqa: PLR2004 - RFC 9110, section 15.2
-            self._begin_head()
+        if 100 <= self.status < 200 and self.status != SWITCHED:  # noqa: PLR2004 - RFC 9110, section 15.2
+            self._framing = Framing()
             return
         self._wake()
-        if self._parser is not None and self._parser.get_http_version() not in _VERSIONS:
-            raise NotHttpError("it is of another version than 1.0 and 1.1")
-        encoding, length = self.headers.get("transfer-encoding"), self.headers.get("content-length")
-        if self.status in _NO_BODY or not self.has_body:
-            self._left = 0
-        elif encoding is not None:
-            if length is not None or encoding.lower() != "chunked":
-                raise NotHttpError("its Transfer-Encoding is not chunked, or stands beside a Content-Length")
-            self._is_chunked = True
-            return
-        elif length is not None:
-            if len(length) > _MAX_LENGTH_DIGITS or not (length.isascii() and length.isdigit()):
-                raise NotHttpError(f"its Content-Length of {len(length)} characters is no size")
-            self._left = self.content_length = int(length)
-        self._parser = None
+        self._left = self.content_length = self._framing.body_length(has_body=self.has_body)
+        self.is_parsed = self._framing.is_chunked
         if self._left == 0:
             self._finish()
 
-    def _parse_chunks(self, data: bytes) -> None:
-        self._feed(data)
-        self._tail = (self._tail + data)[-6:]
-        if self._is_parsed_to_end:
-            # llhttp skips line ends before the next message without a word.
-            if not self._tail.endswith(_BLANK_LINE) or self._tail == b"\r\n\r\n\r\n":
-                self.may_reuse = False
-            self._finish()
-
-    def _feed(self, data: bytes) -> None:
-        self._framing_bytes += len(data)
-        if not self._is_chunked:
-            self._refuse_endless()
-        try:
-            if self._parser is not None:
-                self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # A 101, which has no body.
-            pass
-        except httptools.HttpParserError as exc:
-            if not self._is_parsed_to_end:
-                raise NotHttpError(str(exc)) from exc
-            self.may_reuse = False
-        self._refuse_endless()
-
-    def _refuse_endless(self) -> None:
-        if self._framing_bytes > _MAX_FRAMING or self._header_count > _MAX_HEADERS:
-            raise NotHttpError("its headers, trailers or chunk sizes are too long")
-
-    def _add(self, data: bytes) -> bytes:
-        """Copy bytes of the body to where they belong; returns those that are not part of it."""
+    def _add(self, data: bytes) -> None:
+        """Copy bytes of the body to where they belong."""
         rest = memoryview(data)
         while rest and not self.is_over:
             room = self._free()[: len(rest)]
             room[:] = rest[: len(room)]
             rest = rest[len(room) :]
             self._fill(len(room))
-        return bytes(rest)
+        if rest:
+            # They come behind its end: nobody asked for them.
+            self._framing.may_reuse = False
 
     def _free(self) -> memoryview:
         if self._block is None:
@@ -328,17 +236,17 @@ class Response:
         if self._block is not None:
             self._whole.append((self._block, self._filled))
             self._block = None
-            self.is_full = len(self._whole) + (self._in_use is not None) >= self._memory.blocks
+            self.is_full = len(self._whole) + self._is_in_use >= self._memory.blocks
             self._wake()
 
     def _finish(self) -> None:
         if self._error is None:
             self._put_aside()
         self.is_over, self.is_full = True, False
-        self._parser = None
         self._wake()
 
-    async def _until(self, is_there: Callable[[], bool]) -> None:
+    async def _until(self, is_there: Callable[[], bool]) -> bool:
+        """Wait for something, or for the end; returns which. Raises what ended it too early."""
         while not (is_there() or self.is_over):
             # While nobody waited, it was not the server that kept silent.
             self._last_at = self._loop.time()
@@ -349,8 +257,11 @@ class Response:
             finally:
                 self._timer.cancel()
                 self._waiter = self._timer = None
-        if self._error is not None and not is_there():
+        if is_there():
+            return True
+        if self._error is not None:
             raise self._error
+        return False
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

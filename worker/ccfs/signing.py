@@ -61,7 +61,7 @@ def canonical_request(request: Request) -> str:
         )
     lines.append(";".join(lowered))
     lines.extend(f"{_encode(name)}:{_encode(value)}" for name, value in lowered.items())
-    lines.append(_encode_bytes(request.body))
+    lines.append(quote_from_bytes(request.body, safe=""))
     return "\n".join(lines)
 
 
@@ -101,12 +101,8 @@ def _lowered(headers: Mapping[str, str]) -> dict[str, str]:
 
 @lru_cache(_FEW)
 def _encode(text: str) -> str:
-    return _encode_bytes(text.encode())
-
-
-def _encode_bytes(octets: bytes) -> str:
-    # The unreserved characters of RFC 3986 stay as they are.
-    return quote_from_bytes(octets, safe="")
+    # All but the unreserved characters of RFC 3986 are encoded, "/" too.
+    return quote_from_bytes(text.encode(), safe="")
 
 
 def _hmac_hex(key: str, message: str) -> str:
