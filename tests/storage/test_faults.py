@@ -204,7 +204,7 @@ async def test_a_missing_root_is_an_error_everywhere(storage: SharedStorage, roo
 
     for attempt in (
         storage.find(PATH),
-        storage.free_bytes(),
+        storage.look(),
         swept(storage, 100),
         storage.store(PATH, stream(FILE), announced_bytes=None),
     ):
@@ -323,7 +323,7 @@ async def test_nothing_is_written_below_a_mount_without_its_volume(volume: Path,
 
     caught = await failure(storage, stream(FILE))
     with pytest.raises(JobError):
-        await storage.free_bytes()
+        await storage.look()
     with pytest.raises(JobError):
         await storage.find(PATH)
 

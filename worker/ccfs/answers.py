@@ -13,7 +13,7 @@ HTTP_OK = 200
 HEAD_BYTES = 4
 """How many first bytes of a body show whether it is a zip."""
 LONGEST_RETRY_AFTER = 86_400.0
-"""Seconds; a Retry-After that asks for more is taken for this."""
+"""Seconds; a Retry-After that asks for more counts as this."""
 
 _HTTP_UNAUTHORIZED = 401
 _FLOW_CONTROL_STATUSES = frozenset({403, 429, 502, 503, 504})
@@ -125,6 +125,7 @@ def parse_retry_after(value: str | None, now: datetime) -> float | None:
         Between 0 and `LONGEST_RETRY_AFTER`; None for a header that is neither form.
     """
     text = (value or "").strip()
+    # By isdigit alone "²" is a number, which float() refuses.
     if text.isascii() and text.isdigit():
         seconds = float(text) if len(text) <= _MAX_RETRY_DIGITS else LONGEST_RETRY_AFTER
     elif (moment := read_date(text)) is not None:
@@ -140,6 +141,7 @@ def read_date(value: str) -> datetime | None:
         moment = parsedate_to_datetime(value)
     except (ValueError, OverflowError):
         return None
+    # The zone "-0000" gives a time without one.
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
 

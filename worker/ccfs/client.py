@@ -26,7 +26,7 @@ MAX_ERROR_BODY = 64 * 1024
 
 _BLOCK_BYTES = 1024 * 1024
 _BURST_SECONDS = 0.1
-"""How much of its allowance a client may use in a burst."""
+"""Seconds of its allowance that a client may use in one burst."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ class CcfsClient:
 
     @property
     def turned_away(self) -> str:
-        """That CC-FS seems to let nobody in from this address, as one line; empty when it has answered."""
+        """One line that says so when CC-FS seems to let no request from this address in; empty otherwise."""
         return self._admission.problem
 
     @property
@@ -183,7 +183,7 @@ class CcfsClient:
             async with aclosing(response.chunks()) as chunks:
                 yield FileStream(response.content_length, chunks)
         except JobError as error:
-            # Those of the storage carry CC-FS's status, too.
+            # An error of the storage carries CC-FS's status, too.
             error.http_status = response.status
             raise
         finally:
@@ -208,6 +208,7 @@ class CcfsClient:
         for find in (self._pool.take, self._pool.make):
             if limiter is not None:
                 await limiter.acquire()
+            # Not before it may be sent: CC-FS refuses a signature that has waited.
             sent = request()
             connection = await find()
             try:

@@ -103,13 +103,14 @@ class Connection(asyncio.BufferedProtocol):
         return response
 
     def abort(self) -> None:
-        """End it immediately."""
+        """End it immediately. To close it would first wait until the server takes what is not sent yet."""
         if self._transport is not None:
             self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Implements BufferedProtocol."""
         self._transport = cast("asyncio.Transport", transport)
+        # When the transport is closed, the descriptor's number may be another's: `ask` looks at that first.
         self._unasked.register(transport.get_extra_info("socket"), select.POLLIN)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -120,7 +121,10 @@ class Connection(asyncio.BufferedProtocol):
         self._on_lost(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the interface of BufferedProtocol
-        """Implements BufferedProtocol: gives the place for the next bytes."""
+        """Implements BufferedProtocol: gives the place for the next bytes.
+
+        It is never empty, which the event loop takes for a defect: a full response has paused the reading.
+        """
         if self._tls is None and self._response is not None:
             return self._response.room()
         return self._memory.scratch
@@ -157,6 +161,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         if response.is_over:
             self._response = None
+            # Behind the answer to a CONNECT comes the TLS of the host that it leads to.
             if transport is None or transport.is_closing() or not response.has_body:
                 return
             if response.may_reuse and self.on_free is not None and not (self._tls and self._tls.holds_bytes):
@@ -183,6 +188,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _resume(self) -> None:
         if self._tls is not None:
+            # What waits in the TLS makes the socket no more readable: no event would come for it.
             self._advance(0)
         is_full = self._response is not None and self._response.is_full
         if self._is_paused and not is_full and self._transport is not None:
@@ -194,7 +200,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._response is not None:
             self._response.end(error)
         if self._handshake is not None and not self._handshake.done():
-            # The server is told why.
+            # OpenSSL has an alert for the server that says why.
             self._send(b"")
             if self._transport is not None:
                 self._transport.close()

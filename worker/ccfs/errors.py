@@ -27,6 +27,7 @@ def before_headers() -> Iterator[None]:
     """
     try:
         yield
+    # Before OSError, of which it is one. So is ssl.SSLError.
     except TimeoutError as exc:
         raise JobError(ErrorCode.TIMEOUT, f"CC-FS did not answer in time: {_words(exc)}") from exc
     except NotHttpError as exc:

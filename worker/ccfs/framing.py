@@ -85,6 +85,7 @@ class Framing:
         """Read on in a chunked body; returns the bytes of the body themselves. Raises NotHttpError."""
         self._body = []
         self._feed(data)
+        # The end of the last chunk's line, of the empty trailer, and of what may follow.
         self._tail = (self._tail + data)[-6:]
         if self.is_whole:
             self._parser = None

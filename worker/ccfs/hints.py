@@ -29,7 +29,7 @@ class Admission:
         return _TURNED_AWAY if self._is_turned_away else ""
 
     def heard(self, status: int) -> None:
-        """Hear the HTTP status of an answer."""
+        """Take in the HTTP status of an answer."""
         if status == HTTP_OK:
             self._is_let_in, self._is_turned_away = True, False
         elif status == _HTTP_FORBIDDEN and not self._is_let_in:

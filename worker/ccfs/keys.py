@@ -183,7 +183,7 @@ def _secret(raw: bytes) -> str:
     except UnicodeDecodeError:
         text = None
     if text is None:
-        # Not where the exception is at hand: as its context, it would take the key along.
+        # Out here: as the context of this error, that exception would carry the key into a traceback.
         raise ValueError("the key file is not UTF-8 text")
     secret = text.removesuffix("\r\n") if text.endswith("\r\n") else text.removesuffix("\n")
     if problem := _problem(secret):

@@ -10,7 +10,7 @@ from worker.ccfs.response import Memory
 from worker.net.dial import dial
 
 _IDLE_SECONDS = 15.0
-"""How long one is kept unused: firewalls forget connections without a word to either side."""
+"""Seconds that one is kept unused: firewalls forget idle connections and tell neither side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Pool:
         self.certificate_end = math.nan
         self._open: set[Connection] = set()
         self._idle: dict[Connection, float] = {}
-        """Since when, by the loop's clock; the one that was used last stands last."""
+        """Since when, by the loop's clock; the one that was used last stands last, and is taken first."""
         self._sweeping: asyncio.TimerHandle | None = None
 
     async def take(self) -> Connection:
@@ -91,6 +91,7 @@ class Pool:
             connected = await dial(host, port)
         except OSError as exc:
             raise ConnectionError(f"{host}:{port}: {exc.strerror or exc}") from exc
+        # From here on the transport owns the socket, and `abort` ends both.
         connection = Connection(self._memory, self._lost)
         await loop.create_connection(lambda: connection, sock=connected)
         self._open.add(connection)

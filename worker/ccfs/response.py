@@ -41,7 +41,7 @@ class Memory:
         self._spare: list[memoryview] = []
 
     def block(self, left: int | None) -> memoryview:
-        """Give a block for a body of which that many bytes are left, if that is known."""
+        """Return a block for a body that has `left` bytes more; None when that is unknown."""
         if left is not None and left < self.block_bytes:
             return memoryview(bytearray(left))
         if self._spare:
@@ -49,7 +49,7 @@ class Memory:
         return memoryview(mmap.mmap(-1, self.block_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
     def recycle(self, block: memoryview) -> None:
-        """Take back a block that nothing refers to any more."""
+        """Take back a block. A view that anybody still reads would show bytes of another file."""
         if len(block) == self.block_bytes and len(self._spare) * self.block_bytes < _SPARE_BYTES:
             self._spare.append(block)
 
@@ -141,7 +141,7 @@ class Response:
                 self._finish()
 
     def end(self, error: Exception | None) -> None:
-        """End it: nothing more comes, because of an error, or since the connection is closed (None)."""
+        """End it: nothing more comes, because of an error or because the connection was closed (None)."""
         if self.is_over:
             return
         if not self.status and not isinstance(error, TimeoutError | NotHttpError):
@@ -168,7 +168,7 @@ class Response:
         await self._until(lambda: self._received >= size)
 
     def peek(self, size: int) -> bytes:
-        """Give the first bytes of a body of which no block was taken, as far as they came."""
+        """Return the first bytes of a body of which no chunk was taken, as far as they came."""
         first = self._whole[0][0] if self._whole else self._block
         return b"" if first is None else bytes(first[: min(size, self._received)])
 
@@ -268,6 +268,7 @@ class Response:
             self._waiter.set_result(None)
 
     def _look(self) -> None:
+        # Not set anew for each byte: a timer costs more than a look at the clock.
         left = self._last_at + self._idle_timeout - self._loop.time()
         if left > 0:
             self._timer = self._loop.call_later(left, self._look)

@@ -75,6 +75,7 @@ class TlsLayer:
             except ssl.SSLWantReadError:
                 break
             filled += size
+            # A read of nothing is OpenSSL's way to report close_notify; without it, the connection was cut.
             self.is_over = not size
             if one_record or self.is_over:
                 break

@@ -24,14 +24,14 @@ _SMALL = 1024 * 1024
 class SharedStorage:
     """The storage root and the threads that touch it.
 
-    On a volume that hangs, a task that is cancelled goes on without its call (`worker.storage.threads`). What
-    the call works on is let go when it returns. No file gets its final name any more once the attempt at it
-    was given up, unless the rename itself was what hung: that file is whole.
+    On a volume that hangs, a cancelled task leaves its call behind (`worker.storage.threads`). What the call
+    works on is released when it returns. A file whose attempt was given up gets no final name, unless it was
+    the rename that hung: that file is whole.
 
     Args:
         root: An existing directory; it may be a link, while below it none is followed.
         executor: Threads of our own; the loop's default ones also resolve names.
-        lookout: A thread for `look` alone, so that no call of a job stands before it; `executor` without one.
+        lookout: A thread for `look` alone, which then waits behind no call of a job; None takes `executor`.
         max_file_bytes: Larger files are refused.
         min_free_bytes: What stays free on the volume after a file of announced size.
         rules: What holds for the root.
@@ -58,7 +58,7 @@ class SharedStorage:
         self._attempts = count(1)
 
     async def find(self, path: PurePosixPath) -> StoredFile | None:
-        """Give the file of that relative path if it is there, whole and sound; None otherwise.
+        """Return the file of that relative path if it is there, whole and sound; None otherwise.
 
         Raises:
             JobError: STORAGE_ERROR when the storage cannot be read.
@@ -78,8 +78,8 @@ class SharedStorage:
 
         Args:
             path: Where to.
-            chunks: The stream, in steps that are worth a thread's while: a hop to one costs about as much as
-                writing 64 KiB. Each chunk is done with before the next is asked for.
+            chunks: The stream, in large chunks: a hop to a thread costs about as much as writing 64 KiB. No
+                chunk is used after the next one was asked for.
             announced_bytes: How long it will be, if that is known.
             progress: Records what came in and how long the sync took, if anybody reads it.
 
@@ -92,7 +92,7 @@ class SharedStorage:
         part = Part(self._tree, self._limits, path, name)
         begun = [await anext(chunks, b"")]
         if announced_bytes is None and len(begun[0]) < _SMALL:
-            # Whether that is all of it only the next chunk tells, which makes it invalid.
+            # Only the next chunk shows whether this was all, and to ask for it makes this one invalid.
             begun = [bytes(begun[0]), await anext(chunks, b"")]
         size = sum(map(len, begun))
         with storage_errors(path):
@@ -106,22 +106,13 @@ class SharedStorage:
                 await self._store_large(part, announced_bytes or 0, begun, chunks, progress)
         return part.content.stored(path, reused=False)
 
-    async def free_bytes(self) -> int:
-        """Bytes that unprivileged writers may still use on the root's volume.
-
-        Raises:
-            JobError: STORAGE_ERROR when the root is missing or cannot be read.
-        """
-        with storage_errors(self._root):
-            return await run(self._executor, self._tree.free_bytes)
-
     def look(self) -> Call[Space]:
-        """Begin a look at the volume, which gives what it has; for a call at a time."""
+        """Begin to look at what the volume has. Only one look may be under way. Raises as `Tree.look`."""
         return self._lookout.start(self._tree.look)
 
     @property
     def silence(self) -> float:
-        """Seconds for which the call that has waited longest for the volume has waited."""
+        """Seconds that the longest-waiting call has waited for the volume."""
         return max(self._executor.silence, self._lookout.silence)
 
     @property
@@ -130,11 +121,11 @@ class SharedStorage:
         return self._executor.left_behind
 
     def new_sweep(self, older_than: float) -> Sweep:
-        """Give what removes temporary files that nobody has written to for `older_than` seconds."""
+        """Make a sweep of temporary files that nobody has written to for `older_than` seconds."""
         return Sweep(self._tree, older_than)
 
     async def sweep_on(self, sweep: Sweep) -> bool:
-        """Sweep a little further; gives whether there is more to do.
+        """Sweep a little further; returns whether there is more to do.
 
         Raises:
             JobError: STORAGE_ERROR when the root cannot be read.
@@ -165,7 +156,7 @@ class SharedStorage:
             raise
 
     async def _discard(self, strand: Strand, part: Part) -> None:
-        """Let go of a file that is not wanted; goes on by itself where the volume takes its time."""
+        """Remove a file that is not wanted. On a slow volume that goes on in the background."""
 
         async def tidy() -> None:
             await strand.idle()
@@ -176,5 +167,6 @@ class SharedStorage:
             await outlast(tidying, PATIENCE)
         finally:
             if not tidying.done():
+                # The event loop alone would keep only a weak reference to it.
                 self._tidying.add(tidying)
                 tidying.add_done_callback(self._tidying.discard)

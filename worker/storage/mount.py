@@ -10,13 +10,13 @@ CASE_FOLDED = "{root} takes upper and lower case for the same: accounts App1 and
 """Why a directory cannot be the storage root, with what to put for `{root}`."""
 
 _PREFIX = ".ccfs-worker-check-"
-"""What a trial leaves behind when its process dies is removed by a later one (`worker.storage.probe`)."""
+"""A later trial removes what is left of one whose process died (`worker.storage.probe`)."""
 
 
 def is_mount_point(directory: int) -> bool:
     """Whether an open directory lies on another device than the one above it.
 
-    A bind mount of a directory of the same file system does not count: nothing tells it from a directory.
+    A bind mount from the same file system does not count: stat(2) does not tell it from a directory.
     """
     return os.stat("..", dir_fd=directory).st_dev != os.fstat(directory).st_dev
 
@@ -28,7 +28,7 @@ def folds_case(directory: int) -> bool:
         OSError: It cannot be tried out: nothing can be made there.
     """
     name = f"{_PREFIX}{uuid.uuid4().hex}"
-    # Nobody else makes or removes it: then it was this very call that did, and was answered twice.
+    # The name is ours alone: it exists when this very call made it, and an NFS client had to repeat it.
     with suppress(FileExistsError):
         os.mkdir(name, dir_fd=directory)
     try:

@@ -1,7 +1,7 @@
 """Opens paths that have no link on them, in one system call: openat2(2), which Python does not offer.
 
-To go down one directory at a time proves as much, but takes two calls for each. Every call of a thread gives
-Python's lock up and has to win it back from the event loop, which costs far more than the call itself.
+To go down one directory at a time proves as much, but takes two calls for each directory. After each call a
+thread has to get Python's lock back from the event loop, which costs far more than the call itself.
 """
 
 import ctypes
@@ -19,6 +19,8 @@ class _How(ctypes.Structure):
     _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 
 
+# CDLL gives Python's lock up during the call; PyDLL would stop the whole process while a volume hangs. With
+# use_errno a thread sees its own errno, whatever Python has called in between.
 _syscall = ctypes.CDLL(None, use_errno=True).syscall
 _syscall.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(_How), ctypes.c_size_t)
 _syscall.restype = ctypes.c_long

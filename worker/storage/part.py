@@ -42,7 +42,7 @@ class Limits:
             )
 
     def check_space(self, size: int, free: float) -> None:
-        """Raise JobError STORAGE_FULL when that many bytes are too many where so few are free."""
+        """Raise JobError STORAGE_FULL when a file of that many bytes leaves too few free."""
         if free - size < self.min_free_bytes:
             raise JobError(
                 ErrorCode.STORAGE_FULL,
@@ -73,7 +73,11 @@ class Part:
         self._descriptor = -1
 
     def store(self, whole: Chunk, stop: threading.Event) -> float:
-        """Store a whole file; on any failure nothing of it remains. Returns and raises as `publish`."""
+        """Store a whole file; on any failure nothing of it remains. Returns and raises as `publish`.
+
+        Raises:
+            JobError: STORAGE_FULL.
+        """
         try:
             with self._tree.directory(self._path.parent, make=True) as directory:
                 self._limits.check_space(len(whole), self._tree.space(directory).free_bytes)
@@ -85,7 +89,7 @@ class Part:
             raise
 
     def create(self, announced: int) -> None:
-        """Open it, making its directories. Raises JobError STORAGE_FULL without space for so many bytes."""
+        """Open it, and make its directories. Raises JobError STORAGE_FULL without space for as much."""
         self._limits.check_space(announced, self._tree.free_bytes())
         with self._tree.directory(self._path.parent, make=True) as directory:
             self._create(directory)
@@ -115,7 +119,7 @@ class Part:
             return self._publish(directory, stop)
 
     def discard(self) -> None:
-        """Remove it, as far as the volume lets us; the sweep comes by later."""
+        """Remove it, if the volume allows; otherwise a later sweep does."""
         with suppress(OSError):
             self._close()
         with suppress(OSError, JobError), self._tree.directory(self._path.parent) as directory:
@@ -125,7 +129,7 @@ class Part:
         # Kept here: the task that asked for it may be gone when this call returns.
         self._descriptor = os.open(self._name, _NEW, _FILE_MODE, dir_fd=directory)
         if self._tree.rules.file_mode is not None:
-            # Past the umask, which took its part of the mode above.
+            # The umask was taken from the mode above; fchmod(2) ignores it.
             os.fchmod(self._descriptor, self._tree.rules.file_mode)
 
     def _publish(self, directory: int, stop: threading.Event) -> float:
@@ -133,21 +137,25 @@ class Part:
             with open_to_read(self._name, directory) as file:
                 self.content.judge(file, stop)
         began = time.monotonic()
+        # Never tried again: Linux reports a failed write to one fsync(2), and then calls the pages clean.
         os.fsync(self._descriptor)
         seconds = time.monotonic() - began
         identity = identity_of(os.fstat(self._descriptor))
-        # Some file systems tell only now that a quota is used up (close(2)).
+        # NFS may say only now that a quota is used up (close(2)).
         self._close()
+        # Who may write in the directory can swap the file: only what was checked gets the name.
         if identity_of(os.stat(self._name, dir_fd=directory, follow_symlinks=False)) != identity:
             raise JobError(ErrorCode.STORAGE_ERROR, f"storage: {self._path} was swapped for another file")
         if stop.is_set():
             # It may have hung until its job was given up: another worker may have made the file since.
             raise StoppedError
         _rename(self._name, self._path.name, directory, identity)
+        # Until then a power cut can undo the rename (fsync(2)).
         os.fsync(directory)
         return seconds
 
     def _close(self) -> None:
+        # Forgotten first: Linux frees the number even when close(2) fails, and another file may have it then.
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
@@ -156,9 +164,9 @@ class Part:
 def _rename(part: str, name: str, directory: int, identity: Identity) -> None:
     """Give a file its name, in place of what has it.
 
-    A file server whose first answer got lost answers the repeated request by what it finds then, ENOENT (RFC
-    1813, section 4.4, on the cache that helps only while it lasts). So an error is believed only when the
-    file does not have its name.
+    When the answer of an NFS server is lost, the client repeats its request, and the server no longer finds
+    the old name: ENOENT for a rename that succeeded. The server's cache of answers helps only for a while
+    (RFC 1813, section 4.4). So an error counts only when the file does not have its name.
     """
     try:
         os.replace(part, name, src_dir_fd=directory, dst_dir_fd=directory)

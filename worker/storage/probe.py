@@ -41,8 +41,7 @@ def probe_storage(root: Path) -> Iterator[Finding]:
     """
     try:
         with _trial(root) as directory:
-            yield _written(directory)
-            yield _clock(directory)
+            yield from _written(directory)
             yield _exclusive(directory)
             yield _atomic_rename(directory)
             yield _synced(directory)
@@ -81,28 +80,23 @@ def _trial(root: Path) -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _written(directory: Path) -> Finding:
-    started = time.monotonic()
-    with (directory / "written").open("xb") as file:
+def _written(directory: Path) -> Iterator[Finding]:
+    path, started = directory / "written", time.monotonic()
+    with path.open("xb") as file:
         file.write(os.urandom(_BLOCK))
         file.flush()
         os.fsync(file.fileno())
     milliseconds = (time.monotonic() - started) * 1000
-    return fine("storage writable", f"1 MiB written and flushed to disk in {milliseconds:.0f} ms")
-
-
-def _clock(directory: Path) -> Finding:
-    name = "storage clock"
-    path = directory / "clock"
-    path.touch()
+    yield fine("storage writable", f"1 MiB written and flushed to disk in {milliseconds:.0f} ms")
     skew = path.stat().st_mtime - time.time()
     if abs(skew) > _MAX_SKEW:
-        return wrong(
-            name,
+        yield wrong(
+            "storage clock",
             f"new files are dated {skew:+.0f} s off this machine's clock",
             "set the clocks of this machine and of the file server (NTP): stale files are told by their age",
         )
-    return fine(name, "agrees with this machine's clock")
+    else:
+        yield fine("storage clock", "agrees with this machine's clock")
 
 
 def _exclusive(directory: Path) -> Finding:
@@ -151,6 +145,7 @@ class _Reader:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
+        # A daemon: a read that hangs keeps no process from its end.
         thread = threading.Thread(target=self._read, daemon=True)
         thread.start()
         try:

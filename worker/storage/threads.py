@@ -26,7 +26,7 @@ _T = TypeVar("_T")
 class Stop(threading.Event):
     """Asks a long call to end early; the call looks at it between its steps.
 
-    Each look is a sign of life of the call: see `Threads.waiting_since`.
+    Each look is a sign that the call is alive: see `Threads.waiting_since`.
     """
 
     def __init__(self) -> None:
@@ -102,6 +102,7 @@ class _Bench:
     @property
     def waiting_since(self) -> float | None:
         """When its call last showed a sign of life."""
+        # Copied: the thread may change them between two lines of the event loop.
         began, call = self.began, self.call
         if began is None or call is None or call.stop is None:
             return began
@@ -165,14 +166,14 @@ class Threads:
         return 0.0 if since is None else time.monotonic() - since
 
     def start(self, call: Callable[[], _T], stop: Stop | None = None) -> Call[_T]:
-        """Have a call run by a thread; all that is started must be of one event loop.
+        """Run a call on a thread. All calls must come from one event loop.
 
         Args:
             call: The call.
-            stop: What asks it to end early, if it can.
+            stop: Asks it to end early, if it can.
         """
         if self._is_shut:
-            # It would never be run, and be waited for without end.
+            # It would never run, and its task would wait for ever.
             raise RuntimeError("the threads were shut down")
         future: Call[_T] = Call(asyncio.get_running_loop(), stop)
         self._calls.put(partial(self._run, future, call))
@@ -182,7 +183,7 @@ class Threads:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let the threads end once all is done that was asked for; waits half a second at most."""
+        """Let the threads end after the calls that were started; wait half a second for them at most."""
         self._is_shut = True
         for _thread in self._threads:
             self._calls.put(None)
@@ -195,7 +196,7 @@ class Threads:
             bench.began = time.monotonic()
             call(bench)
             bench.began = bench.call = None
-            # A file's bytes may hang on it; the next call may be long in coming.
+            # It may keep a file's bytes in memory until the next call, which may be long in coming.
             del call
 
     def _run(self, future: Call[Any], call: Callable[[], Any], bench: _Bench) -> None:
@@ -219,7 +220,7 @@ class Threads:
 
 
 class Strand:
-    """Runs calls that must not overlap, those of one file, on whatever thread is free.
+    """Runs the calls of one file, which must not overlap, on any free thread.
 
     Args:
         threads: The threads.
@@ -245,7 +246,7 @@ class Strand:
         if self._last is not None:
             await self._last.returned()
             if not self._last.cancelled():
-                # Nobody may be left to see how it failed; asyncio would complain about that.
+                # asyncio logs an error that nobody has looked at.
                 self._last.exception()
 
 
@@ -275,7 +276,7 @@ async def run_stoppable(threads: Threads, call: Callable[[threading.Event], _T])
 
 
 async def outlast(future: asyncio.Future[Any], seconds: float) -> None:
-    """Wait until a future is done, for some seconds at most; a cancellation comes after that."""
+    """Wait until a future is done, for some seconds at most. A cancellation is raised after that."""
     clock = asyncio.get_running_loop().time
     end = clock() + seconds
     cancellation: asyncio.CancelledError | None = None

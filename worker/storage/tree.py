@@ -28,9 +28,10 @@ from worker.storage.openat2 import open_unlinked
 from worker.storage.zip_file import CorruptArchiveError
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+# Without O_NONBLOCK, open(2) of a FIFO in a file's place would wait for a writer for ever.
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+# What open(2) says of a link under O_DIRECTORY | O_NOFOLLOW: Linux the first, POSIX the second.
 _NO_DIRECTORY = frozenset({errno.ENOTDIR, errno.ELOOP})
-
 
 Identity = tuple[int, int]
 """What tells a file from any other on the machine: its device and inode."""
@@ -73,9 +74,6 @@ class RootRules:
     require_mount: bool = False
 
 
-_NO_RULES = RootRules()
-
-
 class Tree:
     """The files under a root.
 
@@ -84,7 +82,7 @@ class Tree:
         rules: What holds for it.
     """
 
-    def __init__(self, root: Path, rules: RootRules = _NO_RULES) -> None:
+    def __init__(self, root: Path, rules: RootRules) -> None:
         self._root = root
         self.rules = rules
         self._needs_mount = rules.require_mount
@@ -94,7 +92,7 @@ class Tree:
             os.close(self._open_root())
 
     def look(self) -> Space:
-        """See whether the volume can be used; gives what it has.
+        """See whether the volume can be used; returns what it has.
 
         Raises:
             JobError: STORAGE_ERROR, STORAGE_FULL: why it cannot.
@@ -124,6 +122,7 @@ class Tree:
         return Space(
             free_bytes=volume.f_bavail * volume.f_frsize,
             size_bytes=volume.f_blocks * volume.f_frsize,
+            # No inodes at all means that they are made as needed, as btrfs and some file servers do.
             free_inodes=volume.f_favail if volume.f_files else math.nan,
             inodes=volume.f_files or math.nan,
         )
@@ -138,7 +137,7 @@ class Tree:
             os.close(directory)
 
     def inspect(self, path: PurePosixPath, stop: threading.Event) -> StoredFile | None:
-        """Give a file if it is there, whole and sound, and make sure that it is durable."""
+        """Return a file if it is there, whole and sound, and make sure that it is durable."""
         if self._is_absent(path):
             return None
         content = Content()
@@ -148,7 +147,7 @@ class Tree:
                     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                         return None
                     content.read(file, stop)
-                    # The worker that wrote it may have died before its fsync.
+                    # The worker that wrote it may have died before its fsync(2).
                     os.fsync(file.fileno())
                 os.fsync(directory)
         except (FileNotFoundError, PermissionError, CorruptArchiveError):
@@ -161,7 +160,7 @@ class Tree:
         return content.stored(path, reused=True)
 
     def subdirectories(self, path: PurePosixPath) -> list[tuple[PurePosixPath, float]]:
-        """Give what may be directories of ours in a directory, each with the Unix time of its last change.
+        """List what may be directories of ours in a directory, each with the Unix time of its last change.
 
         Raises:
             JobError: STORAGE_ERROR when the root cannot be read.
@@ -199,10 +198,11 @@ class Tree:
         return removed, young
 
     def _is_absent(self, path: PurePosixPath) -> bool:
-        """Whether nothing has that path, as for almost every job; when in doubt, no."""
+        """Whether nothing has that path, as is the case for almost every job; when in doubt, no."""
         try:
             os.close(open_unlinked(f"{self._root}/{path}", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC))
         except FileNotFoundError:
+            # Where the volume is not mounted, every file is missing, and that says nothing.
             with storage_errors(self._root):
                 device = self._root.stat().st_dev
             return self._device == device
@@ -211,7 +211,7 @@ class Tree:
         return False
 
     def _open(self, path: PurePosixPath, *, make: bool) -> int:
-        """Open a directory in one call; walk to it where that fails, which makes it or says what is wrong."""
+        """Open a directory in one call. Where that fails, walk to it, to make it or to say what is wrong."""
         try:
             directory = open_unlinked(f"{self._root}/{path}", _DIRECTORY)
         except OSError:

@@ -86,7 +86,7 @@ def check_archive(file: BinaryIO, stop: threading.Event) -> Listing:
     except (zipfile.BadZipFile, zlib.error, EOFError) as exc:
         raise CorruptArchiveError(f"the archive is not sound: {exc}") from exc
     except (NotImplementedError, RuntimeError, ValueError, OverflowError, struct.error) as exc:
-        # zipfile's own words for encryption, unknown versions and impossible offsets.
+        # What zipfile raises for encryption, unknown versions and impossible offsets.
         raise CorruptArchiveError(f"the archive cannot be checked: {exc}") from exc
 
 
@@ -101,7 +101,7 @@ class _BoundedReader:
             raise CorruptArchiveError(
                 f"the archive's directory claims {size} bytes; at most {BLOCK_BYTES} are read"
             )
-        # To the end means the last 64 KiB and the end record.
+        # zipfile reads to the end (-1) only from within the last 64 KiB and the end record.
         return self._file.read(size if size >= 0 else BLOCK_BYTES)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:

@@ -94,7 +94,7 @@ class ZipWalk:
     """One archive on its way. Feed it every block in order, then ask whether it proved sound.
 
     Args:
-        most_unpacked: Gives the bytes that as many of an archive may unpack to.
+        most_unpacked: Says how many bytes an archive of that many may unpack to.
     """
 
     def __init__(self, most_unpacked: Callable[[int], int]) -> None:
@@ -134,12 +134,14 @@ class ZipWalk:
             _insist(signature == _CENTRAL)
             last = yield from self._directory_entry(entry)
             signature = yield from self._bytes.exactly(4)
+        # Readers look for a ZIP64 locator before the end record, and would believe one in the last name.
         _insist(signature == _END and last[-_LOCATOR_BYTES:][:4] != _ZIP64_LOCATOR)
         size = self._bytes.position - 4 - directory
         record = yield from self._bytes.exactly(_END_RECORD.size)
         count = len(self._entries)
         _insist(_END_RECORD.unpack(record) == (0, 0, count, count, size, directory, 0))
         self._is_whole = True
+        # Anything behind the end record.
         yield from self._bytes.some(1)
         raise _UnprovenError
 
@@ -148,28 +150,25 @@ class ZipWalk:
         _, flags, method, _, crc, packed, unpacked, name_length, extra_length = _LOCAL_HEADER.unpack(header)
         name = yield from self._name(name_length)
         yield from self._bytes.exactly(extra_length)
-        _insist(not flags & ~_HARMLESS_FLAGS)
+        _insist(not flags & ~_HARMLESS_FLAGS and method in {_STORED, _DEFLATED})
+        if method == _DEFLATED:
+            found = yield from self._inflate(None if flags & _HAS_DESCRIPTOR else packed)
+        else:
+            # Only its size says where a stored entry ends, and a descriptor comes behind it.
+            _insist(not flags & _HAS_DESCRIPTOR)
+            passed, end = 0, self._bytes.position + packed
+            while left := end - self._bytes.position:
+                passed = _crc32((yield from self._bytes.some(left)), passed)
+            found = passed, packed, packed
         if flags & _HAS_DESCRIPTOR:
-            _insist(method == _DEFLATED)
-            found = yield from self._inflate(None)
             descriptor = yield from self._bytes.exactly(_DESCRIPTOR.size)
             _insist(_DESCRIPTOR.unpack(descriptor) == (_DESCRIPTOR_SIGNATURE, *found))
         else:
-            found = yield from (self._pass(packed) if method == _STORED else self._inflate(packed))
-            _insist(method in {_STORED, _DEFLATED} and found == (crc, packed, unpacked))
+            _insist(found == (crc, packed, unpacked))
         return _Entry(method, *found, offset, name)
 
-    def _pass(self, size: int) -> Generator[None, None, tuple[int, int, int]]:
-        """Go through stored bytes; gives CRC, packed and unpacked size."""
-        crc, left = 0, size
-        while left:
-            part = yield from self._bytes.some(left)
-            crc = _crc32(part, crc)
-            left -= len(part)
-        return crc, size, size
-
     def _inflate(self, size: int | None) -> Generator[None, None, tuple[int, int, int]]:
-        """Go through deflated bytes, `size` of them or up to their own end; gives what `_pass` does."""
+        """Go through deflated bytes, `size` of them or up to their own end; returns CRC and sizes."""
         inflater = zlib.decompressobj(-zlib.MAX_WBITS)
         crc, unpacked, start = 0, 0, self._bytes.position
         while not inflater.eof:
@@ -189,7 +188,10 @@ class ZipWalk:
         return crc, packed, unpacked
 
     def _directory_entry(self, entry: _Entry) -> Generator[None, None, bytes]:
-        """Compare a header of the directory with the entry that it names; gives its bytes."""
+        """Compare a header of the directory with the entry that it names; returns its bytes.
+
+        Readers of streams believe the entry, others the directory: to differ shows them different files.
+        """
         header = yield from self._bytes.exactly(_CENTRAL_HEADER.size)
         fields = _CENTRAL_HEADER.unpack(header)
         _, version, flags, method, _, crc, packed, unpacked, name_length, extra, comment, disk, *_ = fields
@@ -202,7 +204,7 @@ class ZipWalk:
     def _name(self, length: int) -> Generator[None, None, bytes]:
         _insist(length <= _MAX_NAME)
         name = yield from self._bytes.exactly(length)
-        # No text that readers may take for different names.
+        # Beyond ASCII, readers take the same bytes for different names.
         _insist(name.isascii() and name.decode("ascii").isprintable())
         return name
 
