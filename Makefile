@@ -40,10 +40,14 @@ clean: ## remove .venv, caches and build results
 
 ##@ Test
 
+# Each process has a broker of its own. Files stay whole, since their tests share what they set up, and in order, since
+# the longest lie in the middle.
+PARALLEL = -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
 .PHONY: test
 test: $(STAMP) ## run all tests (AMQP=amqp://... as above; ARGS=... for pytest)
 	@$(BIN)/python -m devkit.run.broker ensure
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 .PHONY: faults
 faults: $(STAMP) ## run the whole fault suite (ARGS=... for pytest)
