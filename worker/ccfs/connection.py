@@ -98,6 +98,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._send(request)
             await response.head()
         except BaseException:
+            # Kept, it would bring the answer that nobody waits for any more to the next request.
             self.abort()
             raise
         return response

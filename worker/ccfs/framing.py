@@ -110,6 +110,7 @@ class Framing:
 
     def on_headers_complete(self) -> None:
         """Implements llhttp's callback."""
+        # Called again for a second message in the same bytes.
         if not self.status and self._parser is not None:
             self.status = self._parser.get_status_code()
             self.may_reuse = self._parser.should_keep_alive() and self.status != SWITCHED

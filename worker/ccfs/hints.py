@@ -17,23 +17,21 @@ class Admission:
 
     Its firewall answers 403 to everybody who is too fast, and to all requests of an address that is not
     registered there. The difference is whether anything was ever let in.
+
+    Attributes:
+        problem: One line that says so when requests were refused and none was let in; empty otherwise.
     """
 
     def __init__(self) -> None:
-        self._is_let_in = False
-        self._is_turned_away = False
-
-    @property
-    def problem(self) -> str:
-        """That nothing was let in so far, as one line; empty when something was, or nothing was refused."""
-        return _TURNED_AWAY if self._is_turned_away else ""
+        self.problem = ""
+        self._has_let_in = False
 
     def heard(self, status: int) -> None:
         """Take in the HTTP status of an answer."""
         if status == HTTP_OK:
-            self._is_let_in, self._is_turned_away = True, False
-        elif status == _HTTP_FORBIDDEN and not self._is_let_in:
-            self._is_turned_away = True
+            self._has_let_in, self.problem = True, ""
+        elif status == _HTTP_FORBIDDEN and not self._has_let_in:
+            self.problem = _TURNED_AWAY
 
 
 def explain(

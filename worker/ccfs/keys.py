@@ -89,6 +89,7 @@ class KeyDirectory:
         try:
             return _secret(_content(path))
         except OSError as exc:
+            # Without its directory a key says nothing about the account: the volume with the keys is gone.
             if isinstance(exc, FileNotFoundError) and self._directory.is_dir():
                 reason = f"there is no key file for this account ({app_id})"
                 raise JobError(ErrorCode.UNKNOWN_APP, reason) from exc

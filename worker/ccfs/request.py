@@ -79,6 +79,7 @@ def probe_bytes(host: str) -> bytes:
 
 
 def _head(method: str, headers: Mapping[str, str], *, keep_alive: bool) -> bytes:
+    # A line break in a value would begin another header: appId and file name were checked with the job.
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
     lines += "" if keep_alive else "Connection: close\r\n"
     return f"{method} {DOWNLOAD_PATH} HTTP/1.1\r\n{lines}User-Agent: {_USER_AGENT}\r\n\r\n".encode("ascii")

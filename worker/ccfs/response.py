@@ -127,6 +127,7 @@ class Response:
             self._fill(size)
             return
         self._has_begun = True
+        # A copy: the next connection that receives writes over it.
         data = bytes(self._memory.scratch[:size])
         while data and not self.status:
             data = self._framing.head(data)
@@ -193,6 +194,7 @@ class Response:
 
     def _begin_body(self) -> None:
         if 100 <= self.status < 200 and self.status != SWITCHED:  # noqa: PLR2004 - RFC 9110, section 15.2
+            # The answer itself is still to come, as after 103 (early hints).
             self._framing = Framing()
             return
         self._wake()

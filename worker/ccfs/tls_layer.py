@@ -73,6 +73,7 @@ class TlsLayer:
             try:
                 size = int(tls.read(len(room) - filled, room[filled:]))
             except ssl.SSLWantReadError:
+                # Only a part of a record came, or one without bytes of HTTP, as a session ticket.
                 break
             filled += size
             # A read of nothing is OpenSSL's way to report close_notify; without it, the connection was cut.

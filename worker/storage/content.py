@@ -33,6 +33,7 @@ class Content:
     def take(self, chunk: Chunk) -> None:
         """Take in the next ones; blocks for about a millisecond a MiB."""
         self.size += len(chunk)
+        # Gives Python's lock up (above 2 KiB): threads hash on several cores, and the event loop goes on.
         self._digest.update(chunk)
         self._walk.feed(chunk)
 
