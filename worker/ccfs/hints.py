@@ -37,15 +37,7 @@ class Admission:
 def explain(
     error: JobError, admission: Admission, *, bill_file_name: str, there: datetime | None, here: datetime
 ) -> JobError:
-    """Add to a refusal what its likely cause is.
-
-    Args:
-        error: The refusal.
-        admission: What CC-FS answered before.
-        bill_file_name: The file that was asked for.
-        there: As for `skew`.
-        here: As for `skew`.
-    """
+    """Add to the refusal of a file what its likely cause is; `there` and `here` are as for `skew`."""
     if error.http_status == _HTTP_FORBIDDEN:
         error.add(admission.problem)
     elif error.code is ErrorCode.UNAUTHORIZED:

@@ -108,11 +108,6 @@ class _Bench:
             return began
         return max(began, call.stop.seen_at)
 
-    @property
-    def is_left(self) -> bool:
-        """Whether nobody waits for its call any more."""
-        return (call := self.call) is not None and call.is_left
-
 
 class Threads:
     """Threads that give their results back to the event loop in batches.
@@ -144,7 +139,7 @@ class Threads:
     @property
     def left_behind(self) -> int:
         """How many threads hold a call that nobody waits for any more."""
-        return sum(bench.is_left for bench in self._benches)
+        return sum((call := bench.call) is not None and call.is_left for bench in self._benches)
 
     @property
     def running(self) -> int:
