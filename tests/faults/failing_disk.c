@@ -3,6 +3,7 @@
  * The file named by FAILING_DISK holds a line for each call that shall not work as usual:
  *
  *     fsync 28        it fails with that errno; write, fsync and close, of temporary files only
+ *     create 30       files and directories cannot be made, with that errno; "open 116": nothing can be opened
  *     fsync hang      it blocks until the line is gone, as on a hard NFS mount whose server is gone
  *     rename replayed it is done and answered as a replay on NFS is: ENOENT for rename and unlink, EEXIST
  *                     for mkdir
@@ -149,6 +150,16 @@ static int failed(int number) {
     return -1;
 }
 
+/* The errno with which something on the storage is refused; 0 for none. */
+static int refusal(const char *call, int directory, const char *name) {
+    char word[16];
+    int number = errno;
+    told(call, word);
+    int refused = word[0] && is_stored_at(directory, name) ? atoi(word) : 0;
+    errno = number;
+    return refused;
+}
+
 int fsync(int fd) {
     int number = fault("fsync", fd);
     return number ? failed(number) : (int)direct(SYS_fsync, fd, 0, 0, 0);
@@ -175,6 +186,11 @@ static int open_at(int directory, const char *name, int flags, mode_t mode) {
     hang_at("open", directory, name);
     if (is_under("WORKER_CREDENTIALS__DIR", name))
         hang_while_told("key");
+    int number = refusal("open", directory, name);
+    if (!number && flags & O_CREAT)
+        number = refusal("create", directory, name);
+    if (number)
+        return failed(number);
     return (int)direct(SYS_openat, directory, (long)folded(directory, name, buffer), flags, mode);
 }
 
@@ -220,6 +236,9 @@ long syscall(long number, ...) {
 #ifdef SYS_openat2
     if (number == SYS_openat2) {
         hang_at("open", (int)argument[0], (const char *)argument[1]);
+        int number = refusal("open", (int)argument[0], (const char *)argument[1]);
+        if (number)
+            return failed(number);
         argument[1] = (long)folded((int)argument[0], (const char *)argument[1], buffer);
     }
 #endif
@@ -251,6 +270,9 @@ int mkdirat(int directory, const char *name, mode_t mode) {
     REAL(mkdirat);
     char buffer[PATH_MAX];
     hang_at("mkdir", directory, name);
+    int number = refusal("create", directory, name);
+    if (number)
+        return failed(number);
     return replayed("mkdir", real(directory, folded(directory, name, buffer), mode), EEXIST);
 }
 

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,111 @@ async def test_a_volume_that_turns_read_only(site: Site, volume: Path) -> None:
     assert "read-only" in checks["intake"]["detail"]
     assert (counts.completed, counts.sound) == (5, True)
     assert {site.ledger.outcomes[job_id][0].attempts for job_id in job_ids} == {1}
+
+
+@pytest.fixture
+def refusing(root: Path) -> Iterator[Callable[[bool], None]]:
+    """Has the root, with all that is in it, refuse every change; statvfs does not show it."""
+
+    def refuse(refuses: bool) -> None:
+        subprocess.run(
+            ["chattr", "-R", "+i" if refuses else "-i", str(root)], check=True, capture_output=True
+        )
+
+    try:
+        refuse(True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no files can be made immutable here: that needs chattr, root and a file system that can")
+    refuse(False)
+    yield refuse
+    refuse(False)
+
+
+async def test_a_root_that_refuses_writes_unseen(site: Site, refusing: Callable[[bool], None]) -> None:
+    """As an export that turns read-only, or squashes the user. statvfs shows nothing; nothing is burned."""
+    with site.worker(STORAGE__CHECK_INTERVAL="0.1", RETRY__DELAYS="[0.05]") as worker:
+        await site.publish(bill(1))
+        await site.settled()
+        refusing(True)
+        job_ids = await site.publish(*(bill(number) for number in range(2, 32)))
+        checks = await worker.readiness(503)
+        assert f"nothing can be written to {site.root}: Operation not permitted" in checks["intake"]["detail"]
+        assert await metric(worker, 'ccfs_worker_intake_paused{reason="storage"}') == 1
+        assert "nothing can be written" in (await worker.logged("intake.paused"))["storage"]
+        await worker.logged("job.deferred")
+        refusing(False)
+        counts = await site.settled()
+        await worker.readiness()
+
+    assert (counts.completed, counts.sound, hidden(site)) == (31, True, [])
+    assert {site.ledger.outcomes[job_id][0].attempts for job_id in job_ids} == {1}
+
+
+def hidden(site: Site) -> list[Path]:
+    return list(site.root.rglob(".*"))
+
+
+async def test_whatever_a_root_refuses_writes_with(site: Site, failing_disk: Path) -> None:
+    """Intake pauses with the system's own words, and goes on when the volume takes files again."""
+    with site.worker(STORAGE__CHECK_INTERVAL="0.1", RETRY__DELAYS="[0.05]") as worker:
+        for day, number in enumerate(REFUSALS, 10):
+            await worker.readiness()
+            failing_disk.write_text(f"create {number}\n")
+            await site.publish(bill(1, day=f"202601{day}"))
+            checks = await worker.readiness(503)
+            assert checks["intake"]["detail"].endswith(os.strerror(number))
+            failing_disk.unlink()
+            await site.settled()
+        counts = await site.settled()
+
+    assert (counts.completed, counts.sound, hidden(site)) == (len(REFUSALS), True, [])
+    assert {outcome.attempts for (outcome,) in site.ledger.outcomes.values()} == {1}
+
+
+REFUSALS = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOSPC, errno.EDQUOT)
+
+
+@pytest.mark.parametrize(
+    ("hang_after", "event", "says"),
+    [("3600", "intake.paused", os.strerror(errno.EIO)), ("1", "storage.hangs", "does not answer since")],
+)
+async def test_a_look_that_takes_its_time_burns_nothing(
+    site: Site, failing_disk: Path, hang_after: str, event: str, says: str
+) -> None:
+    """As on a soft mount whose server is gone: calls end in errors, the look has not ended yet."""
+    changes = {"STORAGE__HANG_AFTER": hang_after, "STORAGE__CHECK_INTERVAL": "0.1"}
+    with site.worker(RETRY__DELAYS="[0.05]", **changes) as worker:
+        await site.publish(bill(1))
+        await site.settled()
+        failing_disk.write_text(f"write {errno.EIO}\nfsync hang\n")
+        (job_id,) = await site.publish(bill(2))
+        await worker.logged(event)
+        checks = await worker.readiness(503)
+        assert says in checks["intake"]["detail"]
+        failing_disk.unlink()
+        counts = await site.settled()
+
+    assert (counts.completed, counts.sound) == (2, True)
+    assert site.ledger.outcomes[job_id][0].attempts == 1
+
+
+async def test_what_a_look_left_is_swept(site: Site) -> None:
+    """By age, and only files of that very name, in the root alone."""
+    name = f".ccfs-worker-look-{'0' * 32}"
+    day = site.root / APP / "20260131"
+    day.mkdir(parents=True)
+    left = site.root / name
+    others = (site.root / f"{name}.part", site.root / ".profile", day / name)
+    young = site.root / f".ccfs-worker-look-{'1' * 32}"
+    for file in (left, *others, young):
+        file.touch()
+    for file in (left, *others):
+        os.utime(file, (time.time() - 3600,) * 2)
+
+    with site.worker(JOB_TIMEOUT="60", STORAGE__STALE_AFTER="1800") as worker:
+        await worker.logged("storage.swept", removed=1)
+
+    assert [file.exists() for file in (left, *others, young)] == [False, True, True, True, True]
 
 
 async def test_a_volume_that_vanishes_and_returns(site: Site, volume: Path) -> None:
@@ -386,6 +491,6 @@ async def status_of(worker: WorkerProcess) -> dict[str, Any]:
 
 
 async def metric(worker: WorkerProcess, name: str) -> float:
-    """The value of a metric without labels."""
+    """The value of a metric."""
     _, text = await worker.get("/metrics")
     return next(float(line.split()[1]) for line in text.splitlines() if line.startswith(f"{name} "))

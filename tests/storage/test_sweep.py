@@ -69,17 +69,17 @@ def leave(day: Path) -> Path:
 async def test_a_later_round_opens_no_day_in_which_nothing_happened(
     storage: SharedStorage, days: list[Path], listed: list[str]
 ) -> None:
-    """The root and the accounts, and the one day with a new file."""
+    """The root, for itself and for its accounts, these, and the one day with a new file."""
     sweep = storage.new_sweep(1000)
     assert await sweep_once(storage, sweep) == 0
-    assert len(listed) == 1 + ACCOUNTS + len(days)
+    assert len(listed) == 2 + ACCOUNTS + len(days)
 
     left = leave(days[7])
     age(left)
     listed.clear()
     assert await sweep_once(storage, sweep) == 1
 
-    assert len(listed) == 1 + ACCOUNTS + 1
+    assert len(listed) == 2 + ACCOUNTS + 1
     assert not left.exists()
 
 

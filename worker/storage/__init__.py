@@ -9,11 +9,12 @@ from worker.storage.files import SharedStorage
 from worker.storage.mount import CASE_FOLDED, has_mount, is_case_folded
 from worker.storage.sweep import Sweep
 from worker.storage.threads import Call, Threads
-from worker.storage.tree import RootRules, Space
+from worker.storage.tree import Look, RootRules, Space
 
 __all__ = [
     "CASE_FOLDED",
     "Call",
+    "Look",
     "RootRules",
     "SharedStorage",
     "Space",

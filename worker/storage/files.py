@@ -15,7 +15,7 @@ from worker.storage.errors import storage_errors
 from worker.storage.part import Limits, Part
 from worker.storage.sweep import Sweep
 from worker.storage.threads import PATIENCE, Call, Strand, Threads, outlast, run, run_stoppable
-from worker.storage.tree import RootRules, Space, Tree
+from worker.storage.tree import Look, RootRules, Tree
 
 _SMALL = 1024 * 1024
 """Files below this many bytes are stored in one hop to a thread."""
@@ -106,9 +106,9 @@ class SharedStorage:
                 await self._store_large(part, announced_bytes or 0, begun, chunks, progress)
         return part.content.stored(path, reused=False)
 
-    def look(self) -> Call[Space]:
-        """Begin to look at what the volume has. Only one look may be under way. Raises as `Tree.look`."""
-        return self._lookout.start(self._tree.look)
+    def look(self, *, write: bool = False) -> Call[Look]:
+        """Begin a look at the volume. Only one may be under way. Raises as `Tree.look`."""
+        return self._lookout.start(partial(self._tree.look, write=write))
 
     @property
     def silence(self) -> float:

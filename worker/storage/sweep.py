@@ -24,6 +24,7 @@ class Sweep:
     A temporary file comes into being in its directory, which changes that directory's own time. So a later
     round looks only into those that have changed since the round before, and into those in which that round
     saw a file too young to be removed, or an error. The others cost a line of their account's listing.
+    The root itself holds what looks at the volume left (`worker.storage.trial`).
 
     Attributes:
         removed: Files removed in this round.
@@ -61,7 +62,10 @@ class Sweep:
         """Yield after each directory."""
         began, watched = time.time(), self._watched
         self._watched = set()
-        for account, _ in self._tree.subdirectories(_ROOT):
+        accounts = self._tree.subdirectories(_ROOT)
+        self._look_into(_ROOT)
+        yield
+        for account, _ in accounts:
             days: list[tuple[PurePosixPath, float]] = []
             with self._noting(account):
                 days = self._tree.subdirectories(account)
@@ -72,12 +76,12 @@ class Sweep:
                     yield
         self._unchanged_before = began - _SLACK
 
-    def _look_into(self, day: PurePosixPath) -> None:
-        with self._noting(day):
-            removed, young = self._tree.sweep(day, time.time() - self._older_than)
+    def _look_into(self, path: PurePosixPath) -> None:
+        with self._noting(path):
+            removed, young = self._tree.sweep(path, time.time() - self._older_than)
             self.removed += removed
             if young:
-                self._watched.add(day)
+                self._watched.add(path)
 
     @contextmanager
     def _noting(self, path: PurePosixPath) -> Iterator[None]:

@@ -25,6 +25,7 @@ from worker.storage.content import Content
 from worker.storage.errors import storage_errors
 from worker.storage.mount import CASE_FOLDED, folds_case, is_mount_point
 from worker.storage.openat2 import open_unlinked
+from worker.storage.trial import Trial, is_trial
 from worker.storage.zip_file import CorruptArchiveError
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -58,6 +59,20 @@ class Space(NamedTuple):
     inodes: float = math.nan
 
 
+class Look(NamedTuple):
+    """What a look at the volume found.
+
+    Attributes:
+        space: What it has.
+        is_tried: Whether it was tried to write a file.
+        refusal: Why that failed, as one line; empty when it did not.
+    """
+
+    space: Space
+    is_tried: bool = False
+    refusal: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class RootRules:
     """What holds for a root.
@@ -85,22 +100,27 @@ class Tree:
     def __init__(self, root: Path, rules: RootRules) -> None:
         self._root = root
         self.rules = rules
+        self._trial = Trial()
         self._needs_mount = rules.require_mount
         self._device: int | None = None
         """The device of the root as last looked at and found to be usable."""
         with suppress(OSError, JobError):
             os.close(self._open_root())
 
-    def look(self) -> Space:
-        """See whether the volume can be used; returns what it has.
+    def look(self, *, write: bool = False) -> Look:
+        """See whether the volume can be used.
+
+        Args:
+            write: Whether to write a hidden file and remove it, besides reading.
 
         Raises:
-            JobError: STORAGE_ERROR, STORAGE_FULL: why it cannot.
+            JobError: STORAGE_ERROR: the root cannot be read, or is not the one that it should be.
         """
         with storage_errors(self._root):
             root = self._open_root()
             try:
-                return self.space(root)
+                space = self.space(root)
+                return Look(space, write, self._refusal(root) if write else "")
             finally:
                 os.close(root)
 
@@ -174,7 +194,7 @@ class Tree:
             ]
 
     def sweep(self, path: PurePosixPath, written_before: float) -> tuple[int, int]:
-        """Remove incomplete files in a directory that nobody has written to since a Unix time.
+        """Remove temporary files in a directory that nobody has written to since a Unix time.
 
         Returns:
             How many were removed, and how many younger ones stay.
@@ -186,7 +206,8 @@ class Tree:
         removed = young = 0
         with self.directory(path) as directory, os.scandir(directory) as entries:
             for entry in entries:
-                if not is_part(path / entry.name) or not entry.is_file(follow_symlinks=False):
+                found = path / entry.name
+                if not (is_part(found) or is_trial(found)) or not entry.is_file(follow_symlinks=False):
                     continue
                 # Another worker's sweep may be quicker.
                 with suppress(FileNotFoundError):
@@ -196,6 +217,13 @@ class Tree:
                     os.unlink(entry.name, dir_fd=directory)
                     removed += 1
         return removed, young
+
+    def _refusal(self, root: int) -> str:
+        try:
+            self._trial.write(root)
+        except OSError as exc:
+            return f"storage: nothing can be written to {self._root}: {exc.strerror or exc}"
+        return ""
 
     def _is_absent(self, path: PurePosixPath) -> bool:
         """Whether nothing has that path, as is the case for almost every job; when in doubt, no."""

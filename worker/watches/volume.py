@@ -10,7 +10,7 @@ import structlog
 from schemas import ErrorCode
 from worker.core.gate import Gate
 from worker.errors import JobError
-from worker.storage import Call, SharedStorage, Space, Sweep
+from worker.storage import Call, Look, SharedStorage, Space, Sweep
 
 STORAGE = "storage"
 """The reason under which intake pauses."""
@@ -35,6 +35,10 @@ class VolumeWatch:
     A volume counts as silent when a look or a job's own call has waited `hang_after` seconds for it, or when
     a job was given up while its call had not returned. Looks do not pile up on a hung volume: the next one
     begins when the one before has returned. They have a thread of their own.
+
+    As a rule a look only reads. After a job's storage error, and while intake is paused, the volume is in
+    doubt: looks write a file, too, and only one that could ends the doubt. The server of an NFS mount may
+    refuse all writes and show that in nothing else, and each job would burn its attempts.
 
     Implements `worker.core.ports.Watch`.
 
@@ -69,7 +73,8 @@ class VolumeWatch:
         self._check_interval = check_interval
         self._hang_after = hang_after
         self._stale_after = stale_after
-        self._looking: Call[Space] | None = None
+        self._looking: Call[Look] | None = None
+        self._is_doubted = False
         self._silent_since: datetime | None = None
         self.space = Space()
 
@@ -106,26 +111,35 @@ class VolumeWatch:
             return False
         # The volume may be usable again by now although it was not when this download failed.
         was_out = STORAGE in self._gate.reasons
-        await self._look()
-        if error.code is ErrorCode.STORAGE_FULL:
-            # Free space does not show a quota, or that a file is larger than what is left. The next look
-            # opens the gate again, and one download finds out.
-            self._gate.close(STORAGE, error.message)
+        self._is_doubted = True
+        is_answered = await self._look()
+        if error.code is ErrorCode.STORAGE_FULL or not (is_answered or self._silent_since):
+            # A look does not show that a file is larger than what is left: the next one opens the gate again,
+            # and one download finds out. A look that takes its time may end in the same error, as on a soft
+            # mount whose server is gone.
+            self._close(error.message)
         return was_out or STORAGE in self._gate.reasons
 
     def succeeded(self) -> None:
         """Do nothing: one stored file says little about the next one. The looks decide."""
 
-    async def _look(self) -> None:
-        looking = self._looking = self._looking or self._storage.look()
-        await asyncio.wait([looking], timeout=min(self._hang_after, _PROMPT))
-        silence = self._storage.silence
-        if silence >= self._hang_after or self._storage.left_behind:
-            self._note_silence(silence)
-        elif looking.done():
-            self._note_answer(looking)
-        if looking.done():
-            self._looking = None
+    async def _look(self) -> bool:
+        """Look at the volume; give whether it answered within a moment."""
+        while True:
+            looking = self._looking = self._looking or self._storage.look(write=self._is_doubted)
+            await asyncio.wait([looking], timeout=min(self._hang_after, _PROMPT))
+            silence = self._storage.silence
+            if silence >= self._hang_after or self._storage.left_behind:
+                self._note_silence(silence)
+            elif looking.done() and looking is self._looking:
+                self._note_answer(looking)
+            if not looking.done():
+                return False
+            if looking is self._looking:
+                self._looking = None
+            if not self._is_doubted or STORAGE in self._gate.reasons:
+                return True
+            # It began before the doubt, and did not write.
 
     def _note_silence(self, seconds: float) -> None:
         self.space = Space()
@@ -133,24 +147,31 @@ class VolumeWatch:
             self._silent_since = self._clock() - timedelta(seconds=seconds)
             log.error("storage.hangs", since=f"{self._silent_since:{_UTC}}")
         detail = f"storage: the volume does not answer since {self._silent_since:{_UTC}}"
-        self._gate.close(STORAGE, detail)
+        self._close(detail)
 
-    def _note_answer(self, looking: Call[Space]) -> None:
+    def _note_answer(self, looking: Call[Look]) -> None:
         if self._silent_since is not None:
             log.warning("storage.answers", silent_since=f"{self._silent_since:{_UTC}}")
             self._silent_since = None
         try:
-            self.space = looking.result()
+            look = looking.result()
         except JobError as exc:
             self.space = Space()
-            self._gate.close(STORAGE, exc.message)
+            self._close(exc.message)
             return
+        self.space = look.space
         free = int(self.space.free_bytes)
         if free < self._min_free_bytes:
-            detail = f"storage: {free} bytes are free and {self._min_free_bytes} are to stay free"
-            self._gate.close(STORAGE, detail)
-        else:
+            self._close(f"storage: {free} bytes are free and {self._min_free_bytes} are to stay free")
+        elif look.refusal:
+            self._close(look.refusal)
+        elif look.is_tried:
+            self._is_doubted = False
             self._gate.open(STORAGE)
+
+    def _close(self, detail: str) -> None:
+        self._is_doubted = True
+        self._gate.close(STORAGE, detail)
 
     async def _sweep(self, sweep: Sweep) -> None:
         clock = asyncio.get_running_loop().time
