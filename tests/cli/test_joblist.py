@@ -56,6 +56,7 @@ def test_outcomes_are_a_list_of_jobs() -> None:
     ("text", "line", "defect"),
     [
         ("appId,billFileName\n\napp1,20260231_a.zip\n", 3, "real calendar date"),
+        (f"{ONE_AS_JSON}\n" + '{"a":' * 5000, 2, "the body is not UTF-8 JSON"),
         ("app1,20260131_a.zip\n../x,20260131_a.zip", 2, "appId"),
         ("app1,20260131_a.zip\n\n\napp1\n", 4, "columns: 1; wanted are appId and billFileName"),
         ('{"appId": "app1", "billFileName": "20260131_a.zip"}\napp1,20260131_a.zip', 2, "not UTF-8 JSON"),

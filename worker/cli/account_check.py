@@ -23,57 +23,71 @@ _UNAUTHORIZED, _FORBIDDEN = 401, 403
 
 
 async def check_account(settings: SigningSettings, *, app_id: str) -> list[Finding]:
-    """Request a file that cannot exist, signed with an account's key: what is answered tells what is right.
+    """Request a file that cannot exist, signed with an account's key: the answer says whether it is accepted.
 
-    Only a request that CC-FS has authenticated is answered with the result code of a missing file.
+    CC-FS answers with the result code of a missing file only a request that it has authenticated.
     """
-    return [await _check(settings, app_id)]
-
-
-async def _check(settings: SigningSettings, app_id: str) -> Finding:
     subject = f"account {app_id}"
     try:
         # Names of at most 36 characters, which nobody has asked CC-FS to generate.
         job = DownloadJob(app_id=app_id, bill_file_name=f"{_LONG_AGO}_{uuid.uuid4().hex}.zip")
     except ValueError:
-        return wrong(subject, "no account can be called so", "check the name")
+        return [wrong(subject, "no account can be called so", "check the name")]
     try:
         async with asyncio.timeout(_PATIENCE):
             key = await in_daemon_thread(lambda: KeyDirectory(settings.credentials.dir).read(app_id))
     except TimeoutError:
-        return wrong(
-            subject, f"its key cannot be read within {_PATIENCE:g} s", "see whether its volume answers"
-        )
+        detail = f"its key cannot be read within {_PATIENCE:g} s"
+        return [wrong(subject, detail, "see whether its volume answers")]
     except JobError as exc:
-        return wrong(subject, exc.message, f"put the key into {settings.credentials.dir / app_id}")
+        return [wrong(subject, exc.message, f"put the key into {settings.credentials.dir / app_id}")]
     async with wiring.ccfs_client(settings.ccfs, wiring.ccfs_tls(settings.ccfs)) as client:
         try:
             async with asyncio.timeout(_PATIENCE), client.open(job, key):
-                return fine(subject, f"{_RIGHT}: CC-FS sent a file")
+                return [fine(subject, f"{_RIGHT}: CC-FS sent a file")]
         except TimeoutError:
-            return wrong(subject, "CC-FS did not answer in time", "see what the part CC-FS says")
+            return [wrong(subject, "CC-FS did not answer in time", "see what the part CC-FS says")]
         except JobError as exc:
-            return await _judged(subject, exc, settings, client, app_id)
+            return [await _judged(subject, exc, settings, client, app_id)]
 
 
 async def _judged(
     subject: str, error: JobError, settings: SigningSettings, client: CcfsClient, app_id: str
 ) -> Finding:
+    """Say what an answer that is no file means for the account's key."""
     if error.http_status is None:
         return wrong(subject, f"not tried: {error.message}", "see what the part CC-FS says")
     if error.http_status == _UNAUTHORIZED:
         facts = await _facts(settings, client, app_id)
         remedy = "compare key, Host and clock with CC-FS's; `ccfs-worker sign` lays the request open"
         return wrong(subject, f"CC-FS refuses the signature (HTTP 401): {facts}", remedy)
-    return _judged_code(subject, error) if error.result_code else _judged_status(subject, error)
-
-
-def _judged_code(subject: str, error: JobError) -> Finding:
+    if not error.result_code:
+        return _judged_status(subject, error)
     if error.result_code in _NOT_FOUND:
         return fine(subject, f"{_RIGHT}: CC-FS has no such file (resultCode {error.result_code})")
     if error.result_code in _FLOW_CONTROL:
         return fine(subject, f"CC-FS asks to slow down (resultCode {error.result_code}): try again later")
     return wrong(subject, error.message, "compare what `ccfs-worker sign` shows with CC-FS's description")
+
+
+async def _facts(settings: SigningSettings, client: CcfsClient, app_id: str) -> str:
+    """What a signature depends on here, for a person to compare."""
+    path = settings.credentials.dir / app_id
+    written = (await in_daemon_thread(path.stat)).st_mtime
+    host = settings.ccfs.host_header or host_and_port(settings.ccfs.base_url)
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            there = (await client.probe()).date
+    except (JobError, TimeoutError):
+        there = None
+    clocks = "the clocks could not be compared"
+    if there is not None:
+        # The header has whole seconds.
+        clocks = f"CC-FS's clock is {(there - wiring.now()).total_seconds():+.0f} s from here"
+    return (
+        f"the key is from {path}, written {age(wiring.now().timestamp() - written)} ago; "
+        f"Host was {host}; {clocks}"
+    )
 
 
 def _judged_status(subject: str, error: JobError) -> Finding:
@@ -87,30 +101,4 @@ def _judged_status(subject: str, error: JobError) -> Finding:
         subject,
         f"an answer that is not CC-FS's own: {error.message}",
         "see whether a proxy or firewall answers in its place: WORKER_CCFS__BASE_URL, WORKER_CCFS__PROXY_URL",
-    )
-
-
-async def _facts(settings: SigningSettings, client: CcfsClient, app_id: str) -> str:
-    """What a signature depends on here, for a person to compare."""
-    path = settings.credentials.dir / app_id
-    written = (await in_daemon_thread(path.stat)).st_mtime
-    host = settings.ccfs.host_header or host_and_port(settings.ccfs.base_url)
-    return (
-        f"the key is from {path}, written {age(wiring.now().timestamp() - written)} ago; "
-        f"Host was {host}; {await _skew(client)}"
-    )
-
-
-async def _skew(client: CcfsClient) -> str:
-    unknown = "the clocks could not be compared"
-    try:
-        async with asyncio.timeout(_PATIENCE):
-            there = (await client.probe()).date
-    except (JobError, TimeoutError):
-        return unknown
-    # The header has whole seconds.
-    return (
-        unknown
-        if there is None
-        else f"CC-FS's clock is {(there - wiring.now()).total_seconds():+.0f} s from here"
     )

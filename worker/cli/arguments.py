@@ -13,7 +13,14 @@ FileArgument = Annotated[
     typer.Argument(metavar="FILE", help="The file's name: yyyyMMdd_{responseId}.zip.", show_default=False),
 ]
 
-
+JobIdsArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="JOB_ID", help="Only these.", show_default=False)
+]
+AppOption = Annotated[
+    list[str] | None, typer.Option("--app", metavar="APP_ID", help="Only of this account. Repeatable.")
+]
+AllOption = Annotated[bool, typer.Option("--all", help="Select all of them.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 EvenAloneOption = Annotated[
     bool,
     typer.Option(

@@ -19,7 +19,6 @@ from worker.finding import Finding, fine, wrong
 from worker.net.urls import masked
 from worker.settings import (
     BrokerSettings,
-    CcfsGroup,
     CcfsSettings,
     CredentialsSettings,
     StorageGroup,
@@ -35,6 +34,8 @@ MAX_SKEW = 60.0
 """Seconds that our clock and CC-FS's may differ. The vendor does not say at which difference it refuses a
 signature; no clock that is kept by NTP is this far off."""
 
+_UNTRUSTED = "set WORKER_CCFS__CA_FILE to the PEM file of the authority that signed its certificate"
+_UNREACHED = "check WORKER_CCFS__BASE_URL ({}), and firewalls and proxies on the way there"
 _APP_ID: TypeAdapter[str] = TypeAdapter(AppId)
 
 
@@ -122,7 +123,17 @@ async def check_keys(settings: CredentialsSettings) -> list[Finding]:
     def read_all() -> list[Finding]:
         keys = KeyDirectory(directory)
         names = keys.names()
-        bad = [finding for name in names for finding in _key_problem(keys, name)]
+        bad: list[Finding] = []
+        for name in names:
+            try:
+                _APP_ID.validate_python(name)
+                keys.read(name)
+            except ValidationError:
+                remedy = "name the file after an appId, or remove it"
+                bad.append(wrong(f"key {name}", "no account can be called so", remedy))
+            except JobError as exc:
+                remedy = "write the account's secret key into it, and nothing else"
+                bad.append(wrong(f"key {name}", exc.message, remedy))
         if good := len(names) - len(bad):
             return [*bad, fine("keys", f"of {good} accounts in {directory}")]
         remedy = "put a file there for each account, named after its appId"
@@ -139,36 +150,18 @@ async def check_ccfs(settings: CcfsSettings) -> list[Finding]:
         try:
             async with asyncio.timeout(PATIENCE / 2):
                 answer = await client.probe()
-        except (JobError, TimeoutError) as exc:
-            return [_unreachable(ccfs, exc)]
+        except TimeoutError:
+            remedy = "check WORKER_CCFS__BASE_URL and the way there"
+            return [wrong("CC-FS", "did not answer in time", remedy)]
+        except JobError as exc:
+            is_untrusted = "CERTIFICATE" in exc.message.upper()
+            remedy = _UNTRUSTED if is_untrusted else _UNREACHED.format(ccfs.base_url)
+            return [wrong("CC-FS", exc.message, remedy)]
         middle = before + (wiring.now() - before) / 2
     return [
         fine("CC-FS", f"{ccfs.base_url} answers (HTTP {answer.status}, as it may to an unsigned request)"),
         _clock(answer, middle),
     ]
-
-
-def _key_problem(keys: KeyDirectory, name: str) -> Iterator[Finding]:
-    try:
-        _APP_ID.validate_python(name)
-        keys.read(name)
-    except ValidationError:
-        yield wrong(
-            f"key {name}", "no account can be called so", "name the file after an appId, or remove it"
-        )
-    except JobError as exc:
-        yield wrong(f"key {name}", exc.message, "write the account's secret key into it, and nothing else")
-
-
-def _unreachable(ccfs: CcfsGroup, error: Exception) -> Finding:
-    """Say why CC-FS gave no answer."""
-    if not isinstance(error, JobError):
-        return wrong("CC-FS", "did not answer in time", "check WORKER_CCFS__BASE_URL and the way there")
-    if "CERTIFICATE" in error.message.upper():
-        remedy = "set WORKER_CCFS__CA_FILE to the PEM file of the authority that signed its certificate"
-    else:
-        remedy = f"check WORKER_CCFS__BASE_URL ({ccfs.base_url}), and firewalls and proxies on the way there"
-    return wrong("CC-FS", error.message, remedy)
 
 
 def _clock(answer: ProbeAnswer, here: datetime) -> Finding:

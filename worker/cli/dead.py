@@ -11,6 +11,7 @@ import typer
 from worker import wiring
 from worker.broker.dead_letters import DeadLetter, Parked
 from worker.cli import terminal
+from worker.cli.arguments import AllOption, AppOption, JobIdsArgument, YesOption
 from worker.cli.exit_codes import FAILED
 from worker.cli.letter_views import describe, fields, row
 from worker.cli.manual import Command, CommandGroup, help_of
@@ -19,16 +20,9 @@ from worker.cli.quantities import parse_moment
 from worker.cli.selection import Selection
 from worker.cli.terminal import Output, OutputOption, QuietOption
 
-JobIdsArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="JOB_ID", help="Only these.", show_default=False)
-]
 ReasonOption = Annotated[
     list[str] | None,
     typer.Option("--reason", metavar="CODE", help="Only those parked for it: INVALID_JOB. Repeatable."),
-]
-AppOption = Annotated[
-    list[str] | None,
-    typer.Option("--app", metavar="APP_ID", help="Only of this account. Repeatable."),
 ]
 OlderThanOption = Annotated[
     datetime | None,
@@ -36,7 +30,6 @@ OlderThanOption = Annotated[
         "--older-than", metavar="AGE", parser=parse_moment, help="Only those parked longer ago: 2h, 3d."
     ),
 ]
-AllOption = Annotated[bool, typer.Option("--all", help="Select all of them.")]
 LimitOption = Annotated[int, typer.Option(help="Look at this many at most, roughly the oldest first.", min=1)]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only show which messages are selected.")]
 
@@ -142,7 +135,7 @@ def discard(
     app: AppOption = None,
     older_than: OlderThanOption = None,
     everything: AllOption = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    yes: YesOption = False,
     dry_run: DryRunOption = False,
     limit: LimitOption = _LIMIT,
     quiet: QuietOption = False,

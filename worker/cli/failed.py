@@ -17,6 +17,7 @@ from schemas import ErrorCode
 from worker import wiring
 from worker.broker.failed_jobs import Held, KeptJob, NoJobError
 from worker.cli import terminal
+from worker.cli.arguments import AllOption, AppOption, JobIdsArgument, YesOption
 from worker.cli.exit_codes import FAILED
 from worker.cli.failure_views import HEAD, describe, fields, row
 from worker.cli.finished import Finished, shared_storage
@@ -32,16 +33,9 @@ _LISTED = 1000
 _LONG_AGO = datetime.fromtimestamp(0, UTC)
 _OPTIONS = "--code, --app, --since or --older-than"
 
-JobIdsArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="JOB_ID", help="Only these.", show_default=False)
-]
 CodeOption = Annotated[
     list[ErrorCode] | None,
     typer.Option("--code", help="Only those that failed with it. Repeatable.", metavar="CODE"),
-]
-AppOption = Annotated[
-    list[str] | None,
-    typer.Option("--app", metavar="APP_ID", help="Only of this account. Repeatable."),
 ]
 SinceOption = Annotated[
     datetime | None,
@@ -58,7 +52,6 @@ OlderThanOption = Annotated[
         "--older-than", metavar="AGE", parser=parse_moment, help="Only those that failed before then."
     ),
 ]
-AllOption = Annotated[bool, typer.Option("--all", help="Select all of them.")]
 LimitOption = Annotated[
     int | None, typer.Option(help="At most this many, roughly the oldest first.", min=1, show_default=False)
 ]
@@ -222,7 +215,7 @@ def forget(
     ] = False,
     limit: LimitOption = None,
     outcomes: OutcomesOption = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    yes: YesOption = False,
     dry_run: DryRunOption = False,
     quiet: QuietOption = False,
     output_format: OutputOption = Output.TEXT,
@@ -291,19 +284,15 @@ class _Publishing:
         if kept.failure is not None and await self._finished.has(kept.failure):
             self._completed += 1
             return False
-        if not self._is_dry:
-            await self._publish(held, job)
+        if not self._is_dry and job in self._published:
+            # It had failed twice, and its job is confirmed.
+            held.forget()
+        elif not self._is_dry:
+            async with self._turn:
+                await held.retry()
         self._published.add(job)
         _show(kept, "would be retried" if self._is_dry else "retried", self._output_format)
         return True
-
-    async def _publish(self, held: Held, job: tuple[str, bytes]) -> None:
-        if job in self._published:
-            # It had failed twice, and its job is confirmed.
-            held.forget()
-            return
-        async with self._turn:
-            await held.retry()
 
     def sum_up(self) -> None:
         """Say what was done, in numbers."""

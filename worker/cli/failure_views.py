@@ -1,6 +1,5 @@
 """How failed jobs are shown."""
 
-import json
 from datetime import datetime
 from textwrap import indent
 
@@ -65,12 +64,6 @@ def describe(kept: KeptJob, now: datetime) -> str:
     }
     width = max(map(len, facts))
     lines = [f"{name:<{width}}  {one_line(value)}" for name, value in facts.items()]
-    return "\n".join(lines if failure.job is None else [*lines, indent(_readable(failure.job), "  ")])
-
-
-def _readable(body: str) -> str:
-    """A body as far as a person reads it; JSON escapes whatever could make a terminal do more than print."""
-    try:
-        return json.dumps(json.loads(body), indent=2)[:4096]
-    except ValueError:
-        return one_line(body, 4096)
+    if failure.job is not None:
+        lines.append(indent(terminal.readable(failure.job.encode()), "  "))
+    return "\n".join(lines)

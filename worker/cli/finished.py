@@ -6,6 +6,7 @@ from those for a while.
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from schemas import DownloadCompleted, DownloadJob, FailedJob, read_outcome
@@ -38,24 +39,23 @@ class Finished:
 
     def __init__(self, root: Path | None, events: Iterable[str]) -> None:
         self._root = root
-        self._completed = {
-            (event.app_id, event.bill_file_name): event.finished_at
-            for event in map(_read, events)
-            if event is not None
-        }
+        self._completed: dict[tuple[str, str], DownloadCompleted] = {}
+        for line in events:
+            with suppress(ValueError):
+                event = read_outcome(line.encode())
+                if isinstance(event, DownloadCompleted):
+                    self._completed[event.app_id, event.bill_file_name] = event
 
     async def has(self, failure: FailedJob) -> bool:
         """Whether its file is there, or a completed event says so that is later than its failure."""
         if failure.app_id is None or failure.bill_file_name is None:
             return False
         completed = self._completed.get((failure.app_id, failure.bill_file_name))
-        if completed is not None and completed >= failure.finished_at:
+        if completed is not None and completed.finished_at >= failure.finished_at:
             return True
-        return await self._has_file(DownloadJob(app_id=failure.app_id, bill_file_name=failure.bill_file_name))
-
-    async def _has_file(self, job: DownloadJob) -> bool:
         if self._root is None:
             return False
+        job = DownloadJob(app_id=failure.app_id, bill_file_name=failure.bill_file_name)
         try:
             async with asyncio.timeout(_PATIENCE):
                 return await in_daemon_thread((self._root / final_path(job)).is_file)
@@ -64,11 +64,3 @@ class Finished:
             terminal.note(f"files are not looked at from here on: {why}")
             self._root = None
             return False
-
-
-def _read(line: str) -> DownloadCompleted | None:
-    try:
-        event = read_outcome(line.encode())
-    except ValueError:
-        return None
-    return event if isinstance(event, DownloadCompleted) else None

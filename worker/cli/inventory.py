@@ -139,9 +139,13 @@ def _effective(place: Place, found: Iterable[tuple[str, Mapping[str, Any]]], pro
     written = ((source, _at(values, place.path)) for source, values in found)
     default = (DEFAULT if setting.default is not None else UNSET, setting.default)
     source, value = next(((source, raw) for source, raw in written if raw is not None), default)
+    field = place.model.model_fields[place.path[-1]]
+    is_url = field.json_schema_extra == {"format": "uri"}
+    # In a URL that must have no login, too, somebody may have put one.
+    may_hide = value is not None and (field.annotation is SecretStr or (is_url and "@" in value))
     return Effective(
         setting=setting,
-        value=masked(value) if value is not None and _may_hide(place, value) else value,
+        value=masked(value) if value is not None and may_hide else value,
         source=source,
         problem=problem,
     )
@@ -152,13 +156,6 @@ def _at(values: Mapping[str, Any], path: tuple[str, ...]) -> str | None:
     for name in path:
         found = found.get(name) if isinstance(found, Mapping) else None
     return None if found is None else str(found)
-
-
-def _may_hide(place: Place, value: str) -> bool:
-    """Whether a secret is in a value: in a URL that must have none, too, somebody may have put a login."""
-    field = place.model.model_fields[place.path[-1]]
-    is_url = field.json_schema_extra == {"format": "uri"}
-    return field.annotation is SecretStr or (is_url and "@" in value)
 
 
 def _written(default: object) -> str | None:

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import typer
 
@@ -19,6 +18,8 @@ from schemas import DownloadJob
 from worker.core.job import Envelope, read_job
 
 COLUMNS = ("appId", "billFileName")
+_LOGGED = {"event", "logger", "timestamp"}
+"""What each line of the worker's log has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,19 +74,15 @@ def read_pair(line: int, app_id: object, bill_file_name: object) -> Row:
 def _read_json(lines: Iterable[tuple[int, str]]) -> Iterator[Row]:
     """Read JSON lines; of the worker's log, the jobs that failed."""
     for number, line in lines:
-        entry = _log_entry(line)
-        if entry is None:
+        try:
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
+            # Deep nesting exhausts Python's parser. `read_job` says what is wrong with the line.
+            entry = None
+        if not isinstance(entry, dict) or not entry.keys() >= _LOGGED:
             yield _row(number, line)
         elif entry["event"] == "job.failed":
             yield read_pair(number, entry.get("app_id"), entry.get("file"))
-
-
-def _log_entry(line: str) -> dict[str, Any] | None:
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return None
-    return entry if isinstance(entry, dict) and {"event", "logger", "timestamp"} <= entry.keys() else None
 
 
 def _read_csv(lines: Iterable[tuple[int, str]]) -> Iterator[Row]:

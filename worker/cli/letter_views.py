@@ -1,7 +1,6 @@
 """How parked messages are shown."""
 
 import base64
-import json
 from datetime import datetime
 from textwrap import indent
 
@@ -10,7 +9,7 @@ from worker.cli import terminal
 from worker.cli.quantities import age
 from worker.errors import one_line
 
-_SHOWN_BODY, _SHOWN_NAME = 4096, 60
+_SHOWN_NAME = 60
 _TOLD = ("x-dead-", "x-delivery-count", "x-acquired-count")
 """Headers that repeat the facts, or that only count how often the message was looked at."""
 
@@ -79,12 +78,7 @@ def describe(letter: DeadLetter, now: datetime) -> str:
         facts["headers"] = letter.defect
     width = max(map(len, facts))
     lines = (f"{name:<{width}}  {one_line(value)}" for name, value in facts.items())
-    try:
-        # JSON escapes whatever could make a terminal do more than print.
-        body = json.dumps(json.loads(letter.body[:_SHOWN_BODY]), indent=2)
-    except ValueError:
-        body = one_line(letter.body.decode(errors="backslashreplace"), _SHOWN_BODY)
-    return "\n".join([*lines, indent(body, "  ")])
+    return "\n".join([*lines, indent(terminal.readable(letter.body), "  ")])
 
 
 def _age(letter: DeadLetter, now: datetime) -> str:

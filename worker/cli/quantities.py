@@ -26,18 +26,6 @@ def binary_size(count: float) -> str:
     return f"{count / unit:.1f} {suffix}" if unit > 1 else f"{count:.0f} {suffix}"
 
 
-def parse_age(text: str) -> float:
-    """Read `90s`, `15m`, `2h`, `3d`; gives seconds.
-
-    Raises:
-        typer.BadParameter: It is none of these.
-    """
-    found = _AGE.fullmatch(text.strip())
-    if not found:
-        raise typer.BadParameter(f"{text}: must be a number and a unit, such as 90s, 15m, 2h or 3d")
-    return float(found[1]) * _SECONDS[found[2]]
-
-
 def parse_moment(text: str) -> datetime:
     """Read how long ago something was, or when: `2h`, `3d`, `2026-01-31`, `2026-01-31T22:00Z`.
 
@@ -47,10 +35,13 @@ def parse_moment(text: str) -> datetime:
         typer.BadParameter: It is none of these.
     """
     try:
-        found = datetime.fromisoformat(text.strip())
-    except ValueError:
-        return datetime.now(UTC) - timedelta(seconds=parse_age(text))
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+        if ago := _AGE.fullmatch(text.strip()):
+            return datetime.now(UTC) - timedelta(seconds=int(ago[1]) * _SECONDS[ago[2]])
+        when = datetime.fromisoformat(text.strip())
+    except (ValueError, OverflowError):
+        # OverflowError: `datetime` has no day before the year 1.
+        raise typer.BadParameter(f"{text}: must be a number and a unit, such as 90s, 15m, 2h or 3d") from None
+    return when if when.tzinfo else when.replace(tzinfo=UTC)
 
 
 def parse_size(text: str) -> float:

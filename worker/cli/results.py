@@ -12,7 +12,7 @@ from schemas import DownloadFailed, ErrorCode, Outcome
 from worker import wiring
 from worker.broker.follow import follow
 from worker.cli import terminal
-from worker.cli.arguments import EvenAloneOption
+from worker.cli.arguments import AppOption, EvenAloneOption
 from worker.cli.outcome_lines import read_outcomes, show
 from worker.cli.terminal import Output, OutputOption, QuietOption
 from worker.settings import AmqpGroup, BrokerSettings, load_part
@@ -27,9 +27,7 @@ class OutcomeStatus(StrEnum):
 
 def results(
     *,
-    app: Annotated[
-        list[str] | None, typer.Option("--app", metavar="APP_ID", help="Only of this account. Repeatable.")
-    ] = None,
+    app: AppOption = None,
     status: Annotated[
         OutcomeStatus | None, typer.Option(help="Only outcomes with this status.", show_default=False)
     ] = None,

@@ -54,12 +54,14 @@ class Selection:
         )
 
     def has(self, facts: Facts) -> bool:
-        """Whether a message is meant."""
+        """Whether a message is meant. One of an unknown time is not, where times are selected."""
+        when = facts.when
         return (
             (not self.job_ids or facts.job_id in self.job_ids)
             and (not self.codes or facts.code in self.codes)
             and (not self.apps or facts.app_id in self.apps)
-            and self._has_moment(facts.when)
+            and (self.since is None or (when is not None and when >= self.since))
+            and (self.before is None or (when is not None and when < self.before))
         )
 
     def require_meant(self, options: str, *, everything: bool) -> None:
@@ -74,8 +76,3 @@ class Selection:
         """
         if everything != (self == Selection()):
             raise typer.BadParameter(f"say which: JOB_IDs, {options}, or else --all")
-
-    def _has_moment(self, when: datetime | None) -> bool:
-        if when is None:
-            return self.since is None and self.before is None
-        return (self.since is None or when >= self.since) and (self.before is None or when < self.before)

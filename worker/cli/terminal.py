@@ -28,6 +28,7 @@ from rich.text import Text
 from worker.errors import one_line
 
 _WIDE = 10_000
+_SHOWN_BODY = 4096
 
 
 class Output(StrEnum):
@@ -142,6 +143,16 @@ def progress(description: str, total: int | None, *columns: ProgressColumn) -> P
     )
     bar.add_task(description, total=total)
     return bar
+
+
+def readable(body: bytes) -> str:
+    """A message's body as far as a person reads it: JSON indented, anything else as one line."""
+    try:
+        # JSON escapes whatever could make a terminal do more than print.
+        return json.dumps(json.loads(body), indent=2)[:_SHOWN_BODY]
+    except (ValueError, RecursionError):
+        # Deep nesting exhausts Python's parser.
+        return one_line(body.decode(errors="backslashreplace"), _SHOWN_BODY)
 
 
 def counted(number: int, what: str) -> str:
