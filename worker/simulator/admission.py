@@ -4,6 +4,7 @@ import hmac
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
@@ -197,11 +198,14 @@ def _read_body(body: bytes) -> str:
     head = fields.get("request")
     version = head.get("version") if isinstance(head, dict) else None
     name = fields["msgBody"].get("billFileName")
+    is_date = False
+    with suppress(ValueError):
+        is_date = bool(datetime.strptime(str(name)[:8], "%Y%m%d").replace(tzinfo=UTC))
     for code, broken in chain(
         _text_rules(version, 1, _MAX_VERSION),
         [("0300006", version != _VERSION)],
         _text_rules(name, _MIN_NAME, _MAX_NAME),
-        [("0300004", not _NAME.fullmatch(str(name))), ("0300010", not _is_date(str(name)[:8]))],
+        [("0300004", not _NAME.fullmatch(str(name))), ("0300010", not is_date)],
     ):
         if broken:
             raise RefusedError(ResultCode(code=code))
@@ -214,11 +218,3 @@ def _text_rules(value: object, shortest: int, longest: int) -> Iterator[tuple[st
     yield "0300002", value == ""
     yield "0300003", len(str(value)) > longest
     yield "0300005", len(str(value)) < shortest
-
-
-def _is_date(text: str) -> bool:
-    try:
-        datetime.strptime(text, "%Y%m%d").replace(tzinfo=UTC)
-    except ValueError:
-        return False
-    return True

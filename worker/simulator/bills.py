@@ -220,7 +220,13 @@ def _archive(
         header = _Header(name.encode(), member, packing, zip64)
         directory += header.in_directory(offset=_total(parts))
         parts += [Stretch(header.local()), *member.packed]
-    end = _end(len(members), len(directory), _total(parts), zip64=zip64)
+    count, offset = len(members), _total(parts)
+    end = _END_RECORD.pack(b"PK\x05\x06", 0, 0, count, count, len(directory), min(offset, _MAX_32), 0)
+    if zip64:
+        record = _ZIP64_END_RECORD.pack(
+            b"PK\x06\x06", 44, _VERSION, _VERSION, 0, 0, count, count, len(directory), offset
+        )
+        end = record + _ZIP64_END_LOCATOR.pack(b"PK\x06\x07", 0, offset + len(directory), 1) + end
     return *parts, Stretch(directory + end)
 
 
@@ -258,16 +264,6 @@ class _Header(NamedTuple):
         if not self.zip64:
             return b""
         return _ZIP64_SIZES.pack(1, 16, self.member.size, _total(self.member.packed))
-
-
-def _end(count: int, directory_bytes: int, offset: int, *, zip64: bool) -> bytes:
-    end = _END_RECORD.pack(b"PK\x05\x06", 0, 0, count, count, directory_bytes, min(offset, _MAX_32), 0)
-    if not zip64:
-        return end
-    record = _ZIP64_END_RECORD.pack(
-        b"PK\x06\x06", 44, _VERSION, _VERSION, 0, 0, count, count, directory_bytes, offset
-    )
-    return record + _ZIP64_END_LOCATOR.pack(b"PK\x06\x07", 0, offset + directory_bytes, 1) + end
 
 
 def _total(parts: Iterable[Stretch]) -> int:

@@ -128,7 +128,16 @@ def parse_fault(spec: str) -> FaultRate:
     for option in options:
         key, _, value = option.partition("=")
         values[key.strip().replace("-", "_")] = value.strip()
-    return FaultRate(_build(kind, values, spec), part)
+    known = [option.name for option in fields(kind)]
+    if unknown := values.keys() - set(known):
+        has = ", ".join(name.replace("_", "-") for name in known) or "none"
+        raise FaultSpecError(f"{spec}: {min(unknown)} is no option of this kind; it has {has}")
+    try:
+        return FaultRate(TypeAdapter(kind).validate_strings(values), part)
+    except ValidationError as exc:
+        error = exc.errors(include_url=False)[0]
+        message = error["msg"][:1].lower() + error["msg"][1:]
+        raise FaultSpecError(f"{spec}: {error['loc'][0]}: {message}") from None
 
 
 def _kind(name: str, spec: str) -> tuple[type[Fault], dict[str, str]]:
@@ -141,16 +150,3 @@ def _kind(name: str, spec: str) -> tuple[type[Fault], dict[str, str]]:
         known = ", ".join(KINDS).replace("RESULTCODE", "a result code (0300008)")
         raise FaultSpecError(f"{spec}: {name or 'nothing'} is no kind of fault; there are {known}")
     return kind, {}
-
-
-def _build(kind: type[Fault], values: dict[str, str], spec: str) -> Fault:
-    known = [option.name for option in fields(kind)]
-    if unknown := values.keys() - set(known):
-        options = ", ".join(name.replace("_", "-") for name in known) or "none"
-        raise FaultSpecError(f"{spec}: {min(unknown)} is no option of this kind; it has {options}")
-    try:
-        return TypeAdapter(kind).validate_strings(values)
-    except ValidationError as exc:
-        error = exc.errors(include_url=False)[0]
-        message = error["msg"][:1].lower() + error["msg"][1:]
-        raise FaultSpecError(f"{spec}: {error['loc'][0]}: {message}") from None

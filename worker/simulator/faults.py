@@ -7,7 +7,7 @@ import asyncio
 import json
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from email.utils import format_datetime
@@ -311,7 +311,9 @@ class Gzip(Fault):
     kind = "gzip"
 
     async def send(self, reply: Reply) -> web.StreamResponse:
-        return await reply.file(_gzipped(reply.make_bill().blocks()), encoding="gzip")
+        packer = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
+        blocks = map(packer.compress, reply.make_bill().blocks())
+        return await reply.file(chain(blocks, map(packer.flush, [zlib.Z_FINISH])), encoding="gzip")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -442,10 +444,3 @@ class HeldAnswer(_InBody):
             return await reply.bill(reply.make_bill())
         await reply.rest(response, self.at)
         return response
-
-
-def _gzipped(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    packer = zlib.compressobj(wbits=16 + zlib.MAX_WBITS)
-    for block in blocks:
-        yield packer.compress(block)
-    yield packer.flush()

@@ -68,13 +68,13 @@ class Reply:
     async def begun(self, at: float, *, chunked: bool = False) -> web.StreamResponse:
         """Send the answer up to `at` of the body, from 0 to 1, and at least one byte of it."""
         bill = self.make_bill()
-        first = _first(bill.blocks(), _part(bill, at))
+        first = _between(bill.blocks(), 0, _part(bill, at))
         return await self.file(first, announced=None if chunked else bill.size_bytes)
 
     async def rest(self, response: web.StreamResponse, at: float) -> None:
         """Send what `begun` left out."""
         bill = self.make_bill()
-        await self.body(response, _after(bill.blocks(), _part(bill, at)))
+        await self.body(response, _between(bill.blocks(), _part(bill, at), bill.size_bytes))
 
     async def body(
         self, response: web.StreamResponse, blocks: Iterable[bytes], *, rate: float | None = None
@@ -117,16 +117,13 @@ def _part(bill: Bill, at: float) -> int:
     return max(1, int(bill.size_bytes * at))
 
 
-def _first(blocks: Iterable[bytes], count: int) -> Iterator[bytes]:
+def _between(blocks: Iterable[bytes], start: int, end: int) -> Iterator[bytes]:
+    """Yield the bytes from `start` to `end` of all blocks together."""
+    position = 0
     for block in blocks:
-        yield block[:count]
-        count -= len(block)
-        if count <= 0:
+        if piece := block[max(0, start - position) : end - position]:
+            yield piece
+        position += len(block)
+        # Packing the blocks that follow would be for nothing.
+        if position >= end:
             return
-
-
-def _after(blocks: Iterable[bytes], count: int) -> Iterator[bytes]:
-    for block in blocks:
-        if rest := block[max(0, count) :]:
-            yield rest
-        count -= len(block)

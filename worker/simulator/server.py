@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import Counter, OrderedDict, deque
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from fnmatch import fnmatchcase
 from functools import partial
@@ -145,13 +145,16 @@ class Simulator:
             make_bill=partial(self.bill, asked.app_id, asked.bill_file_name),
             bandwidth=self._options.bandwidth,
         )
-        with self._downloading(asked.app_id):
+        self._downloads[asked.app_id] += 1
+        try:
             await asyncio.sleep(self._options.latency.draw(self._random))
-            try:
-                return await answer.send(reply)
-            except ConnectionError:
-                # The client has left. aiohttp would log that as an error of this handler, with a traceback.
-                return web.Response()
+            return await answer.send(reply)
+        except ConnectionError:
+            # The client has left. aiohttp would log that as an error of this handler, with a traceback.
+            return web.Response()
+        finally:
+            # Subtracting a Counter also removes the accounts that have none left.
+            self._downloads -= Counter([asked.app_id])
 
     def _admit(self, raw: RawRequest, received_at: datetime) -> ReceivedRequest:
         options = self._options
@@ -188,16 +191,6 @@ class Simulator:
     def _note(self, request: AnsweredRequest) -> None:
         self._history.append(request)
         self._options.on_answer(request)
-
-    @contextmanager
-    def _downloading(self, app_id: str) -> Iterator[None]:
-        self._downloads[app_id] += 1
-        try:
-            yield
-        finally:
-            self._downloads[app_id] -= 1
-            if not self._downloads[app_id]:
-                del self._downloads[app_id]
 
 
 @asynccontextmanager
