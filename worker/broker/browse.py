@@ -56,7 +56,11 @@ class _Getter:
         self.lane = lane
         self._queue = queue
         self._timeout = timeout
-        self._assembly = frames.Assembly(frames.GET_OK, self._on_message, whole=whole)
+        self._assembly = frames.Assembly(
+            frames.GET_OK,
+            lambda method, message: self._say(Taken(message, frames.read_get_ok(method).tag, lane)),
+            whole=whole,
+        )
         self._answer: asyncio.Future[Taken | None] | None = None
         lane.divert(self._take)
         lane.channel.closing.add_done_callback(lambda _: self._break())
@@ -75,9 +79,6 @@ class _Getter:
             self._say(None)
             return True
         return self._assembly.take(kind, payload)
-
-    def _on_message(self, method: bytes, message: Message) -> None:
-        self._say(Taken(message, frames.read_get_ok(method).tag, self.lane))
 
     def _break(self) -> None:
         if self._answer is not None and not self._answer.done():

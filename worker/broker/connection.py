@@ -26,7 +26,7 @@ a lower bound no session would ever open there. The end of the worker does not w
 _CLOSE_TIMEOUT = 1.5
 """Seconds for the closing handshake of a connection or channel. A session closes two connections, and must be
 over within five seconds of the end of the drain."""
-_MISSED_HEARTBEATS = 3
+_MISSED_HEARTBEATS, _SLACK = 3, 3.0
 
 _T = TypeVar("_T")
 _going_on: "set[asyncio.Task[Any]]" = set()
@@ -81,7 +81,21 @@ async def open_connection(
     Raises:
         BrokerError: It cannot be opened.
     """
-    opened = await _open_any(url, name=name, heartbeat=heartbeat, timeout=timeout, tls=tls)
+    # aiormq (7.2) waits for three heartbeats and three seconds more, and looks every half heartbeat. With the
+    # one that is asked for here, it notices a dead peer after three of the wanted ones.
+    asked = max(1, int((_MISSED_HEARTBEATS * heartbeat - _SLACK) / (_MISSED_HEARTBEATS + 0.5)))
+    # At random, so that the sessions of many workers spread over the nodes.
+    urls = of_each_host(url)
+    random.shuffle(urls)
+    problems: list[str] = []
+    for one in urls:
+        try:
+            opened = await _open(URL(one), name=name, heartbeat=asked, timeout=timeout / len(urls), tls=tls)
+            break
+        except BrokerError as exc:
+            problems.append(str(exc))
+    else:
+        raise BrokerError("; ".join(problems))
     try:
         yield opened
     finally:
@@ -153,28 +167,12 @@ def unbroken() -> Iterator[None]:
         raise BrokerError(f"the connection with RabbitMQ broke: {exc!r}") from exc
 
 
-async def _open_any(
-    url: str, *, name: str, heartbeat: int, timeout: float, tls: ssl.SSLContext | None
-) -> AmqpConnection:
-    # At random, so that the sessions of many workers spread over the nodes.
-    urls = of_each_host(url)
-    random.shuffle(urls)
-    part = timeout / len(urls)
-    problems: list[str] = []
-    for one in urls:
-        try:
-            return await _open(URL(one), name=name, heartbeat=heartbeat, timeout=part, tls=tls)
-        except BrokerError as exc:
-            problems.append(str(exc))
-    raise BrokerError("; ".join(problems))
-
-
 async def _open(
     url: URL, *, name: str, heartbeat: int, timeout: float, tls: ssl.SSLContext | None
 ) -> AmqpConnection:
     try:
         async with asyncio.timeout(timeout):
-            opened = AmqpConnection(url.update_query(heartbeat=_negotiated(heartbeat)), name=name, tls=tls)
+            opened = AmqpConnection(url.update_query(heartbeat=heartbeat), name=name, tls=tls)
             await opened.connect()
             return opened
     except (AuthenticationError, ProbableAuthenticationError) as exc:
@@ -190,15 +188,6 @@ async def _open(
         raise BrokerError(
             f"RabbitMQ at {_place(url)} cannot be reached: {exc}: check WORKER_AMQP__URL and that it runs"
         ) from exc
-
-
-def _negotiated(heartbeat: int) -> int:
-    """Give the heartbeat to ask aiormq for, so that it notices a dead peer after three of the wanted ones.
-
-    aiormq (7.2) waits for three heartbeats and three seconds more, and looks every half heartbeat.
-    """
-    slack = _MISSED_HEARTBEATS
-    return max(1, int((_MISSED_HEARTBEATS * heartbeat - slack) / (_MISSED_HEARTBEATS + 0.5)))
 
 
 async def _close(opened: AmqpConnection) -> None:

@@ -277,19 +277,13 @@ def _copy(
             lambda name: name in dropped or _BROKERS.fullmatch(name) is not None
         )
     except UnreadableError as exc:
-        return _without_headers(message.body, values, headers, f"they cannot be read: {exc}")
-    copy = _message(message.body, values, headers, theirs)
-    if fits(copy.properties, frame_max):
-        return copy
-    return _without_headers(
-        message.body, values, headers, f"with them the copy does not fit into a frame of {frame_max} bytes"
-    )
-
-
-def _without_headers(
-    body: bytes, values: Mapping[int, bytes], headers: Mapping[str, Value], reason: str
-) -> Message:
-    return _message(body, values, {**headers, HEADERS_DROPPED: reason})
+        reason = f"they cannot be read: {exc}"
+    else:
+        copy = _message(message.body, values, headers, theirs)
+        if fits(copy.properties, frame_max):
+            return copy
+        reason = f"with them the copy does not fit into a frame of {frame_max} bytes"
+    return _message(message.body, values, {**headers, HEADERS_DROPPED: reason})
 
 
 def _message(

@@ -8,6 +8,7 @@ amqp0-9-1.xml.
 
 import struct
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -138,7 +139,11 @@ class Properties:
             self._fields = list(tables.fields(self.raw, start + _LENGTH.size, end))
             tables.check_nested(self.raw, self._fields)
         except UnreadableError as exc:
-            self._fields = [field for field in self._fields if _is_sound(self.raw, field)]
+            found, self._fields = self._fields, []
+            for field in found:
+                with suppress(UnreadableError):
+                    tables.check_nested(self.raw, [field])
+                    self._fields.append(field)
             raise UnreadableError(f"the headers cannot be read: {exc}") from exc
 
 
@@ -185,11 +190,3 @@ def _end(raw: bytes, flag: int, position: int) -> int:
     if flag == TIMESTAMP:
         return position + _TIMESTAMP.size
     return position + 1 + raw[position] if position < len(raw) else len(raw) + 1
-
-
-def _is_sound(raw: bytes, field: Field) -> bool:
-    try:
-        tables.check_nested(raw, [field])
-    except UnreadableError:
-        return False
-    return True

@@ -351,8 +351,11 @@ class Session:
         ):
             states |= answered
         # A consumer that starts or stops meanwhile contradicts nothing.
-        ours = before & self._consumed
-        return {name: _doubted(state) if name in ours else state for name, state in states.items()}
+        for name in before & self._consumed & states.keys():
+            if not states[name].unknown and not states[name].consumers:
+                why = "RabbitMQ counts no consumer although we consume: the queue may have no leader"
+                states[name] = states[name]._replace(unknown=why)
+        return states
 
     @property
     def _consumed(self) -> set[str]:
@@ -454,18 +457,19 @@ class Session:
         A step goes on when its caller is cancelled: aiormq (7.2) would close the channel. When a step fails
         or takes too long, the session is lost.
         """
+
+        async def take() -> None:
+            async with self._stepping:
+                for step in steps:
+                    await step()
+
         try:
-            _answer(await finished(self._take(steps), self._options.answer_timeout))
+            _answer(await finished(take(), self._options.answer_timeout))
         except BrokerError as exc:
             reason = f"a request to RabbitMQ failed: {exc}"
             self.lose(reason)
             # Not `self.loss`: the connection that RabbitMQ closed for this step does not say for which.
             raise BrokerError(reason) from exc
-
-    async def _take(self, steps: tuple[Callable[[], Awaitable[None]], ...]) -> None:
-        async with self._stepping:
-            for step in steps:
-                await step()
 
 
 def _answer(task: "asyncio.Task[_T]") -> _T:
@@ -484,15 +488,6 @@ def _suspicion(name: str, queue: QueueState) -> str:
             f"has no leader: see `rabbitmq-queues quorum_status {name}`"
         )
     return f"RabbitMQ gives us no jobs of {name} although there are some" if queue.messages else ""
-
-
-def _doubted(state: QueueState) -> QueueState:
-    """The state of a queue that we consume."""
-    if state.unknown or state.consumers:
-        return state
-    return state._replace(
-        unknown="RabbitMQ counts no consumer although we consume: the queue may have no leader"
-    )
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ old routing key, which is an argument of `ccfs.jobs`. Messages in the old queue 
 
 import asyncio
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -45,6 +45,7 @@ as if the queue had no messages and no consumers (`rabbit_quorum_queue:stat`; se
 answers the same, but quickly, when it knows that the leader's node is down."""
 
 _Arguments = dict[str, FieldValue]
+_QUORUM: _Arguments = {"x-queue-type": "quorum"}
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -128,11 +129,9 @@ class Topology:
         """Every queue with its arguments."""
         names = self.names
         queues: dict[str, _Arguments] = {
-            names.dropped: _quorum()
-            | _dead_letters_to("", names.dead)
-            | {"x-delivery-limit": KEPT_FOR_OTHERS},
-            names.dead: _quorum() | {"x-delivery-limit": KEPT_FOR_OTHERS},
-            names.jobs: _quorum()
+            names.dropped: _QUORUM | _dead_letters_to("", names.dead) | {"x-delivery-limit": KEPT_FOR_OTHERS},
+            names.dead: _QUORUM | {"x-delivery-limit": KEPT_FOR_OTHERS},
+            names.jobs: _QUORUM
             | _dead_letters_to(names.dead_letter_exchange, names.old_dropped)
             | {"x-delivery-limit": self.delivery_limit},
         }
@@ -141,20 +140,23 @@ class Topology:
             waits[names.held] = names.held_tier
         for name, seconds in waits.items():
             ttl: _Arguments = {"x-message-ttl": round(seconds * 1000)}
-            queues[name] = _quorum() | _dead_letters_to("", names.jobs) | ttl
+            queues[name] = _QUORUM | _dead_letters_to("", names.jobs) | ttl
         if names.results_queue is not None:
-            queues[names.results_queue] = _quorum() | {"x-delivery-limit": KEPT_FOR_OTHERS}
+            queues[names.results_queue] = _QUORUM | {"x-delivery-limit": KEPT_FOR_OTHERS}
         if names.failed is not None:
-            queues[names.failed] = _quorum() | {
+            queues[names.failed] = _QUORUM | {
                 "x-delivery-limit": KEPT_FOR_OTHERS,
                 "x-max-length": self.failed_keep,
                 "x-overflow": "drop-head",
             }
         return queues
 
-
-def _quorum() -> _Arguments:
-    return {"x-queue-type": "quorum"}
+    def bindings(self, queue: str) -> tuple[tuple[str, str], ...]:
+        """The exchanges that a queue is bound to, each with the routing key."""
+        names = self.names
+        if queue == names.dropped:
+            return ((names.dead_letter_exchange, names.old_dropped),)
+        return ((names.results, "#"),) if queue == names.results_queue else ()
 
 
 def _dead_letters_to(exchange: str, routing_key: str) -> _Arguments:
@@ -202,9 +204,58 @@ async def declare(
     Raises:
         BrokerError: Something is missing, exists with other arguments, or is not permitted.
     """
-    kept = await _declare_failed(connection, topology, passive=passive, timeout=timeout)
-    await _declare_needed(connection, topology, passive=passive, timeout=timeout)
-    return topology if kept else replace(topology, names=replace(topology.names, failed=None))
+    names = topology.names
+    if not await _declare_failed(connection, topology, passive=passive, timeout=timeout):
+        topology = replace(topology, names=replace(names, failed=None))
+    async with open_channel(connection) as channel:
+        declaring = _Declaring(channel, passive, timeout)
+        await declaring.exchange(names.results, ExchangeType.TOPIC)
+        await declaring.exchange(names.dead_letter_exchange, ExchangeType.DIRECT)
+        for name in topology.queues():
+            if name != names.failed:
+                await declaring.queue(name, topology)
+    # Last: while both queues are bound, nothing that the broker drops can be lost.
+    if not passive and await look(connection, names.old_dropped, timeout=timeout):
+        async with open_channel(connection) as channel:
+            with explained("queue", names.old_dropped):
+                old = await channel.get_queue(names.old_dropped, ensure=False)
+                await old.unbind(names.dead_letter_exchange, names.old_dropped, timeout=timeout)
+    return topology
+
+
+@dataclass(frozen=True, slots=True)
+class _Declaring:
+    """Declares on a channel, or checks what is there.
+
+    Attributes:
+        channel: An open channel.
+        passive: Only check.
+        timeout: Seconds for each step.
+    """
+
+    channel: AbstractChannel
+    passive: bool
+    timeout: float
+
+    async def exchange(self, name: str, kind: ExchangeType) -> None:
+        """Declare an exchange. Raises BrokerError."""
+        with explained("exchange", name):
+            await self.channel.declare_exchange(
+                name, kind, durable=True, passive=self.passive, timeout=self.timeout
+            )
+
+    async def queue(self, name: str, topology: Topology) -> None:
+        """Declare a queue, and bind it. Raises BrokerError."""
+        with explained("queue", name):
+            queue = await self.channel.declare_queue(
+                name,
+                durable=True,
+                arguments=topology.queues()[name],
+                passive=self.passive,
+                timeout=self.timeout,
+            )
+            for exchange, key in () if self.passive else topology.bindings(name):
+                await queue.bind(exchange, key, timeout=self.timeout)
 
 
 async def _declare_failed(
@@ -216,64 +267,18 @@ async def _declare_failed(
         return False
     try:
         async with open_channel(connection) as channel:
-            with explained("queue", name):
-                await channel.declare_queue(
-                    name, durable=True, arguments=topology.queues()[name], passive=passive, timeout=timeout
-                )
+            await _Declaring(channel, passive, timeout).queue(name, topology)
     except BrokerError as exc:
         if isinstance(exc.__cause__, (TimeoutError, ConnectionInternalError)):
             # To go on would only wait as long for the next queue.
             raise
         # A number that was changed, or a login of an earlier release: no reason to take no jobs.
-        is_there = await _is_there(connection, name, timeout)
+        is_there = False
+        with suppress(BrokerError):
+            is_there = await look(connection, name, timeout=timeout) is not None
         log.warning("broker.failed_queue", reason=str(exc), used=is_there)
         return is_there
     return True
-
-
-async def _is_there(connection: AbstractConnection, queue: str, timeout: float) -> bool:
-    try:
-        return await look(connection, queue, timeout=timeout) is not None
-    except BrokerError:
-        return False
-
-
-async def _declare_needed(
-    connection: AbstractConnection, topology: Topology, *, passive: bool, timeout: float
-) -> None:
-    names = topology.names
-    async with open_channel(connection) as channel:
-        with explained("exchange", names.results):
-            results = await channel.declare_exchange(
-                names.results, ExchangeType.TOPIC, durable=True, passive=passive, timeout=timeout
-            )
-        with explained("exchange", names.dead_letter_exchange):
-            dead_letters = await channel.declare_exchange(
-                names.dead_letter_exchange,
-                ExchangeType.DIRECT,
-                durable=True,
-                passive=passive,
-                timeout=timeout,
-            )
-        for name, arguments in topology.queues().items():
-            if name == names.failed:
-                continue
-            with explained("queue", name):
-                queue = await channel.declare_queue(
-                    name, durable=True, arguments=arguments, passive=passive, timeout=timeout
-                )
-                if passive:
-                    continue
-                if name == names.dropped:
-                    await queue.bind(dead_letters, names.old_dropped, timeout=timeout)
-                if name == names.results_queue:
-                    await queue.bind(results, "#", timeout=timeout)
-    # Last: while both queues are bound, nothing that the broker drops can be lost.
-    if not passive and await look(connection, names.old_dropped, timeout=timeout):
-        async with open_channel(connection) as channel:
-            with explained("queue", names.old_dropped):
-                old = await channel.get_queue(names.old_dropped, ensure=False)
-                await old.unbind(names.dead_letter_exchange, names.old_dropped, timeout=timeout)
 
 
 async def look(connection: AbstractConnection, queue: str, *, timeout: float) -> QueueState | None:

@@ -153,15 +153,11 @@ def held_on(
     # A held job is no typo, although this worker may have started after its key was lost.
     if refusal.error.code is ErrorCode.UNKNOWN_APP and not account.has_had_key and was is None:
         return None
-    first = None if was is None else was.refused
-    if first is not None and _was_accepted_since(account, refusal.key, first):
+    first, accepted = None if was is None else was.refused, account.accepted
+    if first is not None and accepted is not None and accepted.key == refusal.key and accepted.at > first:
+        # CC-FS has accepted the same key since: the job is refused for a reason of its own.
         return None
     return Hold(since, first or now)
-
-
-def _was_accepted_since(account: Account, key: int | None, first: datetime) -> bool:
-    accepted = account.accepted
-    return accepted is not None and accepted.key == key and accepted.at > first
 
 
 class HeldAccount(NamedTuple):
@@ -286,7 +282,11 @@ class Accounts:
         account = self._known.get(job.app_id, Account())
         hold = held_on(account, job.hold, refusal, tried=True, at_most=self._policy.at_most)
         if hold is not None and account.has_had_key:
-            self._hold(job.app_id, account, refusal)
+            if account.refusal is None:
+                log.warning("account.held", app_id=job.app_id, **error.log_fields)
+            else:
+                log.warning("account.still_refused", app_id=job.app_id, **error.log_fields)
+            self._known[job.app_id] = account.refused(refusal)
         return hold
 
     def kept_waiting(self, job: Job, error: JobError) -> Hold | None:
@@ -298,13 +298,6 @@ class Accounts:
         """Seconds for which the next held job of an account waits."""
         returns = self._returns.setdefault(app_id, HeldReturns(self._policy.probe_interval))
         return returns.next(self._clock().timestamp())
-
-    def _hold(self, app_id: str, account: Account, refusal: Refusal) -> None:
-        if account.refusal is None:
-            log.warning("account.held", app_id=app_id, **refusal.error.log_fields)
-        else:
-            log.warning("account.still_refused", app_id=app_id, **refusal.error.log_fields)
-        self._known[app_id] = account.refused(refusal)
 
     def _become(self, app_id: str, account: Account, reason: str) -> None:
         if self._known[app_id].refusal is not None and account.refusal is None:
@@ -331,7 +324,13 @@ class HeldReturns:
         """Seconds for which one more job waits, from now on."""
         longest = now + _LONGEST_WAIT * self._interval
         self._last = min(max(now + self._interval, self._last + self._interval / _SPREAD), longest)
-        self._count(self._last)
+        width = self._interval / _SLOTS
+        slot = (self._last // width + 1) * width
+        if self._slots and self._slots[-1][0] >= slot:
+            last, count = self._slots.pop()
+            self._slots.append((last, count + 1))
+        else:
+            self._slots.append((slot, 1))
         return self._last - now
 
     def waiting(self, now: float) -> int:
@@ -339,12 +338,3 @@ class HeldReturns:
         while self._slots and self._slots[0][0] <= now:
             self._slots.popleft()
         return sum(count for _, count in self._slots)
-
-    def _count(self, end: float) -> None:
-        width = self._interval / _SLOTS
-        slot = (end // width + 1) * width
-        if self._slots and self._slots[-1][0] >= slot:
-            last, count = self._slots.pop()
-            self._slots.append((last, count + 1))
-        else:
-            self._slots.append((slot, 1))

@@ -179,15 +179,16 @@ class Deliveries:
         started = asyncio.get_running_loop().time()
         span = self._tracer.begin(job)
         _enter(job, span)
-        since = self._clock()
-        waited = _waited(delivery, job, since)
+        since, sent_at = self._clock(), delivery.envelope.sent_at
+        # A copy or a redelivery has waited elsewhere, too.
+        is_fresh = job.attempt == 1 and not delivery.redelivered
+        waited = _since(sent_at, since) if sent_at is not None and is_fresh else None
         self._in_hand[delivery] = handled = _Handled(job, since, waited)
         end = await self._settle(way, delivery, job)
         seconds = asyncio.get_running_loop().time() - started
         if end.ending.is_attempt:
             _log_settled(end, handled, seconds, redelivered=delivery.redelivered)
         span.end(end.ending, end.code)
-        sent_at = delivery.envelope.sent_at
         age = seconds if sent_at is None else _since(sent_at, self._clock())
         self._observer.job_ended(end.ending, end.code, seconds, waited=waited, age=age)
 
@@ -340,13 +341,6 @@ class Deliveries:
 
     def _execution(self, started_at: datetime) -> Execution:
         return Execution(started_at=started_at, finished_at=self._clock(), worker=self._host)
-
-
-def _waited(delivery: Delivery, job: Job, taken_in: datetime) -> float | None:
-    sent_at = delivery.envelope.sent_at
-    if sent_at is None or job.attempt > 1 or delivery.redelivered:
-        return None
-    return _since(sent_at, taken_in)
 
 
 def _since(sent_at: datetime, now: datetime) -> float:

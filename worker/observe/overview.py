@@ -103,6 +103,7 @@ class Overview:
 
     def readings(self) -> Readings:
         """What the metrics' gauges show."""
+        now, oldest = self.clock(), self.deliveries.in_hand[:1]
         return Readings(
             in_flight=self.deliveries.in_flight,
             downloads=self.downloads.in_flight,
@@ -110,14 +111,15 @@ class Overview:
             paused=dict.fromkeys((STORAGE, KEYS, UPSTREAM, FLOW_CONTROL, DESCRIPTORS, DRAINING), False)
             | dict.fromkeys(self._pauses(), True),
             checks={name: not check() for name, check in self.checks.items()},
-            oldest_job=max((self._age(held) for held in self.deliveries.in_hand[:1]), default=0.0),
+            # Not below 0, where somebody sets the clock back.
+            oldest_job=max([0.0, *((now - held.since).total_seconds() for held in oldest)]),
             queue_messages=self._lengths.lately,
             certificate_end=self.client.certificate_end,
             space=self.volume.space,
             reserved_bytes=self.identity.reserved_bytes,
             storage_silence=self.volume.silence,
             left_behind=self.volume.left_behind,
-            held=[(held.waiting, (self.clock() - held.since).total_seconds()) for held in self.accounts.held],
+            held=[(held.waiting, (now - held.since).total_seconds()) for held in self.accounts.held],
         )
 
     async def keep_rates(self) -> None:
@@ -178,9 +180,6 @@ class Overview:
             ],
             jobs=[self._job(held, now) for held in self.deliveries.in_hand],
         )
-
-    def _age(self, held: InHand) -> float:
-        return max(0.0, (self.clock() - held.since).total_seconds())
 
     def _pauses(self) -> dict[str, str]:
         draining = {DRAINING: "told to end"} if self.draining.is_set() else {}
