@@ -108,8 +108,8 @@ class Browser:
     async def take(self, limit: int) -> AsyncGenerator[Taken, None]:
         """Give the messages one by one, roughly the oldest first.
 
-        It gives no more than there were in the beginning: what is published anew and fails again comes back,
-        and would be read for ever. None behind one that has been held for `hold_at_most` seconds, either.
+        It gives at most as many as lay there in the beginning: a job that is published again and fails again
+        comes back, and would be read for ever. It also ends when one was held for `hold_at_most` seconds.
 
         Args:
             limit: How many at most. They are held by the broker, not in memory here.
@@ -133,6 +133,7 @@ class Browser:
                     getting.append((getter, asyncio.create_task(getter.get())))
                 yield taken
         finally:
+            # A message that comes for a cancelled task stays unsettled, and goes back with the others.
             for _, task in getting:
                 task.cancel()
 

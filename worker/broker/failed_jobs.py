@@ -15,7 +15,7 @@ from worker.broker.topology import Names
 from worker.errors import BrokerError, one_line
 
 _WHOLE = 8 * MAX_BODY_BYTES
-"""Bytes of what is read whole: an event, and a job's body in which JSON may write six bytes for one."""
+"""Bytes that are read whole: an event holds its job's body, in which JSON may write six bytes for one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +23,7 @@ class KeptJob:
     """A failed job as it was kept.
 
     Attributes:
-        id: Tells it apart from others: the id of its message, or nothing when somebody else put it there.
+        id: The id of its message; empty when it has none, since somebody else put it there.
         failure: The event with its job; None when it cannot be read.
         defect: Why it cannot be read, as one line; empty when it can.
         headers: The job's headers that can be read.

@@ -31,10 +31,9 @@ _NUMBER = re.compile(r"(\d+)\.(\d+)")
 _OLDEST = (3, 10)
 """The first RabbitMQ whose quorum queues know a message TTL."""
 
-
 _TRIES = 5
-"""Slow answers without a message and a consumer after which a queue's state is unknown: a busy broker gives a
-few."""
+"""Slow answers that name no message and no consumer, after which a queue's state counts as unknown. A busy
+broker gives a few of them."""
 _MAJORITY = "start its nodes: a majority of the members of a queue must run"
 
 

@@ -182,7 +182,7 @@ def job_again(message: Message, job_id: str, body: bytes, *, frame_max: int) -> 
         frame_max: Bytes that a frame may have, as negotiated; 0 is no bound.
     """
     values = message.properties.values()
-    # What tells events apart is not the publisher's.
+    # The job's publisher did not set it: it says that the kept copy is an event.
     values.pop(amqp.TYPE, None)
     of_job = Message(body, amqp.Properties(amqp.written(values)))
     # The time that the job waits in the queue counts from here.

@@ -41,7 +41,7 @@ _RESTORE_INTERVAL = 5.0
 """Least seconds between two declarations that returned messages cause: those may come by the thousand."""
 _ASKERS = 3
 """Channels on which the states of all queues are asked for concurrently: without a leader each takes half a
-second, and whoever asks for `/status` waits for two."""
+second, and a request for `/status` waits for two."""
 _STARVED, _UNCOUNTED = 2, 3
 """Checks in a row after which a consumer counts as dropped: with jobs that do not come to us, and without a
 consumer. A queue whose leader's node is down has none, either, until another is elected."""

@@ -54,6 +54,7 @@ async def submit_all(
 
         remaining = iter(submissions)
         while batch := list(itertools.islice(remaining, _BATCH)):
+            # All of them: after a first failure, `gather` would leave the others running on a closed channel.
             results = await asyncio.gather(*map(publish, batch), return_exceptions=True)
             if failure := next((result for result in results if result is not None), None):
                 raise failure

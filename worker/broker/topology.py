@@ -317,7 +317,7 @@ async def ask(channel: AbstractChannel, queue: str, *, timeout: float, tries: in
         channel: An open channel.
         queue: What it is called.
         timeout: Seconds for each answer.
-        tries: How many slow answers without a message and a consumer make the numbers unknown.
+        tries: How many slow answers that name no message and no consumer make the numbers unknown.
 
     Raises:
         ChannelClosed: There is no such queue (ChannelNotFoundEntity), or the login may not use it. The

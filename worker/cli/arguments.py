@@ -1,4 +1,8 @@
-"""Arguments that several commands share."""
+"""Arguments that several commands share.
+
+Typer reads a command's options from its signature alone, and cannot share a list of them. So each command
+names its options, and what one means stands here once.
+"""
 
 from typing import Annotated
 
@@ -25,8 +29,8 @@ EvenAloneOption = Annotated[
     bool,
     typer.Option(
         "--even-if-nobody-else",
-        help="Follow outcomes although it cannot be told whether a queue of a consumer takes them. If none "
-        "does, they are gone once they are shown here.",
+        help="Follow outcomes although no consumer may have a queue for them. Without one they are gone once "
+        "they are shown here.",
     ),
 ]
 

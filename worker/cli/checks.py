@@ -157,6 +157,7 @@ async def check_ccfs(settings: CcfsSettings) -> list[Finding]:
             is_untrusted = "CERTIFICATE" in exc.message.upper()
             remedy = _UNTRUSTED if is_untrusted else _UNREACHED.format(ccfs.base_url)
             return [wrong("CC-FS", exc.message, remedy)]
+        # CC-FS reads its clock somewhere in between.
         middle = before + (wiring.now() - before) / 2
     return [
         fine("CC-FS", f"{ccfs.base_url} answers (HTTP {answer.status}, as it may to an unsigned request)"),

@@ -98,7 +98,8 @@ def list_(
         _, failed_with, app_id, when = facts(held.kept)
         codes[failed_with or "unreadable"] += 1
         apps[app_id or "no account"] += 1
-        # The broker keeps no order among what was looked at before. The number tells equal times apart.
+        # The broker keeps no order among messages that were given back. Of equal times, the number decides: a
+        # heap would compare the jobs themselves, which have no order.
         heappush(newest, (when or _LONG_AGO, codes.total(), held.kept))
         if len(newest) > limit:
             heappop(newest)
@@ -252,7 +253,7 @@ def forget(
 
 
 class _Publishing:
-    """Publishes failed jobs again, and shows each; what completed since it leaves alone.
+    """Publishes failed jobs again, and shows each. Leaves out those that have completed since.
 
     Attributes:
         job_ids: The jobs that were met.
@@ -306,7 +307,12 @@ class _Publishing:
 
 
 class _Forgetting:
-    """Removes failed jobs, or only looks which it would be.
+    """Removes failed jobs, or only finds those that it would remove.
+
+    Args:
+        finished: Finds jobs that have completed since: only those are meant. None means all.
+        output_format: How to show each; None shows none.
+        only: The ids to remove: what failed while a person was asked stays. None removes nothing.
 
     Attributes:
         ids: The ids of those that were removed, or would be.

@@ -47,6 +47,7 @@ def lines_of(source: Path | None) -> Iterator[str]:
         yield from sys.stdin
         return
     try:
+        # A line that is not UTF-8 is a defect of its row, not of the file.
         with source.open(encoding="utf-8", errors="surrogateescape") as file:
             yield from file
     except OSError as exc:
@@ -59,6 +60,7 @@ def read_list(lines: Iterable[str]) -> Iterator[Row]:
     CSV is separated by commas or semicolons; with a first line that names the columns they may be in any
     order, and without one they are the first two.
     """
+    # Spreadsheets write a byte order mark first.
     numbered = ((number, line.strip("\ufeff \t\r\n")) for number, line in enumerate(lines, 1))
     filled = (pair for pair in numbered if pair[1])
     for number, line in filled:
@@ -88,6 +90,7 @@ def _read_json(lines: Iterable[tuple[int, str]]) -> Iterator[Row]:
 def _read_csv(lines: Iterable[tuple[int, str]]) -> Iterator[Row]:
     places, delimiter = (0, 1), ""
     for number, line in lines:
+        # A line at a time: after an open quote the reader would take the rows that follow for one cell.
         first, delimiter = not delimiter, delimiter or (";" if ";" in line and "," not in line else ",")
         cells = [
             cell.strip() for cell in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))

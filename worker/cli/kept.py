@@ -26,19 +26,19 @@ Act = Callable[[Held], Awaitable[bool]]
 class Walk:
     """A walk through the queue, the oldest first, until all were seen that lay there in the beginning.
 
-    A message must not be held for long: by default RabbitMQ closes its channel after 30 minutes. So a walk
-    that takes longer gives back what it holds now and then, and begins again with what is left.
+    A message must not be held for long: by default RabbitMQ closes its channel after 30 minutes. So a long
+    walk goes in rounds: at the end of each it gives back what it holds.
 
     Attributes:
         selection: The jobs that are meant.
         act: What to do with each of them.
         limit: To how many of them; None for all.
-        rate: How many of them a second; None for no bound. `act` waits for that, and this is to hold no more
-            than what a second takes.
-        hold_at_most: Seconds after which it gives back what it holds.
+        rate: Most of them a second; None for no bound. `act` waits its turn. The walk takes it into account
+            to hold no more jobs than a second needs.
+        hold_at_most: Seconds after which a round ends.
         in_all: How many lay there in the beginning.
         meant: How many of them were meant.
-        done: To how many of them it was done.
+        done: For how many of them `act` gave True.
     """
 
     selection: Selection
@@ -51,7 +51,7 @@ class Walk:
     done: int = 0
     _left: int | None = None
     _seen: set[str] = field(default_factory=set)
-    """Ids of those that were meant: what was left there comes again in the next round."""
+    """Ids of those that were meant. One that was left comes again in the next round."""
 
     async def run(self) -> None:
         """Walk.
@@ -74,7 +74,7 @@ class Walk:
         return self.limit is not None and self.done >= self.limit
 
     async def _round(self, jobs: FailedJobs) -> bool:
-        """Walk for as long as messages may be held; gives whether another round would come further."""
+        """Walk until messages were held for long enough; gives whether another round would find more."""
         if self._left is None:
             self.in_all = self._left = jobs.count
         with terminal.progress("failed jobs", self.in_all) as bar:
@@ -83,6 +83,7 @@ class Walk:
                 async with asyncio.TaskGroup() as tasks:
                     await self._act_on_all(jobs, self._left, tasks, bar)
             except ExceptionGroup as group:
+                # A TaskGroup wraps even a single error, and commands show those of our own classes.
                 raise group.exceptions[0] from group
             finally:
                 self._left -= jobs.removed

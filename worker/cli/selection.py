@@ -15,7 +15,7 @@ class Facts(NamedTuple):
         job_id: Its job.
         code: The error code for which it lies there; may be empty.
         app_id: Its account, if that could be read.
-        when: Since when it lies there, if that was written down.
+        when: Since when it lies there; None when that was not recorded.
     """
 
     job_id: str
@@ -65,7 +65,7 @@ class Selection:
         )
 
     def require_meant(self, options: str, *, everything: bool) -> None:
-        """See that all messages are selected if, and only if, that was said.
+        """Refuse to select all messages without `--all`, and a part of them with it.
 
         Args:
             options: The options that select, for the error.

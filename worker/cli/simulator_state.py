@@ -1,4 +1,4 @@
-"""The state directory of `ccfs-worker simulate`: keys, and how to reach the simulator that is up."""
+"""The state directory of `ccfs-worker simulate`: keys, and how to reach the running simulator."""
 
 import os
 import secrets
@@ -15,7 +15,7 @@ from worker.settings import SettingsError
 from worker.simulator import Simulator
 
 ENV_FILE = "simulator.env"
-"""The file, in the state directory, with a worker's settings towards a simulator that is up."""
+"""The file in it that holds the settings of a worker that uses the running simulator."""
 
 ACCOUNTS = ("app1", "app2")
 """Accounts that get a key where there are none yet."""

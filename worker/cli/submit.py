@@ -191,6 +191,7 @@ class _Batch:
             async with asyncio.timeout(patience), aclosing(read_outcomes(bodies)) as outcomes:
                 while waiting:
                     outcome = await anext(outcomes)
+                    # Of the same account, but of another job; or the second event of a job (at least once).
                     if outcome.job_id not in waiting:
                         continue
                     waiting.remove(outcome.job_id)

@@ -49,6 +49,7 @@ def top(
         ccfs-worker top --once --output json | jq .status.intake
     """
     urls = [url if "://" in url else f"http://{url}" for url in workers or [_HERE]]
+    # Ctrl-C is how a person ends this: no error, and not the exit code of one.
     with suppress(KeyboardInterrupt):
         answers = asyncio.run(_watch(urls, None if once else interval, output_format))
         if any(answer.status is None for answer in answers):

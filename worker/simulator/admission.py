@@ -154,6 +154,7 @@ def _authenticate(
         secret_key=key,
         timestamp=claim.timestamp,
     )
+    # As bytes: for text that is not ASCII, compare_digest raises TypeError.
     if not hmac.compare_digest(expected.encode(), claim.value.encode()):
         raise ValueError("the signature is not that of what was received")
     return claim.access_key, signed_at
@@ -191,7 +192,8 @@ def _read_body(body: bytes) -> str:
     """The file name in a request's body."""
     try:
         fields = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
+        # Deep nesting exhausts Python's parser.
         fields = None
     if not isinstance(fields, dict) or not isinstance(fields.get("msgBody"), dict):
         raise RefusedError(ResultCode(code="0300007"))

@@ -194,6 +194,7 @@ def _fill(app_id: str, calls: Iterator[RecordedCall], room: int, block_bytes: in
         rows.append(row)
         free -= len(row)
         call = next(calls)
+    # The last column of the last row takes the bytes that are too few for another row.
     rows[-1] = rows[-1].removesuffix(b"\r\n") + b"0" * free + b"\r\n"
     return b"".join(rows), times
 

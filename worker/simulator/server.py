@@ -81,6 +81,7 @@ class Simulator:
         """
         if self._runner is not None:
             return
+        # Without cancellation, an answer that keeps silent would outlive its client.
         server = web.Server(self._handle, access_log=None, handler_cancellation=True)
         runner = web.ServerRunner(server, handle_signals=False)
         await runner.setup()
