@@ -1,6 +1,7 @@
 """What people write as ages, and what operators see of a body, whatever is in it."""
 
 from datetime import UTC, datetime, timedelta
+from textwrap import indent
 
 import pytest
 import typer
@@ -46,4 +47,4 @@ def test_what_is_no_moment_is_refused_in_one_line(text: str) -> None:
     ids=["json", "bytes", "deeply nested", "long"],
 )
 def test_a_body_is_shown_as_far_as_a_person_reads_it(body: bytes, shown: str) -> None:
-    assert terminal.readable(body) == shown
+    assert terminal.page({"job": "m1"}, body) == f"job  m1\n{indent(shown, '  ')}"

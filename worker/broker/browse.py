@@ -30,6 +30,9 @@ from worker.errors import BrokerError
 HOLD_AT_MOST = 600.0
 """Seconds after which no more messages are taken: by default RabbitMQ closes the channel of a message that
 was held for 30 minutes (`consumer_timeout`)."""
+COUNTS = frozenset({"x-delivery-count", "x-acquired-count"})
+"""Headers in which the broker counts how often a message was taken, by operators too."""
+
 _RETURN_TIMEOUT, _RETURN_POLL = 5.0, 0.01
 _GETTERS = 8
 """Messages asked for concurrently: each alone takes a millisecond or more."""

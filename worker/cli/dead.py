@@ -14,7 +14,7 @@ from worker.cli import terminal
 from worker.cli.arguments import AllOption, AppOption, JobIdsArgument, YesOption
 from worker.cli.exit_codes import FAILED
 from worker.cli.letter_views import describe, fields, row
-from worker.cli.manual import Command, CommandGroup, help_of
+from worker.cli.manual import group
 from worker.cli.parked import Seen, facts, walk
 from worker.cli.quantities import parse_moment
 from worker.cli.selection import Selection
@@ -176,20 +176,8 @@ def _show_all(what: str, seen: Seen, job_ids: Sequence[str], output_format: Outp
     seen.require_found(job_ids)
 
 
-dead = typer.Typer(
-    name="dead",
-    cls=CommandGroup,
-    add_completion=False,
-    help="Look at the parked messages, put them back into the queue of jobs, or drop them.",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
+dead = group(
+    "dead",
+    "Look at the parked messages, put them back into the queue of jobs, or drop them.",
+    {"list": list_, "show": show, "replay": replay, "discard": discard},
 )
-
-_COMMANDS: dict[str, Callable[..., None]] = {
-    "list": list_,
-    "show": show,
-    "replay": replay,
-    "discard": discard,
-}
-for _name, _command in _COMMANDS.items():
-    dead.command(_name, cls=Command, help=help_of(_command))(_command)

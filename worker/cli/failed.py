@@ -2,9 +2,9 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection, Container, Iterable
+from collections.abc import Collection, Container, Iterable
 from contextlib import nullcontext
-from datetime import UTC, datetime
+from datetime import datetime
 from hashlib import sha256
 from heapq import heappop, heappush
 from pathlib import Path
@@ -23,14 +23,13 @@ from worker.cli.failure_views import HEAD, describe, fields, row
 from worker.cli.finished import Finished, shared_storage
 from worker.cli.joblist import lines_of
 from worker.cli.kept import Walk, facts
-from worker.cli.manual import Command, CommandGroup, help_of
+from worker.cli.manual import group
 from worker.cli.quantities import parse_moment
-from worker.cli.selection import Selection
+from worker.cli.selection import LONG_AGO, Selection
 from worker.cli.terminal import Output, OutputOption, QuietOption
 from worker.errors import one_line
 
 _LISTED = 1000
-_LONG_AGO = datetime.fromtimestamp(0, UTC)
 _OPTIONS = "--code, --app, --since or --older-than"
 
 CodeOption = Annotated[
@@ -100,7 +99,7 @@ def list_(
         apps[app_id or "no account"] += 1
         # The broker keeps no order among messages that were given back. Of equal times, the number decides: a
         # heap would compare the jobs themselves, which have no order.
-        heappush(newest, (when or _LONG_AGO, codes.total(), held.kept))
+        heappush(newest, (when or LONG_AGO, codes.total(), held.kept))
         if len(newest) > limit:
             heappop(newest)
         return True
@@ -365,20 +364,8 @@ def _require_found(wanted: Iterable[str], found: Collection[str]) -> None:
         raise typer.Exit(FAILED)
 
 
-failed = typer.Typer(
-    name="failed",
-    cls=CommandGroup,
-    add_completion=False,
-    help="Look at the jobs that failed, publish them again, or forget them.",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
+failed = group(
+    "failed",
+    "Look at the jobs that failed, publish them again, or forget them.",
+    {"list": list_, "show": show, "retry": retry, "forget": forget},
 )
-
-_COMMANDS: dict[str, Callable[..., None]] = {
-    "list": list_,
-    "show": show,
-    "retry": retry,
-    "forget": forget,
-}
-for _name, _command in _COMMANDS.items():
-    failed.command(_name, cls=Command, help=help_of(_command))(_command)

@@ -1,15 +1,12 @@
 """How failed jobs are shown."""
 
 from datetime import datetime
-from textwrap import indent
 
+from worker.broker.browse import COUNTS
 from worker.broker.failed_jobs import KeptJob
 from worker.cli import terminal
 from worker.cli.quantities import age
 from worker.errors import one_line
-
-_BROKERS = frozenset(("x-delivery-count", "x-acquired-count"))
-"""Headers that only count how often the message was looked at."""
 
 HEAD = ("JOB", "CODE", "ACCOUNT", "FILE", "AGE", "MESSAGE")
 
@@ -58,12 +55,8 @@ def describe(kept: KeptJob, now: datetime) -> str:
         **{
             one_line(f"header {name}", 60): str(value)
             for name, value in sorted(kept.headers.items())
-            if name not in _BROKERS
+            if name not in COUNTS
         },
         "body": "not kept" if failure.job is None else f"{len(failure.job.encode())} bytes",
     }
-    width = max(map(len, facts))
-    lines = [f"{name:<{width}}  {one_line(value)}" for name, value in facts.items()]
-    if failure.job is not None:
-        lines.append(indent(terminal.readable(failure.job.encode()), "  "))
-    return "\n".join(lines)
+    return terminal.page(facts, None if failure.job is None else failure.job.encode())

@@ -2,16 +2,16 @@
 
 import base64
 from datetime import datetime
-from textwrap import indent
 
+from worker.broker.browse import COUNTS
 from worker.broker.dead_letters import DeadLetter
 from worker.cli import terminal
 from worker.cli.quantities import age
 from worker.errors import one_line
 
 _SHOWN_NAME = 60
-_TOLD = ("x-dead-", "x-delivery-count", "x-acquired-count")
-"""Headers that repeat the facts, or that only count how often the message was looked at."""
+_OURS = "x-dead-"
+"""How headers begin that repeat the facts."""
 
 
 def row(letter: DeadLetter, now: datetime) -> tuple[str, ...]:
@@ -70,15 +70,13 @@ def describe(letter: DeadLetter, now: datetime) -> str:
         **{
             one_line(f"header {name}", _SHOWN_NAME): str(value)
             for name, value in sorted(letter.headers.items())
-            if not name.startswith(_TOLD)
+            if name not in COUNTS and not name.startswith(_OURS)
         },
         "body": f"{len(letter.body)} bytes" + (f", the beginning of {letter.cut.size}" if letter.cut else ""),
     }
     if letter.defect:
         facts["headers"] = letter.defect
-    width = max(map(len, facts))
-    lines = (f"{name:<{width}}  {one_line(value)}" for name, value in facts.items())
-    return "\n".join([*lines, indent(terminal.readable(letter.body), "  ")])
+    return terminal.page(facts, letter.body)
 
 
 def _age(letter: DeadLetter, now: datetime) -> str:

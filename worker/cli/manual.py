@@ -1,9 +1,10 @@
 """The help: made of the commands' docstrings, with flags shown as flags."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import typer
 from typer.core import TyperCommand, TyperGroup
 
 
@@ -29,6 +30,27 @@ def with_plain_flags(params: list[Any]) -> list[Any]:
         if getattr(param, "is_flag", False):
             param.metavar = ""
     return params
+
+
+def group(name: str, about: str, commands: Mapping[str, Callable[..., None]]) -> typer.Typer:
+    """Make a command that has commands of its own.
+
+    Args:
+        name: What it is called.
+        about: What it is for.
+        commands: By name, its commands.
+    """
+    made = typer.Typer(
+        name=name,
+        cls=CommandGroup,
+        add_completion=False,
+        help=about,
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+    )
+    for each, command in commands.items():
+        made.command(each, cls=Command, help=help_of(command))(command)
+    return made
 
 
 def help_of(command: Callable[..., object]) -> str:

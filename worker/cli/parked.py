@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 import typer
 
@@ -11,10 +10,8 @@ from worker import wiring
 from worker.broker.dead_letters import DeadLetter, NotWholeError, Parked, open_dead_letters
 from worker.cli import terminal
 from worker.cli.exit_codes import FAILED
-from worker.cli.selection import Facts
+from worker.cli.selection import LONG_AGO, Facts
 from worker.settings import BrokerSettings, load_part
-
-_LONG_AGO = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(slots=True)
@@ -85,7 +82,7 @@ async def walk(
                     terminal.note(f"{parked.letter.job.job_id} stays parked: {exc}")
                 else:
                     seen.chosen.append(parked.letter)
-    seen.chosen.sort(key=lambda letter: letter.since or _LONG_AGO)
+    seen.chosen.sort(key=lambda letter: letter.since or LONG_AGO)
     if seen.looked_at < seen.in_all:
         terminal.note(f"looked at {seen.looked_at} of {seen.in_all}; --limit looks at more")
     return seen

@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 import typer
+
+LONG_AGO = datetime.fromtimestamp(0, UTC)
+"""Stands for an unknown time where messages are put in order."""
 
 
 class Facts(NamedTuple):

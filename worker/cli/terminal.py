@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cache
+from textwrap import indent
 from typing import Annotated
 
 import typer
@@ -145,14 +146,19 @@ def progress(description: str, total: int | None, *columns: ProgressColumn) -> P
     return bar
 
 
-def readable(body: bytes) -> str:
-    """A message's body as far as a person reads it: JSON indented, anything else as one line."""
+def page(facts: Mapping[str, str], body: bytes | None) -> str:
+    """A message for a person: a line for each fact, and the beginning of its body, JSON indented."""
+    width = max(map(len, facts))
+    lines = [f"{name:<{width}}  {one_line(value)}" for name, value in facts.items()]
+    if body is None:
+        return "\n".join(lines)
     try:
         # JSON escapes whatever could make a terminal do more than print.
-        return json.dumps(json.loads(body), indent=2)[:_SHOWN_BODY]
+        shown = json.dumps(json.loads(body), indent=2)[:_SHOWN_BODY]
     except (ValueError, RecursionError):
         # Deep nesting exhausts Python's parser.
-        return one_line(body.decode(errors="backslashreplace"), _SHOWN_BODY)
+        shown = one_line(body.decode(errors="backslashreplace"), _SHOWN_BODY)
+    return "\n".join([*lines, indent(shown, "  ")])
 
 
 def counted(number: int, what: str) -> str:
