@@ -126,7 +126,8 @@ class Metrics:
         self.attempts.labels(code or OK).inc()
         if ending is not Ending.RETRIED:
             self.outcomes.labels(FAILED if code else COMPLETED, code or OK).inc()
-            self._outcome_age.labels(_fault(code)).observe(age)
+            fault = CALLER if code in CALLERS_CODES else SERVICE if code else NOBODY
+            self._outcome_age.labels(fault).observe(age)
         if waited is not None:
             self._queue_wait.observe(waited)
 
@@ -294,12 +295,6 @@ class Metrics:
         for values in known:
             histogram.labels(*values)
         return histogram
-
-
-def _fault(code: str) -> str:
-    if not code:
-        return NOBODY
-    return CALLER if code in CALLERS_CODES else SERVICE
 
 
 def counts(counter: Counter) -> dict[Labels, float]:
