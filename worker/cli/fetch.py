@@ -105,10 +105,12 @@ class _Watched:
     async def open(self, job: DownloadJob, secret_key: str, progress: Progress) -> AsyncIterator[FileStream]:
         """Request a job's file."""
         async with self._client.open(job, secret_key, progress) as stream:
-            self._bar.reset(self._bar.task_ids[0], total=stream.announced_bytes)
-            yield FileStream(stream.announced_bytes, self._counted(stream.chunks))
+            task = self._bar.task_ids[0]
+            self._bar.reset(task, total=stream.announced_bytes)
 
-    async def _counted(self, chunks: AsyncIterator[Chunk]) -> AsyncIterator[Chunk]:
-        async for chunk in chunks:
-            self._bar.advance(self._bar.task_ids[0], len(chunk))
-            yield chunk
+            async def counted() -> AsyncIterator[Chunk]:
+                async for chunk in stream.chunks:
+                    self._bar.advance(task, len(chunk))
+                    yield chunk
+
+            yield FileStream(stream.announced_bytes, counted())

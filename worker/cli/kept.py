@@ -91,6 +91,10 @@ class Walk:
         return jobs.was_cut_short and jobs.removed > 0 and not self._is_over
 
     async def _act_on_all(self, jobs: FailedJobs, left: int, tasks: asyncio.TaskGroup, bar: Progress) -> None:
+        async def act(held: Held) -> None:
+            self.done += await self.act(held)
+            places.release()
+
         # One by one where more could come to be done than is wanted.
         places = asyncio.Semaphore(1 if self.limit else min(_CONCURRENT, math.ceil(self.rate or _CONCURRENT)))
         async with aclosing(jobs.take(left)) as taken:
@@ -104,11 +108,7 @@ class Walk:
                 if self._is_over:
                     return
                 self.meant += 1
-                tasks.create_task(self._act(held, places))
-
-    async def _act(self, held: Held, places: asyncio.Semaphore) -> None:
-        self.done += await self.act(held)
-        places.release()
+                tasks.create_task(act(held))
 
 
 def facts(kept: KeptJob) -> Facts:
