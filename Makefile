@@ -193,7 +193,12 @@ bench-full: $(STAMP) $(BENCH_STAMP) ## the same with larger samples, in forty mi
 .PHONY: bench-fair
 bench-fair: $(STAMP) ## time one account beside the backlog of another
 	@$(BIN)/python -m devkit.run.broker ensure
-	@$(BIN)/python -m bench.fair
+	@$(BIN)/python -m bench.fair $(ARGS)
+
+.PHONY: bench-failed
+bench-failed: $(STAMP) ## measure the commands on 100,000 failed jobs
+	@$(BIN)/python -m devkit.run.broker ensure
+	@$(BIN)/python -m bench.failed $(ARGS)
 
 .PHONY: bench-check
 bench-check: $(STAMP) $(BENCH_STAMP) ## compare the main ratios with the recorded ones, in two minutes

@@ -22,7 +22,7 @@ from devkit.run.ports import free_ports
 
 _HOST = "127.0.0.1"
 _NODE = "ccfs@localhost"
-_START_TIMEOUT = 60.0
+_START_TIMEOUT = 180.0
 _STOP_TIMEOUT = 20.0
 _CALL_TIMEOUT = 180.0
 _POLL = 0.02

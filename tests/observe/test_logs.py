@@ -1,11 +1,14 @@
 """What the log says, to machines and to people."""
 
 import json
+import os
+import pty
 import subprocess
 import sys
 from typing import Any
 
 import aio_pika
+import pytest
 
 from schemas import DownloadCompleted
 from tests.amqp import outside_channel
@@ -63,6 +66,18 @@ async def test_one_grep_of_its_id_tells_the_story_of_a_job(site: Site) -> None:
     assert (retried["code"], retried["http_status"]) == ("UPSTREAM_ERROR", 500)
     (event,) = site.messages["m1"]
     assert event.headers["traceparent"] == f"00-{TRACE}-{settled['span_id']}-01"
+
+
+@pytest.mark.parametrize(("no_color", "is_coloured"), [("", True), ("1", False)])
+def test_colours_end_with_no_color(no_color: str, *, is_coloured: bool) -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-c", SCRIPT.format(body="log.warning('seen')", json=False)]
+    subprocess.run(command, stdout=theirs, env={**os.environ, "NO_COLOR": no_color}, check=True)
+    shown = os.read(ours, 65_536).decode()
+    os.close(theirs)
+    os.close(ours)
+
+    assert ("seen" in shown, "\x1b[" in shown) == (True, is_coloured)
 
 
 async def test_the_line_of_a_job_has_its_outcome_and_its_times(site: Site) -> None:

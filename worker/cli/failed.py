@@ -122,6 +122,7 @@ def list_(
     )
     if walk.meant > len(shown):
         terminal.summary(f"shown are the last {len(shown)}; --limit shows more")
+    walk.require_complete()
 
 
 def show(
@@ -143,12 +144,15 @@ def show(
         found.append(held.kept)
         return False
 
-    asyncio.run(Walk(Selection(job_ids=frozenset([job_id])), collect).run())
+    walk = Walk(Selection(job_ids=frozenset([job_id])), collect)
+    asyncio.run(walk.run())
     for kept in found:
         if output_format is Output.JSON:
             terminal.json_line(fields(kept))
         else:
             terminal.line(describe(kept, wiring.now()))
+    if not found:
+        walk.require_complete()
     _require_found([job_id], {kept.job_id for kept in found})
 
 
@@ -193,10 +197,12 @@ def retry(
     selection = Selection.of(job_ids=job_ids, codes=code, apps=app, since=since, before=older_than)
     selection.require_meant(_OPTIONS, everything=everything)
     publishing = _Publishing(_finished(outcomes), rate, output_format, is_dry=dry_run)
+    walk = Walk(selection, publishing, limit, rate)
     try:
-        asyncio.run(Walk(selection, publishing, limit, rate).run())
+        asyncio.run(walk.run())
     finally:
         publishing.sum_up()
+    walk.require_complete()
     _require_found(job_ids or [], publishing.job_ids)
     if publishing.refused:
         raise typer.Exit(FAILED)
@@ -234,9 +240,11 @@ def forget(
     selection.require_meant(_OPTIONS, everything=everything)
     finished = _finished(outcomes) if completed else None
     looking = _Forgetting(finished, output_format if dry_run else None, only=None)
-    asyncio.run(Walk(selection, looking, limit).run())
+    walk = Walk(selection, looking, limit)
+    asyncio.run(walk.run())
     if dry_run or not looking.ids:
         terminal.summary(f"{terminal.counted(len(looking.ids), 'failed job')} would be forgotten")
+        walk.require_complete()
         return _require_found(job_ids or [], looking.job_ids)
     # The walk is over: nothing is held while the person thinks.
     asked = f"Forget {terminal.counted(len(looking.ids), 'failed job')} for good?"
@@ -248,6 +256,7 @@ def forget(
         asyncio.run(Walk(selection, forgetting).run())
     finally:
         terminal.summary(f"{terminal.counted(len(forgetting.ids), 'failed job')} forgotten")
+    walk.require_complete()
     return _require_found(job_ids or [], looking.job_ids)
 
 

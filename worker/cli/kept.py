@@ -6,12 +6,14 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
+import typer
 from rich.progress import Progress
 
 from worker import wiring
 from worker.broker.browse import HOLD_AT_MOST
 from worker.broker.failed_jobs import FailedJobs, Held, KeptJob, open_failed_jobs
 from worker.cli import terminal
+from worker.cli.exit_codes import FAILED
 from worker.cli.selection import Facts, Selection
 from worker.settings import BrokerSettings, load_part
 
@@ -50,6 +52,7 @@ class Walk:
     meant: int = 0
     done: int = 0
     _left: int | None = None
+    _is_cut_short: bool = False
     _seen: set[str] = field(default_factory=set)
     """Ids of those that were meant. One that was left comes again in the next round."""
 
@@ -68,6 +71,13 @@ class Walk:
                     opened, names, timeout=timeout, hold_at_most=self.hold_at_most
                 ) as jobs:
                     is_over = not await self._round(jobs)
+                    self._is_cut_short = jobs.was_cut_short and not self._is_over
+
+    def require_complete(self) -> None:
+        """See that all were looked at. Ends the command with 1 when the broker was too slow for that."""
+        if self._is_cut_short:
+            terminal.note(f"not all were looked at: RabbitMQ gave out too few within {self.hold_at_most:g} s")
+            raise typer.Exit(FAILED)
 
     @property
     def _is_over(self) -> bool:

@@ -8,6 +8,7 @@ each attempt has one. Log lines of libraries become lines of the same form.
 import asyncio
 import atexit
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -133,10 +134,10 @@ def _json(line: EventDict) -> bytes:
 
 
 def _console() -> _Render:
+    # NO_COLOR counts unless it is empty (no-color.org).
+    colors = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     # The default formatter prints the variables of every frame, and one of them may be a key.
-    renderer = structlog.dev.ConsoleRenderer(
-        colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
-    )
+    renderer = structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
     return lambda line: str(renderer(None, "", line)).encode(errors="replace") + b"\n"
 
 
