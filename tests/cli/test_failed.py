@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -164,17 +165,19 @@ async def test_a_retried_job_is_the_one_that_failed(site: Site, run: Run) -> Non
 
 async def test_what_failed_completes_once_its_cause_is_gone(site: Site, run: Run) -> None:
     site.simulator.plan = lambda _: ResultCode(code="0300004")
-    with site.worker():
+    with site.worker() as worker:
         await site.publish(*map(bill, range(20)))
         await site.settled()
+        # Killed, it could leave a job whose event is out and whose entry is not: that job would fail again.
+        worker.signal(signal.SIGTERM)
+        assert await worker.exited() == 0
     assert {outcome.status for (outcome,) in site.ledger.outcomes.values()} == {"failed"}
 
     site.simulator.plan = lambda _: None
     retried = await run("failed", "retry", "--code", "REQUEST_REJECTED", "--app", APP)
     assert "20 jobs published" in retried.stderr
     with site.worker():
-        # A job that the first worker had not acknowledged yet comes twice.
-        await site.until(lambda: all(len(outcomes) >= 2 for outcomes in site.ledger.outcomes.values()))
+        await site.until(lambda: all(len(outcomes) == 2 for outcomes in site.ledger.outcomes.values()))
 
     assert {outcomes[1].status for outcomes in site.ledger.outcomes.values()} == {"completed"}
     assert await kept_ids(site) == []
