@@ -27,7 +27,7 @@ from devkit.run.prometheus import Series
 _DASHBOARD = ROOT / "helm/files/dashboard.json"
 _PICTURE = ROOT / "docs/dashboard.png"
 _PAGE, _TOP = ROOT / "docs/page.png", ROOT / "docs/top.png"
-_STEP, _RATE_INTERVAL = 2.0, "15s"
+_STEP, _RATE_INTERVAL, _RANGE = 2.0, "15s", "5m"
 _CELL_WIDTH, _CELL_HEIGHT = 0.75, 0.32
 _COLUMNS = 24
 _DAY = 86_400
@@ -165,11 +165,12 @@ def _clock(seconds: float, _: int) -> str:
 
 
 def _filled_in(expression: str) -> str:
-    return re.sub(r"\$(job|namespace|instance)", ".*", expression).replace("$__rate_interval", _RATE_INTERVAL)
+    everything = re.sub(r"\$(job|namespace|pod|instance)", ".*", expression)
+    return everything.replace("$__rate_interval", _RATE_INTERVAL).replace("$__range", _RANGE)
 
 
 def _legend(template: str, series: Series) -> str:
-    return re.sub(r"{{(\w+)}}", lambda match: series.labels.get(match[1], ""), template)
+    return re.sub(r"{{(\w+)}}", lambda match: series.labels.get(match[1], ""), template).strip()
 
 
 def _writer(unit: str) -> Callable[[float], str]:

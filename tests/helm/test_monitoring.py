@@ -122,6 +122,22 @@ def test_the_dashboard_is_that_of_the_file(rehearse: Rehearse) -> None:
     assert shipped["metadata"]["labels"]["grafana_dashboard"] == "1"
 
 
+def test_the_dashboard_asks_for_the_queues_of_the_values(rehearse: Rehearse) -> None:
+    queues = {"jobsQueue": "cdr.jobs", "deadQueue": "cdr.dead", "failedQueue": "cdr.failed"}
+
+    shipped = rehearse(
+        at("monitoring.dashboard.enabled", value=True),
+        at("config.amqp", queues),
+        at(f"{THRESHOLDS}.objectiveSeconds", 4096),
+    ).one("ConfigMap", "-dashboard")["data"]["ccfs-worker.json"]
+
+    assert json.loads(shipped)
+    assert "ccfs." not in shipped
+    assert "1024" not in shipped
+    assert all(f'queue=\\"{name}\\"' in shipped for name in queues.values())
+    assert 'le=\\"4096.0\\"' in shipped
+
+
 def test_the_pod_monitor_finds_the_workers_under_one_job_name(rehearse: Rehearse) -> None:
     release = rehearse(at("monitoring.podMonitor.enabled", value=True))
 

@@ -21,11 +21,13 @@ DASHBOARD: dict[str, Any] = json.loads((Path(__file__).parents[2] / "helm/files/
 PANELS: list[dict[str, Any]] = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 QUERIES = [(panel["title"], target["expr"]) for panel in PANELS for target in panel["targets"]]
 VARIABLES = {variable["name"] for variable in DASHBOARD["templating"]["list"]}
-LABELS_OF_SCRAPES = {"job", "namespace", "instance", "le"}
+ANNOTATIONS = [annotation["expr"] for annotation in DASHBOARD["annotations"]["list"]]
+LABELS_OF_SCRAPES = {"job", "namespace", "pod", "instance", "le"}
+LABELS_OF_KUBERNETES = {"container", "resource"}
 COLUMNS = 24
 
 
-def test_panels_lie_side_by_side() -> None:
+def test_panels_lie_side_by_side_without_holes() -> None:
     taken: set[tuple[int, int]] = set()
     for panel in DASHBOARD["panels"]:
         place = panel["gridPos"]
@@ -37,6 +39,8 @@ def test_panels_lie_side_by_side() -> None:
         assert cells.isdisjoint(taken), panel["title"]
         assert max(column for column, _ in cells) < COLUMNS
         taken |= cells
+    bottom = max(row for _, row in taken) + 1
+    assert taken == set(itertools.product(range(COLUMNS), range(bottom)))
 
 
 def test_panels_can_be_told_apart_and_understood() -> None:
@@ -52,7 +56,34 @@ def test_panels_can_be_told_apart_and_understood() -> None:
 def test_the_dashboard_has_what_grafana_imports_it_by() -> None:
     assert DASHBOARD["uid"] == "ccfs-worker"
     assert DASHBOARD["schemaVersion"] >= 36
-    assert {"datasource", "job", "namespace", "instance"} == VARIABLES
+    assert {"datasource", "job", "namespace", "pod", "instance"} == VARIABLES
+
+
+def test_the_dashboard_marks_alerts_restarts_and_versions() -> None:
+    told = " ".join(ANNOTATIONS)
+
+    assert 'ALERTS{alertname=~"CcfsWorker.*"' in told
+    assert "process_start_time_seconds" in told
+    assert "ccfs_worker_build_info" in told
+
+
+def test_an_operators_first_figures_are_there() -> None:
+    """What waits, what waits for somebody, what starts again and again, and what the pods may use."""
+    told = " ".join(expression for _, expression in QUERIES)
+
+    for queue in ("ccfs.jobs", "ccfs.dead", "ccfs.failed"):
+        assert f'queue="{queue}"' in told
+    assert "changes(process_start_time_seconds" in told
+    assert 'kube_pod_container_resource_limits{namespace=~"$namespace", pod=~"$pod"' in told
+    assert "process_max_fds" in told
+
+
+@pytest.mark.parametrize("expression", [expression for _, expression in QUERIES if "rate(" in expression])
+def test_a_line_that_falls_to_zero_has_no_hole(expression: str) -> None:
+    """A filter on the shown value would cut it; one on the whole time shown only leaves out idle lines."""
+    filtered, _, above = expression.rpartition(" > ")
+
+    assert not filtered or (above == "0" and "$__range" in filtered.rpartition(" and ")[2])
 
 
 @pytest.mark.parametrize(("title", "expression"), QUERIES)
@@ -60,10 +91,12 @@ def test_a_query_asks_only_for_metrics_and_labels_that_exist(title: str, express
     known = {entry.name: set(entry.labels) for entry in Metrics("").catalogue}
     names = {re.sub(r"_(bucket|sum|count)$", "", name) for name in re.findall(r"ccfs_worker_\w+", expression)}
     assert names <= known.keys(), title
-    assert names or "process_" in expression
+    assert names or "process_" in expression or "kube_pod_container_resource_" in expression
     labels = LABELS_OF_SCRAPES.union(*(known[name] for name in names))
+    if "kube_" in expression:
+        labels |= LABELS_OF_KUBERNETES
     assert set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)\"", expression)) <= labels
-    assert set(re.findall(r"\$(\w+)", expression)) <= VARIABLES | {"__rate_interval"}
+    assert set(re.findall(r"\$(\w+)", expression)) <= VARIABLES | {"__rate_interval", "__range"}
 
 
 def test_every_metric_has_its_place_on_the_dashboard() -> None:
@@ -96,11 +129,21 @@ async def test_prometheus_answers_every_query_from_a_real_run(site: Site) -> Non
             await site.publish_raw([("unreadable", b"nonsense")])
             await site.settled()
             for _, expression in QUERIES:
-                await answered(prometheus, filled_in(expression))
+                if "kube_" not in expression:
+                    await answered(prometheus, filled_in(expression, site))
+            for expression in ANNOTATIONS:
+                await asyncio.to_thread(prometheus.query, filled_in(expression, site))
 
 
-def filled_in(expression: str) -> str:
-    return re.sub(r"\$(job|namespace|instance)", ".*", expression).replace("$__rate_interval", "5m")
+def filled_in(expression: str, site: Site) -> str:
+    for ours, name in (
+        ("ccfs.jobs", site.names.jobs),
+        ("ccfs.dead", site.names.dead),
+        ("ccfs.failed", site.names.failed or ""),
+    ):
+        expression = expression.replace(f'="{ours}"', f'="{name}"')
+    everything = re.sub(r"\$(job|namespace|pod|instance)", ".*", expression)
+    return re.sub(r"\$__(rate_interval|range)", "5m", everything)
 
 
 async def answered(prometheus: PrivatePrometheus, expression: str) -> None:
