@@ -82,7 +82,7 @@
 {{- end }}
 {{- include "ccfs-worker.storageVolume" . }}
 {{- with .Values.extraVolumes }}
-{{ toYaml . }}
+{{ tpl (toYaml .) $ }}
 {{- end }}
 {{- end }}
 
@@ -111,7 +111,7 @@
   readOnly: true
 {{- end }}
 {{- with .Values.extraVolumeMounts }}
-{{ toYaml . }}
+{{ tpl (toYaml .) $ }}
 {{- end }}
 {{- end }}
 
@@ -144,7 +144,7 @@ env:
   {{- include "ccfs-worker.env" . | nindent 2 }}
 {{- with .Values.extraEnvFrom }}
 envFrom:
-  {{- toYaml . | nindent 2 }}
+  {{- tpl (toYaml .) $ | nindent 2 }}
 {{- end }}
 {{- with include "ccfs-worker.pruned" .Values.resources }}
 resources:

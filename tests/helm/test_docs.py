@@ -14,17 +14,15 @@ from tests.helm.release import CHART, FIVE, NAME, NAMESPACE, Document, Release
 from tests.helm.test_rendering import CUSTOM, assert_known
 
 PAGES = [*sorted((CHART.parent / "docs").glob("kubernetes*.md")), CHART / "README.md"]
-BLOCKS = [
-    pytest.param([*yaml.safe_load_all(block)], id=f"{page.name}-{number}")
+BLOCKS: list[tuple[str, list[Document]]] = [
+    (f"{page.name}-{number}", [*yaml.safe_load_all(block)])
     for page in PAGES
     for number, block in enumerate(
         re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
     )
 ]
-EXAMPLES = [block for block in BLOCKS if "apiVersion" not in block.values[0][0]]
-MANIFESTS = {
-    document["kind"]: document for block in BLOCKS if block not in EXAMPLES for document in block.values[0]
-}
+EXAMPLES = {name: documents[0] for name, documents in BLOCKS if "apiVersion" not in documents[0]}
+MANIFESTS = [document for name, documents in BLOCKS if name not in EXAMPLES for document in documents]
 # What an example about one thing leaves to the five values has to make room for what it says itself.
 ROOM = {
     "storage": {"existingClaim": ""},
@@ -35,9 +33,8 @@ NOT_OURS = {"SecretProviderClass"}
 """Kinds whose models nobody publishes for Python."""
 
 
-@pytest.mark.parametrize("block", EXAMPLES)
-def test_an_example_can_be_installed(rehearse: Rehearse, block: list[Document]) -> None:
-    (values,) = block
+@pytest.mark.parametrize("values", EXAMPLES.values(), ids=EXAMPLES)
+def test_an_example_can_be_installed(rehearse: Rehearse, values: Document) -> None:
     room = {key: value for key, value in ROOM.items() if key in values}
 
     for document in rehearse(room, values).documents:
@@ -51,6 +48,11 @@ def test_there_are_examples() -> None:
     assert len(EXAMPLES) > 10
 
 
+def one(kind: str) -> Document:
+    (found,) = (document for document in MANIFESTS if document["kind"] == kind)
+    return found
+
+
 def argo(document: Document) -> Document:
     source: Document = document["spec"]["source"]
     assert source["path"] == CHART.name
@@ -62,7 +64,7 @@ def argo(document: Document) -> Document:
 def flux(document: Document) -> Document:
     chart = document["spec"]["chart"]["spec"]
     assert chart["chart"] == CHART.name
-    assert chart["sourceRef"]["name"] == MANIFESTS[chart["sourceRef"]["kind"]]["metadata"]["name"]
+    assert chart["sourceRef"]["name"] == one(chart["sourceRef"]["kind"])["metadata"]["name"]
     assert (document["metadata"]["name"], document["metadata"]["namespace"]) == (NAME, NAMESPACE)
     values: Document = document["spec"]["values"]
     return values
@@ -72,14 +74,17 @@ def flux(document: Document) -> Document:
 def test_a_release_by_another_tool_is_one_of_this_chart(
     chart: helm.Chart, kind: str, values_of: Callable[[Document], Document]
 ) -> None:
-    files = chart.render(values_of(MANIFESTS[kind]), name=NAME, namespace=NAMESPACE, revision=1)
+    files = chart.render(values_of(one(kind)), name=NAME, namespace=NAMESPACE, revision=1)
 
     assert any(file.endswith("/deployment.yaml") for file in files)
 
 
 def test_external_secrets_are_those_that_the_pods_mount(rehearse: Rehearse) -> None:
-    (block,) = (block.values[0] for block in BLOCKS if block.values[0][0].get("kind") == "ExternalSecret")
-    made = {document["metadata"]["name"]: document["spec"] for document in block}
+    made = {
+        document["metadata"]["name"]: document["spec"]
+        for document in MANIFESTS
+        if document["kind"] == "ExternalSecret"
+    }
 
     volumes = rehearse().volumes
 
@@ -158,3 +163,21 @@ def test_every_value_that_the_pages_name_exists() -> None:
         named = re.findall(r"`([a-z]\w*(?:\.[a-z]\w*)+)`", page.read_text())
         ours = [name for name in named if name.split(".")[0] in {row.split(".")[0] for row in rows}]
         assert [name for name in ours if name not in known and not name.startswith(whole)] == [], page
+
+
+def test_the_comparison_names_values_that_exist() -> None:
+    page = (CHART.parent / "docs/kubernetes.md").read_text()
+    table = page.partition("## Beside other charts")[2].partition("What they have and this chart does not")[0]
+    schema = yaml.safe_load((CHART / "values.schema.json").read_text())
+    shared = {"global.imageRegistry", "global.imagePullSecrets"}
+
+    ours = [re.findall(r"`([\w.]+)`", line.split(" | ")[-1]) for line in table.splitlines() if "`" in line]
+
+    assert len(ours) > 20
+    assert [name for row in ours for name in row if name not in shared and not has(schema, name)] == []
+
+
+def has(schema: Document, name: str) -> bool:
+    first, _, rest = name.partition(".")
+    inner = schema.get("properties", {}).get(first)
+    return inner is not None and (not rest or has(inner, rest))

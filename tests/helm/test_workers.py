@@ -215,6 +215,16 @@ def test_templates_are_filled_in_where_they_are_allowed(rehearse: Rehearse) -> N
     assert everything.pod["metadata"]["annotations"]["release"] == "cdr"
     assert by_name(everything.pod["spec"]["initContainers"])["wait"]["args"] == ["cdr"]
     assert "cdr-more" in [document["metadata"]["name"] for document in everything.all("ConfigMap")]
+    assert everything.worker["envFrom"] == [{"configMapRef": {"name": "cdr-more"}}]
+    assert everything.env["ZONE"] == "calls"
+    assert everything.volumes["cdr-scratch"] == {"name": "cdr-scratch", "emptyDir": {"sizeLimit": "1Gi"}}
+    assert by_name(everything.worker["volumeMounts"])["cdr-scratch"]["mountPath"] == "/tmp"  # noqa: S108
+
+
+def test_a_service_account_has_labels_of_its_own(rehearse: Rehearse) -> None:
+    (account,) = rehearse(MATRIX["everything"]).all("ServiceAccount")
+
+    assert account["metadata"]["labels"]["audited"] == "true"
 
 
 def test_common_labels_are_on_everything(rehearse: Rehearse) -> None:
