@@ -38,7 +38,7 @@ async def run(settings: Settings) -> None:
         )
         tracer = await stack.enter_async_context(wiring.tracing(settings))
         parts = wiring.put_together(settings, around, client, pools, draining=draining, tracer=tracer)
-        port = await stack.enter_async_context(wiring.http_server(settings.http, parts.overview))
+        port = await stack.enter_async_context(wiring.http_server(settings, parts.overview))
         log.info("worker.started", http_port=port, concurrency=settings.concurrency)
         _warn(settings)
         await _until_drained(parts)

@@ -275,12 +275,15 @@ class StorageGroup(_Group):
     stale_after: Seconds = 86_400.0
     """Seconds after which an untouched temporary file counts as left behind and is removed."""
     check_interval: Seconds = 5.0
-    """Seconds between two looks at the volume's free space."""
+    """Seconds between two looks at the volume."""
     hang_after: Seconds = 30.0
     """Seconds without an answer after which the volume, or the key directory, counts as out and intake
     pauses; longer than it takes to flush the largest file to disk."""
     require_mount: bool = False
     """True refuses a root that is no mount point, at start and later: files would go to the disk below it."""
+    restart_on_stale_mount: bool = False
+    """True has `/livez` fail while the root is a stale mount (ESTALE), so that Kubernetes ends the container.
+    Whether the next one gets a new mount depends on who mounts: docs/kubernetes.md, Storage."""
     file_mode: Annotated[str, Field(pattern=r"^0?[67][0-7]{2}$")] | None = None
     """Permissions of files, octal, such as `0640`; what the process's umask leaves when unset."""
     dir_mode: Annotated[str, Field(pattern=r"^[0-7]?7[0-7]{2}$")] | None = None

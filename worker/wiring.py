@@ -4,9 +4,11 @@
 """
 
 import asyncio
+import errno
 import os
 import socket
 import ssl
+import stat
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -36,13 +38,12 @@ from worker.settings import (
     AmqpGroup,
     CcfsGroup,
     CredentialsGroup,
-    HttpGroup,
     RetryGroup,
     Settings,
     SettingsError,
     StorageGroup,
 )
-from worker.storage import CASE_FOLDED, RootRules, SharedStorage, Threads, has_mount, is_case_folded
+from worker.storage import CASE_FOLDED, STALE, RootRules, SharedStorage, Threads, has_mount, is_case_folded
 from worker.supervisor import Supervisor
 from worker.watches.accounts import AccountWatch
 from worker.watches.descriptors import DescriptorWatch, limit_problems
@@ -252,18 +253,20 @@ def tracing(settings: Settings) -> AbstractAsyncContextManager[Tracer | None]:
 
 
 @asynccontextmanager
-async def http_server(http: HttpGroup, overview: Overview) -> AsyncIterator[int]:
+async def http_server(settings: Settings, overview: Overview) -> AsyncIterator[int]:
     """Serve probes, metrics and status; gives the port.
 
     Raises:
         SettingsError: The address cannot be listened on.
     """
+    http, ends_when_stale = settings.http, settings.storage.restart_on_stale_mount
     server = web.serve(
         http.host,
         http.port,
         checks=overview.checks,
         render=overview.metrics.render,
         status=overview.report,
+        ailment=lambda: overview.volume.stale if ends_when_stale else "",
         allowed_hosts=http.allowed_hosts,
     )
     async with AsyncExitStack() as stack:
@@ -308,9 +311,16 @@ def credentials_problems(credentials: CredentialsGroup) -> Iterator[str]:
 
 
 def _directory_problems(variable: str, directory: Path, access: int) -> Iterator[str]:
-    if not directory.exists():
+    try:
+        mode = directory.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
         yield f"{variable}: {directory} does not exist: create it, or mount the volume there"
-    elif not directory.is_dir():
+        return
+    except OSError as exc:
+        reason = STALE.format(root=directory) if exc.errno == errno.ESTALE else f"{directory}: {exc.strerror}"
+        yield f"{variable}: {reason}"
+        return
+    if not stat.S_ISDIR(mode):
         yield f"{variable}: {directory} is not a directory"
     elif not os.access(directory, access):
         wanted = "written to" if access & os.W_OK else "read"

@@ -3,7 +3,8 @@
  * The file named by FAILING_DISK holds a line for each call that shall not work as usual:
  *
  *     fsync 28        it fails with that errno; write, fsync and close, of temporary files only
- *     create 30       files and directories cannot be made, with that errno; "open 116": nothing can be opened
+ *     create 30       files and directories cannot be made, with that errno; "open 116": nothing can be opened,
+ *                     "stat 116": nothing be looked at
  *     fsync hang      it blocks until the line is gone, as on a hard NFS mount whose server is gone
  *     rename replayed it is done and answered as a replay on NFS is: ENOENT for rename and unlink, EEXIST
  *                     for mkdir
@@ -293,6 +294,9 @@ int unlinkat(int directory, const char *name, int flags) {
     int name(const char *path, struct stat *found) { \
         REAL(name); \
         hang_at("stat", AT_FDCWD, path); \
+        int number = refusal("stat", AT_FDCWD, path); \
+        if (number) \
+            return failed(number); \
         return real(path, found); \
     }
 STAT(stat)
@@ -302,6 +306,9 @@ STAT(lstat)
     int name(const char *path, struct stat64 *found) { \
         REAL(name); \
         hang_at("stat", AT_FDCWD, path); \
+        int number = refusal("stat", AT_FDCWD, path); \
+        if (number) \
+            return failed(number); \
         return real(path, found); \
     }
 STAT64(stat64)
@@ -311,6 +318,9 @@ int fstatat(int directory, const char *name, struct stat *found, int flags) {
     REAL(fstatat);
     char buffer[PATH_MAX];
     hang_at("stat", directory, name);
+    int number = refusal("stat", directory, name);
+    if (number)
+        return failed(number);
     return real(directory, folded(directory, name, buffer), found, flags);
 }
 

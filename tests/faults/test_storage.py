@@ -208,6 +208,56 @@ async def test_a_look_that_takes_its_time_burns_nothing(
     assert site.ledger.outcomes[job_id][0].attempts == 1
 
 
+@pytest.mark.parametrize("call", ["open", "create"])
+async def test_a_stale_mount_says_that_the_pod_must_go(site: Site, failing_disk: Path, call: str) -> None:
+    """No attempt is burned, and liveness fails where it is asked to."""
+    with site.worker(
+        STORAGE__CHECK_INTERVAL="0.1", STORAGE__RESTART_ON_STALE_MOUNT="true", RETRY__DELAYS="[0.05]"
+    ) as worker:
+        await worker.readiness()
+        assert (await worker.get("/livez"))[0] == 200
+        failing_disk.write_text(f"{call} {errno.ESTALE}\n")
+        (job_id,) = await site.publish(bill(1))
+        reason = (await worker.logged("storage.stale"))["reason"]
+        checks = await worker.readiness(503)
+        assert checks["intake"]["detail"].endswith(reason)
+        assert reason == f"storage: the mount at {site.root} {STALE}"
+        status, body = await worker.get("/livez")
+        assert (status, json.loads(body)["detail"]) == (503, reason)
+        worker.signal(signal.SIGTERM)
+        assert await worker.exited() == 0
+    failing_disk.unlink()
+    with site.worker():
+        counts = await site.settled()
+
+    assert (counts.completed, counts.sound) == (1, True)
+    assert site.ledger.outcomes[job_id][0].attempts == 1
+
+
+STALE = "is stale (ESTALE): replace the pod, or mount the volume anew"
+
+
+async def test_a_stale_mount_that_returns(site: Site, failing_disk: Path) -> None:
+    """As a rule it does not. Liveness is not asked to fail for it."""
+    with site.worker(STORAGE__CHECK_INTERVAL="0.1") as worker:
+        await worker.readiness()
+        failing_disk.write_text(f"open {errno.ESTALE}\n")
+        await worker.logged("storage.stale")
+        await worker.readiness(503)
+        assert (await worker.get("/livez"))[0] == 200
+        failing_disk.unlink()
+        await worker.readiness()
+
+
+async def test_no_worker_starts_on_a_stale_mount(site: Site, failing_disk: Path) -> None:
+    failing_disk.write_text(f"stat {errno.ESTALE}\nopen {errno.ESTALE}\n")
+    with site.worker() as worker:
+        assert await worker.exited() == 2
+        line = worker.log_file.read_text().splitlines()[-1]
+
+    assert line == f"WORKER_STORAGE__ROOT: the mount at {site.root} {STALE}"
+
+
 async def test_what_a_look_left_is_swept(site: Site) -> None:
     """By age, and only files of that very name, in the root alone."""
     name = f".ccfs-worker-look-{'0' * 32}"

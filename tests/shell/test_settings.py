@@ -63,6 +63,7 @@ WRONG = {
     "WORKER_STORAGE__CHECK_INTERVAL": ["0", "x"],
     "WORKER_STORAGE__HANG_AFTER": ["0", "x"],
     "WORKER_STORAGE__REQUIRE_MOUNT": ["maybe"],
+    "WORKER_STORAGE__RESTART_ON_STALE_MOUNT": ["maybe"],
     "WORKER_STORAGE__FILE_MODE": ["416", "0888", "rw-r-----"],
     "WORKER_STORAGE__DIR_MODE": ["0640", "x"],
     "WORKER_RETRY__DELAYS": [

@@ -41,20 +41,21 @@ _HEADERS = {
 
 
 @asynccontextmanager
-async def serve(
+async def serve(  # noqa: PLR0913 - most of them are what the pages show, each with a name of its own
     host: str,
     port: int,
     *,
     checks: Mapping[str, Callable[[], str]],
     render: Callable[[], bytes],
     status: Callable[[], Awaitable[Status]],
+    ailment: Callable[[], str] = lambda: "",
     allowed_hosts: Collection[str] = (),
     patience: float = _PATIENCE,
 ) -> AsyncIterator[int]:
     """Serve until the context ends; yields the port. Leaving waits for no client.
 
-    `/livez` answers while the event loop runs, and checks nothing else: a restart would mend neither the
-    broker nor the storage. `/readyz` runs the named checks.
+    `/livez` answers while the event loop runs, and looks at the ailment alone: a restart would mend neither
+    the broker nor the storage. `/readyz` runs the named checks.
 
     Args:
         host: The address to listen on.
@@ -63,6 +64,7 @@ async def serve(
             empty string. They do no I/O.
         render: Gives the metrics.
         status: Gives the status.
+        ailment: Gives one line that says why this process is to be ended, or an empty string. Does no I/O.
         allowed_hosts: Names under which the server answers, besides `localhost` and every address.
         patience: Seconds that a connection may last without a new answer.
 
@@ -80,7 +82,7 @@ async def serve(
 
     connections = Connections(protocol, most=_MOST_CONNECTIONS, patience=patience)
     app = web.Application(middlewares=[_only_asked_by(allowed_hosts)])
-    app.add_routes(_Answers(checks, render, status).routes())
+    app.add_routes(_Answers(checks, render, status, ailment).routes())
     app.on_response_prepare.append(prepare)
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=_STOP_TIMEOUT)
     await runner.setup()
@@ -100,6 +102,7 @@ class _Answers:
     checks: Mapping[str, Callable[[], str]]
     render: Callable[[], bytes]
     report: Callable[[], Awaitable[Status]]
+    ailment: Callable[[], str]
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -114,6 +117,8 @@ class _Answers:
         return web.Response(text=_PAGE, content_type="text/html", headers=_PAGE_HEADERS)
 
     async def livez(self, _: web.Request) -> web.Response:
+        if problem := self.ailment():
+            return web.json_response({"status": "unavailable", "detail": problem}, status=503)
         return web.json_response({"status": "ok"})
 
     async def readyz(self, _: web.Request) -> web.Response:

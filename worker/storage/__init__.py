@@ -5,6 +5,7 @@ flushed to disk, checked as a zip and then renamed, which POSIX makes atomic (re
 flushed last, since only that makes the new name durable (fsync(2)).
 """
 
+from worker.storage.errors import STALE, StaleRootError
 from worker.storage.files import SharedStorage
 from worker.storage.mount import CASE_FOLDED, has_mount, is_case_folded
 from worker.storage.sweep import Sweep
@@ -13,11 +14,13 @@ from worker.storage.tree import Look, RootRules, Space
 
 __all__ = [
     "CASE_FOLDED",
+    "STALE",
     "Call",
     "Look",
     "RootRules",
     "SharedStorage",
     "Space",
+    "StaleRootError",
     "Sweep",
     "Threads",
     "has_mount",

@@ -22,7 +22,7 @@ from worker.core.outcome import StoredFile
 from worker.core.paths import is_part
 from worker.errors import JobError
 from worker.storage.content import Content
-from worker.storage.errors import storage_errors
+from worker.storage.errors import root_errors
 from worker.storage.mount import CASE_FOLDED, folds_case, is_mount_point
 from worker.storage.openat2 import open_unlinked
 from worker.storage.trial import Trial, is_trial
@@ -114,9 +114,10 @@ class Tree:
             write: Whether to write a hidden file and remove it, besides reading.
 
         Raises:
-            JobError: STORAGE_ERROR: the root cannot be read, or is not the one that it should be.
+            JobError: STORAGE_ERROR: the root cannot be read, or is not the one that it should be. A
+                StaleRootError where no process can use it any more.
         """
-        with storage_errors(self._root):
+        with root_errors(self._root):
             root = self._open_root()
             try:
                 space = self.space(root)
@@ -222,6 +223,8 @@ class Tree:
         try:
             self._trial.write(root)
         except OSError as exc:
+            if exc.errno == errno.ESTALE:
+                raise
             return f"storage: nothing can be written to {self._root}: {exc.strerror or exc}"
         return ""
 
@@ -231,7 +234,7 @@ class Tree:
             os.close(open_unlinked(f"{self._root}/{path}", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC))
         except FileNotFoundError:
             # Where the volume is not mounted, every file is missing, and that says nothing.
-            with storage_errors(self._root):
+            with root_errors(self._root):
                 device = self._root.stat().st_dev
             return self._device == device
         except OSError:
@@ -259,7 +262,7 @@ class Tree:
         return directory
 
     def _open_root(self) -> int:
-        with storage_errors(self._root):
+        with root_errors(self._root):
             root = os.open(self._root, _DIRECTORY)
             try:
                 self._look_for_volume(root)

@@ -10,7 +10,7 @@ import structlog
 from schemas import ErrorCode
 from worker.core.gate import Gate
 from worker.errors import JobError
-from worker.storage import Call, Look, SharedStorage, Space, Sweep
+from worker.storage import Call, Look, SharedStorage, Space, StaleRootError, Sweep
 
 STORAGE = "storage"
 """The reason under which intake pauses."""
@@ -53,6 +53,7 @@ class VolumeWatch:
 
     Attributes:
         space: What the volume had at the last look; all NaN while that is unknown.
+        stale: Why no process can use the volume's mount any more; empty while one can.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class VolumeWatch:
         self._is_doubted = False
         self._silent_since: datetime | None = None
         self.space = Space()
+        self.stale = ""
 
     @property
     def silence(self) -> float:
@@ -157,9 +159,11 @@ class VolumeWatch:
             look = looking.result()
         except JobError as exc:
             self.space = Space()
+            self._note_stale(exc.message if isinstance(exc, StaleRootError) else "")
             self._close(exc.message)
             return
         self.space = look.space
+        self._note_stale("")
         free = int(self.space.free_bytes)
         if free < self._min_free_bytes:
             self._close(f"storage: {free} bytes are free and {self._min_free_bytes} are to stay free")
@@ -168,6 +172,11 @@ class VolumeWatch:
         elif look.is_tried:
             self._is_doubted = False
             self._gate.open(STORAGE)
+
+    def _note_stale(self, reason: str) -> None:
+        if reason and not self.stale:
+            log.error("storage.stale", reason=reason)
+        self.stale = reason
 
     def _close(self, detail: str) -> None:
         self._is_doubted = True
