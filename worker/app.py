@@ -79,6 +79,7 @@ async def _until_drained(parts: Parts) -> None:
         parts.upstream.run(),
         parts.keys.run(),
         parts.accounts.run(),
+        parts.members.run(),
         parts.volume.run(),
         parts.volume.sweep_hourly(),
         parts.overview.keep_rates(),

@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -105,7 +105,7 @@ def _broker_url(value: SecretStr) -> SecretStr:
 def _encoded_login(value: SecretStr) -> SecretStr:
     if value.get_secret_value().count("://") > 1:
         raise PydanticCustomError(
-            "hosts", "must be one URL, which may list hosts: amqp://user:password@h1:5672,h2:5672/vhost"
+            "hosts", "must be one URL, which may list hosts: user:password@h1:5672,h2:5672"
         )
     if has_stray_at(value.get_secret_value()):
         raise PydanticCustomError(
@@ -113,6 +113,15 @@ def _encoded_login(value: SecretStr) -> SecretStr:
             "has a / ? # or @ in its user or password that is not percent-encoded: "
             "write %2F for /, %3F for ?, %23 for #, %40 for @",
         )
+    return value
+
+
+def _management_url(value: SecretStr) -> SecretStr:
+    for text in of_each_host(value.get_secret_value()):
+        _check_url(text, ("http", "https"))
+        url = URL(text)
+        if not url.user or not url.password or url.query_string or url.fragment:
+            raise PydanticCustomError("url", "must be a URL with a login: https://user:password@host:15671/")
     return value
 
 
@@ -183,6 +192,13 @@ class AmqpGroup(_Group):
     """PEM file of a client certificate, when the broker asks for one."""
     key_file: Path | None = None
     """PEM file of its private key; looked for in `cert_file` when unset."""
+    management_url: (
+        Annotated[SecretStr, AfterValidator(_encoded_login), AfterValidator(_management_url)] | None
+    ) = None
+    """Where RabbitMQ's management API is, with a login: `https://user:password@host:15671/`. It may list
+    hosts. The user has the tag `management` or `monitoring`, and some permission on the virtual host. Only
+    `check` and the metrics use it, for members and policies of queues. `ca_file`, `cert_file` and `key_file`
+    serve it, too."""
     heartbeat: Annotated[int, Field(ge=1, le=300), _SECONDS] = 15
     """Seconds between two heartbeats; a dead connection is noticed within three."""
     connect_timeout: Seconds = 15.0
@@ -524,6 +540,17 @@ class Place(NamedTuple):
     variable: str
     path: tuple[str, ...]
     model: type[BaseModel]
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether its value is never shown as it is, whatever else it may be."""
+        return SecretStr in _types(self.model.model_fields[self.path[-1]].annotation)
+
+
+def _types(annotation: object) -> Iterator[object]:
+    yield annotation
+    for inner in get_args(annotation):
+        yield from _types(inner)
 
 
 def places(model: type[BaseModel] = Settings, *path: str) -> Iterator[Place]:

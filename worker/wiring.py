@@ -13,11 +13,15 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import metadata, version
 from pathlib import Path
 
+from yarl import URL
+
 from worker.broker import BrokerOptions, Names, Topology
 from worker.broker.connection import AmqpConnection, open_connection
+from worker.broker.management import ManagementApi
 from worker.ccfs import CcfsClient, open_client
 from worker.ccfs.keys import KeyDirectory, Keyring
 from worker.core.accounts import Accounts, HoldPolicy
@@ -29,6 +33,7 @@ from worker.core.pace import Pace
 from worker.core.ports import Tracer
 from worker.core.retry import RetryPolicy
 from worker.net.tls import client_context
+from worker.net.urls import of_each_host
 from worker.observe import web
 from worker.observe.metrics import Metrics
 from worker.observe.overview import Identity, Overview
@@ -48,6 +53,7 @@ from worker.supervisor import Supervisor
 from worker.watches.accounts import AccountWatch
 from worker.watches.descriptors import DescriptorWatch, limit_problems
 from worker.watches.keys import KeyWatch
+from worker.watches.members import MemberWatch
 from worker.watches.upstream import UpstreamWatch
 from worker.watches.volume import VolumeWatch
 
@@ -85,6 +91,7 @@ class Surroundings:
 
     ccfs_tls: ssl.SSLContext | None
     amqp_tls: ssl.SSLContext | None
+    management: ManagementApi | None
     storage: SharedStorage
 
 
@@ -97,6 +104,7 @@ class Parts:
     upstream: UpstreamWatch
     keys: KeyWatch
     accounts: AccountWatch
+    members: MemberWatch
     volume: VolumeWatch
     overview: Overview
 
@@ -120,19 +128,20 @@ def look_around(settings: Settings, threads: Pools) -> Surroundings:
         *storage_problems(settings.storage),
         *credentials_problems(settings.credentials),
     ]
-    for_ccfs = for_broker = None
+    for_ccfs = for_broker = management = None
     try:
         for_ccfs = ccfs_tls(settings.ccfs)
     except SettingsError as exc:
         problems.extend(exc.lines)
     try:
         for_broker = amqp_tls(settings.amqp)
+        management = management_api(settings.amqp)
     except SettingsError as exc:
         problems.extend(exc.lines)
     if problems:
         raise SettingsError(problems)
     storage = shared_storage(settings.storage, threads.files, lookout=threads.lookout)
-    return Surroundings(for_ccfs, for_broker, storage)
+    return Surroundings(for_ccfs, for_broker, management, storage)
 
 
 def put_together(
@@ -183,6 +192,7 @@ def put_together(
         grace=settings.shutdown_grace,
         on_session=metrics.session_opened,
     )
+    members = member_watch(settings, around.management)
     overview = Overview(
         identity=whoami,
         clock=now,
@@ -194,11 +204,14 @@ def put_together(
         accounts=held,
         deliveries=deliveries,
         supervisor=supervisor,
+        members=members,
         volume=volume,
         client=client,
     )
     metrics.show(overview.readings)
-    return Parts(supervisor, descriptors, upstream, key_watch, AccountWatch(held, keys), volume, overview)
+    return Parts(
+        supervisor, descriptors, upstream, key_watch, AccountWatch(held, keys), members, volume, overview
+    )
 
 
 def identity(settings: Settings) -> Identity:
@@ -241,6 +254,12 @@ def volume_watch(storage: StorageGroup, opened: SharedStorage, gate: Gate) -> Vo
         hang_after=storage.hang_after,
         stale_after=storage.stale_after,
     )
+
+
+def member_watch(settings: Settings, api: ManagementApi | None) -> MemberWatch:
+    """What watches the members of the queues, if there is a management API."""
+    queues = topology(settings.amqp, settings.retry, settings.accounts).queues()
+    return MemberWatch(None if api is None else partial(api.queues, queues))
 
 
 def tracing(settings: Settings) -> AbstractAsyncContextManager[Tracer | None]:
@@ -346,8 +365,23 @@ def amqp_tls(amqp: AmqpGroup) -> ssl.SSLContext | None:
     Raises:
         SettingsError: A certificate file cannot be used.
     """
-    if not amqp.url.get_secret_value().startswith("amqps:"):
+    return _broker_tls(amqp) if amqp.url.get_secret_value().startswith("amqps:") else None
+
+
+def management_api(amqp: AmqpGroup) -> ManagementApi | None:
+    """RabbitMQ's management API; None where it is not given.
+
+    Raises:
+        SettingsError: A certificate file cannot be used.
+    """
+    if amqp.management_url is None:
         return None
+    url = amqp.management_url.get_secret_value()
+    vhost = URL(of_each_host(amqp.url.get_secret_value())[0]).path[1:] or "/"
+    return ManagementApi(url=url, vhost=vhost, tls=_broker_tls(amqp) if url.startswith("https:") else None)
+
+
+def _broker_tls(amqp: AmqpGroup) -> ssl.SSLContext:
     try:
         return client_context(ca_file=amqp.ca_file, certificate=amqp.cert_file, key=amqp.key_file)
     except OSError as exc:

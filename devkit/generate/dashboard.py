@@ -380,6 +380,12 @@ def _surroundings() -> Iterator[timeseries.Panel]:
         Query(f"sum by (reason) (ccfs_worker_intake_paused{{{_WORKERS}}})", "{{reason}}"),
     )
     yield _lines(
+        "Members of queues",
+        "Of each queue, how many members run; only with WORKER_AMQP__MANAGEMENT_URL.",
+        "none",
+        Query(f'max by (queue) (ccfs_worker_queue_members{{{_WORKERS}, state="online"}})', "{{queue}}"),
+    )
+    yield _lines(
         "Sessions with RabbitMQ",
         "Opened within the last hour, by worker; each after the first is a reconnect.",
         "none",

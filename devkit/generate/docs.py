@@ -129,6 +129,7 @@ _LABELS: Mapping[str, str] = {
     "are none left), `draining`; or why a message was not taken: "
     "`unroutable` (no queue is bound for it), `unconfirmed` (refused; "
     "one that is only slow to be confirmed is not counted)",
+    "state": "of members of a queue: `declared` (all), `online` (those on a node that runs)",
     "status": f"of the outcome: {_listed((COMPLETED, FAILED))}",
     "queue": "a queue's name: `ccfs.jobs`, those of waiting, parked and failed jobs",
     "tier": "how long the job waits, as in the name of its queue: `10s`",

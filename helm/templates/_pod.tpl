@@ -63,6 +63,10 @@
     items:
       - key: {{ .url | empty | ternary .existingSecretKey "url" | quote }}
         path: WORKER_AMQP__URL
+      {{- with .url | empty | ternary .managementUrlKey (.managementUrl | empty | ternary "" "managementUrl") }}
+      - key: {{ . | quote }}
+        path: WORKER_AMQP__MANAGEMENT_URL
+      {{- end }}
   {{- end }}
   {{- end }}
 {{ include "ccfs-worker.accountsVolume" . }}
@@ -192,7 +196,7 @@ securityContext:
 {{- define "ccfs-worker.podAnnotations" -}}
 {{- $ours := dict }}
 {{- with .Values.broker.url }}
-{{- $_ := set $ours "checksum/broker" (sha256sum .) }}
+{{- $_ := set $ours "checksum/broker" (print . $.Values.broker.managementUrl | sha256sum) }}
 {{- end }}
 {{- range $peer, $tls := .Values.tls }}
 {{- with $tls.ca.pem }}

@@ -23,6 +23,12 @@
 {{- end }}
 {{- end }}
 
+{{- with .Values.broker }}
+{{- if or (and .managementUrlKey (not .existingSecret)) (and .managementUrl (not .url)) }}
+{{- $problems = append $problems "broker: managementUrlKey belongs to existingSecret, managementUrl to url; a volume has a file WORKER_AMQP__MANAGEMENT_URL" }}
+{{- end }}
+{{- end }}
+
 {{- with .Values.accounts }}
 {{- if ne (include "ccfs-worker.count" (list .existingSecret .keys .volume)) "1" }}
 {{- $problems = append $problems "accounts: set one of accounts.existingSecret (a Secret with one key per appId), accounts.keys (for a trial) and accounts.volume" }}

@@ -14,6 +14,7 @@ from tests.amqp import outside_channel
 from tests.cli.conftest import Run, json_lines
 from tests.commands import CCFS_WORKER, command
 from tests.installation import APP, Site, bill
+from tests.management import cluster, serving
 from worker.simulator.faults import Fault, NotZip, ResultCode, StatusCode, Waf
 
 NOWHERE = "127.0.0.1:9"
@@ -37,6 +38,7 @@ async def test_a_good_installation_is_found_good_and_left_as_it_was(site: Site, 
         f"✓ permission to publish to {site.names.results}: granted",
         f"✓ bindings of exchange {site.names.results}: workers bind {site.names.results_queue} when they ",
         "cannot be seen over AMQP; while no queue is bound, jobs wait for their events",
+        "✓ members of queues: not known, nor which policies are in effect: AMQP does not tell.",
         f"✓ keys: of 1 accounts in {site.keys}",
         f"✓ CC-FS: {site.simulator.url} answers",
         "✓ clock: ",
@@ -81,6 +83,28 @@ async def test_a_refused_login_is_told_without_the_password(site: Site, run: Run
     assert checked.returncode == 1
     assert "refused the login of 'guest'" in checked.stdout
     assert "hunter2" not in checked.stdout + checked.stderr
+
+
+async def test_a_management_api_that_is_not_there_costs_one_line(run: Run) -> None:
+    checked = await run("check", AMQP__MANAGEMENT_URL=f"http://user:hunter2@{NOWHERE}/")
+
+    (line,) = wrong(checked.stdout)
+    assert line.startswith(f"✗ members of queues: the management API cannot be asked: {NOWHERE} ")
+    assert f"✓ WORKER_AMQP__MANAGEMENT_URL: http://user:***@{NOWHERE}/ (environment)" in checked.stdout
+    assert "hunter2" not in checked.stdout + checked.stderr
+
+
+async def test_members_of_each_queue_are_told_beside_the_rest(site: Site, run: Run) -> None:
+    jobs = {"name": site.names.jobs, "type": "quorum", "arguments": {}, "leader": "a", "policy": "x"}
+    async with serving(cluster(jobs | {"members": ["a", "b", "c"], "online": ["a", "b"]})) as place:
+        checked = await run("check", "--only", "members", AMQP__MANAGEMENT_URL=f"http://u:p@{place}/")
+
+    first, *_ = (line for line in checked.stdout.splitlines() if f"members of {site.names.jobs}:" in line)
+    assert (
+        first == f"✓ members of {site.names.jobs}: quorum, leader a, members a, b, c, not online: c, policy x"
+    )
+    assert f"✗ settings of {site.names.jobs}: x-queue-type is unset instead of" in checked.stdout
+    assert f"✓ members of {site.names.dead}: not shown" in checked.stdout
 
 
 async def test_a_queue_with_other_arguments_is_named(site: Site, run: Run) -> None:

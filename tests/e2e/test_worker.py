@@ -13,6 +13,7 @@ from schemas import DownloadCompleted, DownloadFailed
 from tests.amqp import outside_channel, put
 from tests.installation import APP, Site, bill
 from tests.malformed import MALFORMED
+from tests.management import serving, silence
 from worker.simulator import ReceivedRequest
 from worker.simulator.faults import BadCrc, Fault, HeldAnswer, ResultCode, StatusCode
 
@@ -42,6 +43,28 @@ async def test_a_job_ends_in_a_file_and_an_event(site: Site) -> None:
     assert message.routing_key == f"completed.{APP}"
     assert message.correlation_id == job_id
     assert site.leftovers() == []
+
+
+async def test_a_management_api_that_hangs_delays_nothing(site: Site) -> None:
+    """It is asked in the background; neither jobs nor the end of the worker wait for the answer."""
+    is_asked = asyncio.Event()
+
+    async def hang(_: bytes, writer: asyncio.StreamWriter) -> None:
+        is_asked.set()
+        await silence(b"", writer)
+
+    async with serving(hang) as place:
+        with site.worker(AMQP__MANAGEMENT_URL=f"http://user:hunter2@{place}/") as worker:
+            await is_asked.wait()
+            await site.publish(bill(1))
+            counts = await site.settled()
+            _, ready = await worker.get("/readyz")
+            worker.signal(signal.SIGTERM)
+            code = await worker.exited()
+
+    assert (counts.sound, code) == (True, 0)
+    assert not [line for line in worker.lines() if line["level"] in {"warning", "error"}]
+    assert "hunter2" not in ready + worker.log_file.read_text()
 
 
 async def test_a_file_that_is_there_is_not_downloaded_again(site: Site) -> None:

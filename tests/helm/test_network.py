@@ -46,6 +46,20 @@ def test_the_brokers_port_comes_from_a_url_the_chart_knows(rehearse: Rehearse, u
     assert frozenset({port}) in egress(rehearse(MATRIX["trial"], at("broker.url", url)))
 
 
+@pytest.mark.parametrize(
+    ("values", "change", "ports"),
+    [
+        ("five", {"managementUrlKey": "management"}, {5671, 5672, 15671, 15672}),
+        ("trial", {"url": "amqp://u:p@mq", "managementUrl": "http://u:p@mq:15672/"}, {5672, 15672}),
+        ("trial", {"url": "amqp://u:p@mq", "managementUrl": "https://u:p@mq/"}, {5672, 443}),
+    ],
+)
+def test_the_management_api_can_be_reached_where_it_is_given(
+    rehearse: Rehearse, values: str, change: dict[str, str], ports: set[int]
+) -> None:
+    assert frozenset(ports) in egress(rehearse(MATRIX[values], {"broker": change}))
+
+
 def test_peers_and_ports_may_be_named(rehearse: Rehearse) -> None:
     (policy,) = rehearse(MATRIX["everything"]).all("NetworkPolicy")
 

@@ -106,7 +106,7 @@ def test_a_file_or_directory_reaches_the_worker(rehearse: Rehearse, variable: st
 
 
 def test_every_wired_setting_is_tried() -> None:
-    assert WIRINGS.keys() | {"WORKER_AMQP__URL"} == WIRED.keys()
+    assert WIRINGS.keys() | {"WORKER_AMQP__URL", "WORKER_AMQP__MANAGEMENT_URL"} == WIRED.keys()
 
 
 def test_the_url_of_the_broker_is_a_file_and_no_variable(rehearse: Rehearse) -> None:
@@ -117,6 +117,25 @@ def test_the_url_of_the_broker_is_a_file_and_no_variable(rehearse: Rehearse) -> 
     assert item["path"] not in release.env
     mounts = {mount["name"]: mount["mountPath"] for mount in release.worker["volumeMounts"]}
     assert release.env[settings.SECRETS_DIR] == mounts["broker"]
+
+
+def test_the_management_url_is_a_file_beside_it(rehearse: Rehearse) -> None:
+    release = rehearse(at("broker.managementUrlKey", "management"))
+
+    _, item = release.volumes["broker"]["secret"]["items"]
+    assert item == {"key": "management", "path": "WORKER_AMQP__MANAGEMENT_URL"}
+    assert item["path"] not in release.env
+
+
+def test_a_trials_management_url_is_kept_in_its_secret(rehearse: Rehearse) -> None:
+    without = rehearse(MATRIX["trial"])
+    release = rehearse(MATRIX["trial"], at("broker.managementUrl", "http://u:p@rabbitmq:15672/"))
+
+    _, item = release.volumes["broker"]["secret"]["items"]
+    assert item["path"] == "WORKER_AMQP__MANAGEMENT_URL"
+    assert release.one("Secret", "-broker")["data"].keys() == {"url", item["key"]}
+    checksums = {one.pod["metadata"]["annotations"]["checksum/broker"] for one in (without, release)}
+    assert len(checksums) == 2
 
 
 def test_large_numbers_arrive_digit_by_digit(rehearse: Rehearse) -> None:

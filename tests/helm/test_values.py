@@ -56,6 +56,7 @@ def test_a_value_of_the_wrong_type_is_refused_and_named(chart: helm.Chart, path:
         ("image.digest", "sha256:short"),
         ("image.pullPolicy", "Sometimes"),
         ("broker.url", "http://rabbitmq:15672"),
+        ("broker.managementUrl", "amqp://rabbitmq"),
         ("config.ccfs.baseUrl", "10.20.0.7:28080"),
         ("config.ccfs.baseUrl", "https://10.20.0.7:28080/CCFS"),
         ("config.concurrency", 0),
@@ -105,6 +106,7 @@ MANAGED = merged(KEDA, at("autoscaling.keda.managementApi.existingSecret", "mana
     ("change", "message"),
     [
         (at("broker.url", "amqp://rabbitmq"), "broker: set one of"),
+        (at("broker.managementUrl", "http://u:p@mq:15672/"), "broker: managementUrlKey belongs to"),
         (at("accounts.keys", {"app1": "key"}), "accounts: set one of"),
         (at("storage.emptyDir.enabled", value=True), "storage: set one of"),
         (at("tls.ccfs.ca", {"pem": "x", "existingSecret": "y"}), "tls.ccfs.ca: set only one of"),

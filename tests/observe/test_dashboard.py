@@ -14,6 +14,7 @@ import pytest
 from devkit.run.prometheus import PrivatePrometheus
 from tests.amqp import outside_channel
 from tests.installation import PATIENCE, Site, bill
+from tests.management import cluster, serving
 from worker.observe.metrics import Metrics
 from worker.simulator.faults import Fault, ResultCode
 
@@ -115,7 +116,13 @@ async def test_prometheus_answers_every_query_from_a_real_run(site: Site) -> Non
         bill(3): ResultCode(code="0300004"),
     }
     site.simulator.plan = lambda request: answers.pop(request.bill_file_name, None)
-    with site.worker() as worker:
+    members = {"name": site.names.jobs, "members": ["a", "b", "c"], "online": ["a", "b", "c"]}
+    async with serving(cluster(members)) as place:
+        await each_query_is_answered(site, f"http://user:password@{place}/")
+
+
+async def each_query_is_answered(site: Site, management_url: str) -> None:
+    with site.worker(AMQP__MANAGEMENT_URL=management_url) as worker:
         started = await worker.logged("worker.started")
         await worker.readiness()
         try:

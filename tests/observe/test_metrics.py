@@ -107,6 +107,7 @@ def test_gauges_show_what_is_so_when_scraped() -> None:
             paused={"storage": True, "upstream": False},
             checks={"broker": True},
             space=Space(free_bytes=5e9),
+            queue_members={"ccfs.jobs": (3, 2)},
         )
     )
 
@@ -116,6 +117,8 @@ def test_gauges_show_what_is_so_when_scraped() -> None:
     assert seen["ccfs_worker_intake_paused", "upstream"] == 0
     assert seen["ccfs_worker_check_ok", "broker"] == 1
     assert seen[("ccfs_worker_storage_free_bytes",)] == 5e9
+    assert seen["ccfs_worker_queue_members", "ccfs.jobs", "declared"] == 3
+    assert seen["ccfs_worker_queue_members", "ccfs.jobs", "online"] == 2
 
 
 def test_the_catalogue_names_what_is_scraped() -> None:
@@ -123,7 +126,12 @@ def test_the_catalogue_names_what_is_scraped() -> None:
     metrics = Metrics("1.2.3")
     metrics.retried("TIMEOUT", 10)
     metrics.show(
-        lambda: Readings(paused={"storage": True}, checks={"broker": True}, queue_messages={"ccfs.jobs": 7})
+        lambda: Readings(
+            paused={"storage": True},
+            checks={"broker": True},
+            queue_messages={"ccfs.jobs": 7},
+            queue_members={"ccfs.jobs": (3, 2)},
+        )
     )
     text = metrics.render().decode()
     for entry in metrics.catalogue:

@@ -11,9 +11,10 @@ from yarl import URL
 from worker.cli import inventory
 from worker.net.urls import masked, of_each_host
 from worker.settings import Settings, SettingsError, load
+from worker.wiring import management_api
 
-AMQP, CCFS = "WORKER_AMQP__URL", "WORKER_CCFS__BASE_URL"
-RIGHT = {AMQP: "amqp://guest:guest@h/", CCFS: "https://127.0.0.1:28080"}
+AMQP, CCFS, MANAGEMENT = "WORKER_AMQP__URL", "WORKER_CCFS__BASE_URL", "WORKER_AMQP__MANAGEMENT_URL"
+RIGHT = {AMQP: "amqp://guest:guest@h/", CCFS: "https://127.0.0.1:28080", MANAGEMENT: "http://u:p@h:15672/"}
 
 HALVES = st.text("QXZJqxzj", min_size=5, max_size=8)
 """Of a password: in letters that no message of ours has five of in a row."""
@@ -51,6 +52,10 @@ def renderings() -> Iterator[str]:
         for broker in map(URL, of_each_host(loaded.amqp.url.get_secret_value())):
             # What errors about the broker name: in the log, `check` and `/readyz`.
             yield f"{broker.host}:{broker.port}{broker.path} {broker.user!r}"
+        yield repr(management_api(loaded.amqp))
+        management = loaded.amqp.management_url
+        for server in map(URL, of_each_host(management.get_secret_value() if management else "")):
+            yield f"{server.host}:{server.port} {server.user!r}"
 
 
 @st.composite
@@ -71,7 +76,7 @@ def test_what_is_masked_shows_no_part_of_the_password(drawn: tuple[str, str, str
     assert second not in shown
 
 
-@pytest.mark.parametrize("variable", [AMQP, CCFS])
+@pytest.mark.parametrize("variable", [AMQP, CCFS, MANAGEMENT])
 @given(drawn=urls())
 @settings(
     max_examples=40,
@@ -154,6 +159,30 @@ def test_a_wrong_list_of_hosts_is_refused_in_one_line(
     (line,) = caught.value.lines
     assert line.startswith(f"{AMQP}: {complaint}")
     assert "S3cret" not in line
+
+
+@pytest.mark.parametrize(
+    ("url", "complaint"),
+    [
+        ("amqp://user:S3cret@h:5672/", "must be a URL: http:// or https://host:port"),
+        ("http://h:15672/", "must be a URL with a login"),
+        ("http://S3cret@h:15672/", "must be a URL with a login"),
+        ("http://user:S3cret@h1:15672,/", "must be a URL"),
+        ("http://user:S3/cret@h:15672/", "has a / ? # or @ in its user or password"),
+        ("http://user:S3cret@h:15672/?a=b", "must be a URL with a login"),
+    ],
+)
+def test_a_wrong_management_url_is_refused_in_one_line(
+    environ: pytest.MonkeyPatch, url: str, complaint: str
+) -> None:
+    environ.setenv(MANAGEMENT, url)
+
+    with pytest.raises(SettingsError) as caught:
+        load()
+
+    (line,) = caught.value.lines
+    assert line.startswith(f"{MANAGEMENT}: {complaint}")
+    assert "cret" not in line
 
 
 def test_a_base_url_with_a_login_is_refused_in_one_line(environ: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,7 @@ class CheckedPart(StrEnum):
 
     SETTINGS = "settings"
     BROKER = "broker"
+    MEMBERS = "members"
     STORAGE = "storage"
     SPACE = "space"
     KEYS = "keys"
@@ -56,8 +57,9 @@ def check(
 ) -> None:
     """Try out all that a worker depends on here.
 
-    Settings, broker, storage, its free space, keys, CC-FS, clock: one line each, and what to do where
-    something is wrong. Changes nothing: what is tried on the storage is removed again, and no job is taken.
+    Settings, broker, members of its queues, storage, its free space, keys, CC-FS, clock: one line each, and
+    what to do where something is wrong. Changes nothing: what is tried on the storage is removed again, and
+    no job is taken.
     Ends with 1 when something is wrong.
 
     Examples:
@@ -94,6 +96,7 @@ async def run_checks(
             yield finding
     of_part = {
         CheckedPart.BROKER: partial(_findings, BrokerSettings, checks.check_broker),
+        CheckedPart.MEMBERS: partial(_findings, BrokerSettings, checks.check_members),
         CheckedPart.STORAGE: partial(_findings, StorageSettings, checks.check_storage),
         CheckedPart.SPACE: partial(_findings, StorageSettings, checks.check_space),
         CheckedPart.KEYS: partial(_findings, CredentialsSettings, checks.check_keys),

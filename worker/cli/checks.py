@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from schemas import AppId
 from worker import wiring
 from worker.broker.inspection import inspect, version
+from worker.broker.members import inspect_members
 from worker.ccfs import ProbeAnswer
 from worker.ccfs.keys import KeyDirectory
 from worker.cli import inventory
@@ -73,6 +74,17 @@ async def check_broker(settings: BrokerSettings) -> list[Finding]:
             ]
     except BrokerError as exc:
         return [wrong("broker", str(exc), "")]
+
+
+async def check_members(settings: BrokerSettings) -> list[Finding]:
+    """Ask the management API, where it is given, what AMQP does not tell of the queues."""
+    api = wiring.management_api(settings.amqp)
+    if api is None:
+        unknown = (
+            "not known, nor which policies are in effect: AMQP does not tell. Set WORKER_AMQP__MANAGEMENT_URL"
+        )
+        return [fine("members of queues", unknown)]
+    return await inspect_members(api, wiring.topology(settings.amqp, settings.retry, settings.accounts))
 
 
 async def check_storage(settings: StorageSettings) -> list[Finding]:

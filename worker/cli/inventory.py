@@ -142,7 +142,7 @@ def _effective(place: Place, found: Iterable[tuple[str, Mapping[str, Any]]], pro
     field = place.model.model_fields[place.path[-1]]
     is_url = field.json_schema_extra == {"format": "uri"}
     # In a URL that must have no login, too, somebody may have put one.
-    may_hide = value is not None and (field.annotation is SecretStr or (is_url and "@" in value))
+    may_hide = value is not None and (place.is_secret or (is_url and "@" in value))
     return Effective(
         setting=setting,
         value=masked(value) if value is not None and may_hide else value,

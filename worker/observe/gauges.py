@@ -41,6 +41,8 @@ class Readings:
         checks: By name, whether that check of `/readyz` passes.
         oldest_job: Seconds for which the oldest delivery has been in hand; 0 without any.
         queue_messages: By queue, the messages that wait in it; empty without a recent answer of RabbitMQ.
+        queue_members: By queue, how many members it has and how many of them run; empty without a recent
+            answer of the management API.
         certificate_end: When CC-FS's certificate expires, in Unix seconds; NaN when unknown.
         space: What the storage volume has; NaN when unknown.
         reserved_bytes: Bytes that are to stay free there.
@@ -56,6 +58,7 @@ class Readings:
     checks: Mapping[str, bool] = field(default_factory=dict)
     oldest_job: float = 0.0
     queue_messages: Mapping[str, int] = field(default_factory=dict)
+    queue_members: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     certificate_end: float = math.nan
     space: Space = field(default_factory=Space)
     reserved_bytes: float = math.nan
@@ -109,6 +112,20 @@ _GAUGES: tuple[tuple[Entry, Callable[[Readings], Mapping[Labels, float]]], ...] 
             ("queue",),
         ),
         lambda now: {(name,): count for name, count in now.queue_messages.items()},
+    ),
+    (
+        Entry(
+            "ccfs_worker_queue_members",
+            "gauge",
+            "Members of the queue, declared and online, with `WORKER_AMQP__MANAGEMENT_URL`; every worker "
+            "reports the same: take the maximum, not the sum.",
+            ("queue", "state"),
+        ),
+        lambda now: {
+            (name, state): count
+            for name, counts in now.queue_members.items()
+            for state, count in zip(("declared", "online"), counts, strict=True)
+        },
     ),
     (
         Entry(

@@ -39,6 +39,7 @@ from worker.observe.status import (
 from worker.supervisor import Supervisor
 from worker.watches.descriptors import DESCRIPTORS
 from worker.watches.keys import KEYS
+from worker.watches.members import MemberWatch
 from worker.watches.upstream import FLOW_CONTROL, UPSTREAM
 from worker.watches.volume import STORAGE, VolumeWatch
 
@@ -81,6 +82,7 @@ class Overview:
     accounts: Accounts
     deliveries: Deliveries
     supervisor: Supervisor
+    members: MemberWatch
     volume: VolumeWatch
     client: CcfsClient
     _rates: Rates = field(default_factory=lambda: Rates(_SAMPLES))
@@ -114,6 +116,7 @@ class Overview:
             # Not below 0, where somebody sets the clock back.
             oldest_job=max([0.0, *((now - held.since).total_seconds() for held in oldest)]),
             queue_messages=self._lengths.lately,
+            queue_members=self.members.lately,
             certificate_end=self.client.certificate_end,
             space=self.volume.space,
             reserved_bytes=self.identity.reserved_bytes,

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import yaml
-from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from worker.settings import places
 
 WIRED: Mapping[str, str] = {
     "WORKER_AMQP__URL": "broker",
+    "WORKER_AMQP__MANAGEMENT_URL": "broker",
     "WORKER_AMQP__CA_FILE": "tls.broker.ca",
     "WORKER_AMQP__CERT_FILE": "tls.broker.clientCertificate",
     "WORKER_AMQP__KEY_FILE": "tls.broker.clientCertificate",
@@ -50,12 +50,14 @@ class Setting:
         path: Its keys below `config`, as Helm writes them.
         field: What pydantic knows of it.
         schema: Its JSON Schema.
+        is_secret: Whether its value is never shown.
     """
 
     variable: str
     path: tuple[str, ...]
     field: FieldInfo
     schema: Mapping[str, object]
+    is_secret: bool
 
 
 def settings() -> Iterator[Setting]:
@@ -63,7 +65,8 @@ def settings() -> Iterator[Setting]:
     for place in places():
         name = place.path[-1]
         schema = place.model.model_json_schema()["properties"][name]
-        yield Setting(place.variable, tuple(map(_camel, place.path)), place.model.model_fields[name], schema)
+        path = tuple(map(_camel, place.path))
+        yield Setting(place.variable, path, place.model.model_fields[name], schema, place.is_secret)
 
 
 def block() -> str:
@@ -87,7 +90,7 @@ def _free() -> Iterator[Setting]:
     for setting in settings():
         if setting.variable in WIRED:
             continue
-        if setting.field.annotation is SecretStr:
+        if setting.is_secret:
             raise ValueError(
                 f"{setting.variable} is a secret: give it a Secret in the chart, then name that in WIRED"
             )
