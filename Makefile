@@ -74,6 +74,10 @@ $(FUZZ_STAMP): $(STAMP) requirements-fuzz.lock
 test-brokers: $(STAMP) ## run the tests that need RabbitMQ on several versions of it (RABBITMQ="trixie sid")
 	@$(BIN)/python -m devkit.run.versions $(ARGS)
 
+.PHONY: test-cluster
+test-cluster: $(STAMP) ## break clusters of three RabbitMQ nodes under two workers (root on Debian; RABBITMQ="bookworm sid")
+	@$(BIN)/python -m tests.cluster $(ARGS)
+
 .PHONY: test-versions
 test-versions: $(STAMP) ## run the adapters' tests on every Python and library release admitted (PYTHONS="3.12 3.13")
 	@$(BIN)/python -m devkit.run.broker ensure

@@ -49,6 +49,12 @@ class Leashed:
         """Block until the command ends by itself, and return its exit code."""
         return self._leash.wait()
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send the command a signal, which the leash does not get: frozen, it would hold nothing."""
+        children = Path(f"/proc/{self._leash.pid}/task/{self._leash.pid}/children")
+        for child in children.read_text().split():
+            os.kill(int(child), number)
+
     def terminate(self, patience: float) -> None:
         """Ask the command to end.
 

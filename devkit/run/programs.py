@@ -8,6 +8,7 @@ from devkit.run import system
 
 _PACKAGES: Mapping[str, str] = {
     "chromium": "chromium",
+    "ip": "iproute2",
     "mmdebstrap": "mmdebstrap",
     "prometheus": "prometheus",
     "promtool": "prometheus",

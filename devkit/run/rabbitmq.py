@@ -5,6 +5,7 @@ all: the node's distribution port is fixed, and `rabbitmqctl` is given it, so no
 """
 
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -20,11 +21,7 @@ from devkit.run import server, system
 from devkit.run.leash import Leashed
 from devkit.run.ports import free_ports
 
-_HOST = "127.0.0.1"
-_NODE = "ccfs@localhost"
-_START_TIMEOUT = 180.0
 _STOP_TIMEOUT = 20.0
-_CALL_TIMEOUT = 180.0
 _POLL = 0.02
 _LOG_LINES = 20
 _AMQP_HEADER = b"AMQP\x00\x00\x09\x01"
@@ -52,6 +49,40 @@ class TlsFiles:
     require_client_cert: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a node runs.
+
+    Attributes:
+        name: The node's Erlang name. One whose host has a dot is a long name.
+        host: The IPv4 address that clients connect to.
+        peers_host: The IPv4 address that the other nodes of a cluster connect to.
+        peers_port: The port of it; None takes a free one. It is the same for all nodes of a cluster, since
+            there is no epmd to ask.
+        cookie: What the nodes of a cluster have in common; None has Erlang make one up.
+        inside: The words before a command that make it run there, such as those of nsenter.
+        patience: Seconds that a start, or a command, may take.
+        spins: Whether its threads may spin before they sleep: a start is faster, as long as a core is free.
+    """
+
+    name: str = "ccfs@localhost"
+    host: str = "127.0.0.1"
+    peers_host: str = "127.0.0.1"
+    peers_port: int | None = None
+    cookie: str | None = None
+    inside: tuple[str, ...] = ()
+    patience: float = 180.0
+    spins: bool = True
+
+    @property
+    def has_long_name(self) -> bool:
+        """Whether Erlang counts the node's name as a long one."""
+        return "." in self.name
+
+
+_HERE = Place()
+
+
 class BrokerStartError(RuntimeError):
     """A node did not start; the text holds its last log lines and where the logs are."""
 
@@ -61,6 +92,8 @@ class PrivateRabbitMQ:
 
     `start`, `stop` and `kill` keep ports and data between them; all three block, and may be called from any
     thread. The folder of a node that did not start is kept for its logs.
+
+    With a `Place` it can be a node of a cluster.
 
     Attributes:
         url: Where clients connect, as guest.
@@ -76,6 +109,7 @@ class PrivateRabbitMQ:
         tls: TlsFiles | None = None,
         management: bool = False,
         port: int | None = None,
+        place: Place = _HERE,
     ) -> None:
         """Set a node up; nothing runs yet.
 
@@ -84,19 +118,24 @@ class PrivateRabbitMQ:
             tls: Files for a TLS listener beside the plain one.
             management: Whether the management API runs, too; a start then takes longer.
             port: Where clients connect; a free port by default.
+            place: Where it runs.
         """
         self._installation = server.ensure()
-        free_port, self._tls_port, self._dist_port, self._management_port = free_ports(4)
+        self._place = place
+        free_port, self._tls_port, free_peers_port, self._management_port = free_ports(4)
         self._port = port or free_port
+        self._peers_port = place.peers_port or free_peers_port
         self._ports = (self._port, self._tls_port) if tls else (self._port,)
         self._management = management
         self._folder = Path(tempfile.mkdtemp(prefix="rmq-"))
         self._node: Leashed | None = None
-        self.url = f"amqp://guest:guest@{_HOST}:{self._port}/"
+        login = f"guest:guest@{place.host}"
+        self.url = f"amqp://{login}:{self._port}/"
         self.tls_url = f"amqps://guest:guest@localhost:{self._tls_port}/" if tls else None
-        self.management_url = f"http://guest:guest@{_HOST}:{self._management_port}/" if management else None
+        self.management_url = f"http://{login}:{self._management_port}/" if management else None
         self.log_file = self._folder / "rabbit.log"
-        self._write_configuration([*_tls_lines(tls, self._tls_port), *conf])
+        self._write_configuration([*_tls_lines(tls, f"{place.host}:{self._tls_port}"), *conf])
+        self._write_cookie()
 
     def __enter__(self) -> Self:
         self.start()
@@ -114,19 +153,19 @@ class PrivateRabbitMQ:
         return self._node is not None and self._node.running
 
     def start(self) -> None:
-        """Start the node with the data it had, and return when clients are served.
+        """Start the node with the data it had unless it runs, and return when clients are served.
 
         Raises:
             BrokerStartError: It ended, or did not answer in time.
         """
-        if self.running:
-            return
-        command = self._installation.command("rabbitmq-server")
-        self._node = Leashed(command, env=self._node_env(), output=self._folder / "startup.log")
+        node = self._node
+        if node is None or not node.running:
+            command = self._command("rabbitmq-server")
+            node = self._node = Leashed(command, env=self._node_env(), output=self._folder / "startup.log")
         try:
-            self._await_service(self._node)
+            self._await_service(node)
         except BaseException:
-            self._node.kill()
+            node.kill()
             raise
 
     def stop(self) -> None:
@@ -138,6 +177,16 @@ class PrivateRabbitMQ:
         """End the node immediately, as a crash would; see `sync_queues` for queues just declared."""
         if self._node is not None:
             self._node.kill()
+
+    def pause(self) -> None:
+        """Freeze the node (SIGSTOP): it answers nothing and closes nothing, until `resume` or its end."""
+        if self._node is not None:
+            self._node.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a frozen node go on."""
+        if self._node is not None:
+            self._node.signal(signal.SIGCONT)
 
     def sync_queues(self) -> None:
         """Write to disk which quorum queues exist.
@@ -153,9 +202,14 @@ class PrivateRabbitMQ:
             self._node.wait()
 
     def rabbitmqctl(self, *words: str) -> str:
-        """Run a `rabbitmqctl` command against the node.
+        """Run a `rabbitmqctl` command against the node, as `run_tool` does."""
+        return self.run_tool("rabbitmqctl", *words)
+
+    def run_tool(self, tool: str, *words: str) -> str:
+        """Run one of RabbitMQ's tools against the node.
 
         Args:
+            tool: Its name, such as `rabbitmq-queues`.
             words: The command and its arguments.
 
         Returns:
@@ -164,26 +218,38 @@ class PrivateRabbitMQ:
         Raises:
             RuntimeError: It failed; the text says how.
         """
+        names = ("--longnames",) if self._place.has_long_name else ()
         done = subprocess.run(
-            self._installation.command("rabbitmqctl", "--quiet", "--node", _NODE, *words),
+            self._command(tool, "--quiet", *names, "--node", self._place.name, *words),
             env=self._ctl_env(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=_CALL_TIMEOUT,
+            timeout=self._place.patience,
             check=False,
         )
         if done.returncode:
-            raise RuntimeError(f"rabbitmqctl {' '.join(words)}: {done.stderr.strip() or done.stdout.strip()}")
+            raise RuntimeError(f"{tool} {' '.join(words)}: {done.stderr.strip() or done.stdout.strip()}")
         return done.stdout
 
+    def _command(self, script: str, *words: str) -> list[str]:
+        return [*self._place.inside, *self._installation.command(script, *words)]
+
     def _write_configuration(self, lines: Sequence[str]) -> None:
-        listeners = [f"listeners.tcp.default = {_HOST}:{self._port}", "log.console = false"]
+        host = self._place.host
+        listeners = [f"listeners.tcp.default = {host}:{self._port}", "log.console = false"]
         if self._management:
-            listeners += [f"management.tcp.ip = {_HOST}", f"management.tcp.port = {self._management_port}"]
+            listeners += [f"management.tcp.ip = {host}", f"management.tcp.port = {self._management_port}"]
         (self._folder / "rabbitmq.conf").write_text("\n".join([*listeners, *lines, ""]))
         plugins = "[rabbitmq_management].\n" if self._management else "[].\n"
         (self._folder / "enabled_plugins").write_text(plugins)
+
+    def _write_cookie(self) -> None:
+        if self._place.cookie is not None:
+            cookie = self._folder / ".erlang.cookie"
+            cookie.write_text(self._place.cookie)
+            # Erlang takes no cookie that others may read.
+            cookie.chmod(0o400)
 
     def _base_env(self) -> dict[str, str]:
         # Nothing else is inherited: a RABBITMQ_* or ERL_* of the user's must not reach this node.
@@ -192,13 +258,14 @@ class PrivateRabbitMQ:
     def _ctl_env(self) -> dict[str, str]:
         # As ERL_FLAGS they also reach the little VM that rabbitmqctl starts only to have an epmd running.
         return self._base_env() | {
-            "ERL_AFLAGS": f"-start_epmd false -erl_epmd_port {self._dist_port} -dist_listen false"
+            "ERL_AFLAGS": f"-start_epmd false -erl_epmd_port {self._peers_port} -dist_listen false"
         }
 
     def _node_env(self) -> dict[str, str]:
         def inside(name: str) -> str:
             return str(self._folder / name)
 
+        spinning = _BUSY_WAIT if self._place.spins else ""
         return self._base_env() | {
             "ERL_CRASH_DUMP_SECONDS": "0",
             "ERL_FLAGS": "-start_epmd false",
@@ -211,23 +278,26 @@ class PrivateRabbitMQ:
             "RABBITMQ_GENERATED_CONFIG_DIR": inside("config"),
             "RABBITMQ_LOGS": str(self.log_file),
             "RABBITMQ_MNESIA_BASE": inside("data"),
-            "RABBITMQ_NODENAME": _NODE,
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"-noinput {self._distribution()} {_BUSY_WAIT}",
+            "RABBITMQ_NODENAME": self._place.name,
+            "RABBITMQ_USE_LONGNAME": str(self._place.has_long_name).lower(),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"-noinput {self._distribution()} {spinning}",
         }
 
     def _distribution(self) -> str:
         # With a name from the start, RabbitMQ leaves distribution alone and asks for no epmd.
-        loopback = "{" + _HOST.replace(".", ",") + "}"
-        listen = f"-erl_epmd_port {self._dist_port} -kernel inet_dist_use_interface {loopback}"
-        return f"-sname {_NODE} {listen}"
+        place = self._place
+        address = "{" + place.peers_host.replace(".", ",") + "}"
+        listen = f"-erl_epmd_port {self._peers_port} -kernel inet_dist_use_interface {address}"
+        return f"{'-name' if place.has_long_name else '-sname'} {place.name} {listen}"
 
     def _await_service(self, node: Leashed) -> None:
-        deadline = time.monotonic() + _START_TIMEOUT
-        while not all(map(_serves, self._ports)):
+        deadline = time.monotonic() + self._place.patience
+        while not all(_serves(self._place.host, port) for port in self._ports):
             if not node.running:
                 raise BrokerStartError(self._story("ended while starting"))
             if time.monotonic() > deadline:
-                raise BrokerStartError(self._story(f"did not serve clients within {_START_TIMEOUT:.0f} s"))
+                patience = f"{self._place.patience:.0f} s"
+                raise BrokerStartError(self._story(f"did not serve clients within {patience}"))
             time.sleep(_POLL)
 
     def _story(self, what: str) -> str:
@@ -237,11 +307,11 @@ class PrivateRabbitMQ:
         return "\n".join([f"RabbitMQ {what}:", *printed, *logged, f"Its logs are in {self._folder}."])
 
 
-def _tls_lines(tls: TlsFiles | None, port: int) -> list[str]:
+def _tls_lines(tls: TlsFiles | None, address: str) -> list[str]:
     if tls is None:
         return []
     return [
-        f"listeners.ssl.default = {_HOST}:{port}",
+        f"listeners.ssl.default = {address}",
         f"ssl_options.cacertfile = {tls.ca.absolute()}",
         f"ssl_options.certfile = {tls.cert.absolute()}",
         f"ssl_options.keyfile = {tls.key.absolute()}",
@@ -250,9 +320,9 @@ def _tls_lines(tls: TlsFiles | None, port: int) -> list[str]:
     ]
 
 
-def _serves(port: int) -> bool:
+def _serves(host: str, port: int) -> bool:
     """Return whether a broker answers; listeners open last, when queues can be declared."""
-    with suppress(OSError), socket.create_connection((_HOST, port), timeout=5) as call:
+    with suppress(OSError), socket.create_connection((host, port), timeout=5) as call:
         call.sendall(_AMQP_HEADER)
         return call.recv(1) != b""
     return False

@@ -21,7 +21,7 @@ from tests.docs.shell import Shell
 
 PAGES = sorted(page.relative_to(ROOT) for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
 CLAIMS = {str(page): list(steps(ROOT / page)) for page in PAGES}
-TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 """What `make` knows."""
 
 EXPERIMENTS = {experiment.key for experiment in experiments(FULL)}

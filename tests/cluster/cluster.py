@@ -1,0 +1,150 @@
+"""A cluster of three RabbitMQ nodes, one in each namespace of the lab's network."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from devkit.run.rabbitmq import Place, PrivateRabbitMQ, TlsFiles
+from tests.cluster import net
+from tests.cluster.balancer import Address
+
+SIZE = 3
+TICK = 10
+"""Seconds of silence after which a node takes another for gone (`net_ticktime`; 60 by default)."""
+_PORT, _PEERS_PORT = 5672, 25672
+_PATIENCE = 300.0
+_WHOLE_WITHIN = 180.0
+_POLL = 0.5
+
+
+@dataclass
+class Cluster:
+    """A cluster; all its methods block.
+
+    Attributes:
+        tls: Certificates of its nodes.
+        logs: The folder in which it leaves the logs of its nodes.
+        nodes: By number.
+        fit: Whether the next test may have it as it is; otherwise it is to be formed anew.
+    """
+
+    tls: TlsFiles
+    logs: Path
+    nodes: Mapping[int, PrivateRabbitMQ] = field(default_factory=dict)
+    fit: bool = False
+
+    @property
+    def addresses(self) -> list[Address]:
+        """Where clients reach the nodes."""
+        return [_address(node.url) for node in self.nodes.values()]
+
+    @property
+    def tls_addresses(self) -> list[Address]:
+        """Where clients reach them over TLS."""
+        return [(_address(node.url)[0], _address(node.tls_url or "")[1]) for node in self.nodes.values()]
+
+    def form(self) -> None:
+        """Begin anew, with nodes that know nothing; `gather` starts them."""
+        self.end()
+        for number in self.nodes:
+            net.join(number)
+        self.nodes = {number: self._node(number) for number in range(1, SIZE + 1)}
+
+    def gather(self) -> None:
+        """Wait until all nodes run, serve clients and know each other."""
+        self.start(self.nodes)
+        self.nodes[1].rabbitmqctl("await_online_nodes", str(SIZE))
+
+    def end(self) -> None:
+        """End all nodes, and forget all that they know."""
+        for number, node in self.nodes.items():
+            with suppress(FileNotFoundError):
+                shutil.copy(node.log_file, self.logs / f"node{number}.log")
+            node.__exit__(None, None, None)
+
+    def start(self, numbers: Iterable[int]) -> None:
+        """Start nodes, each beside the others, and wait until all of them serve clients."""
+        self._each(PrivateRabbitMQ.start, numbers)
+
+    def stop(self, numbers: Iterable[int]) -> None:
+        """Stop nodes in good order, each beside the others."""
+        self._each(PrivateRabbitMQ.stop, numbers)
+
+    def leader(self, queue: str) -> int:
+        """The node that leads a quorum queue, once all nodes have a member of it that is up."""
+        deadline = time.monotonic() + _WHOLE_WITHIN
+        while True:
+            states = self._states(queue)
+            leaders = [node for node, state in states.items() if state == "leader"]
+            others = [node for node, state in states.items() if state == "follower"]
+            if len(leaders) == 1 and len(others) == SIZE - 1:
+                return leaders[0]
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the members of {queue} are not all up: {states}")
+            time.sleep(_POLL)
+
+    def move_leader(self, queue: str) -> None:
+        """Have another node lead a quorum queue. Commands only spread leaders; this is what they call."""
+        leader = self.leader(queue)
+        new = name(self.others(leader)[0])
+        code = (
+            f'{{ok, Queue}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"{queue}">>)), '
+            f"{{migrated, _}} = rabbit_quorum_queue:transfer_leadership(Queue, '{new}')."
+        )
+        self.nodes[leader].rabbitmqctl("eval", code)
+
+    def members(self, queue: str) -> set[int]:
+        """The nodes that have a member of a quorum queue."""
+        return set(self._states(queue))
+
+    def others(self, number: int) -> list[int]:
+        """The other nodes."""
+        return [other for other in self.nodes if other != number]
+
+    def _node(self, number: int) -> PrivateRabbitMQ:
+        place = Place(
+            name=name(number),
+            host=net.address(net.CLIENTS, number),
+            peers_host=net.address(net.PEERS, number),
+            peers_port=_PEERS_PORT,
+            cookie="of-the-lab",
+            inside=net.inside(number),
+            patience=_PATIENCE,
+            spins=False,
+        )
+        return PrivateRabbitMQ(conf=_configuration(), tls=self.tls, port=_PORT, place=place)
+
+    def _each(self, do: Callable[[PrivateRabbitMQ], None], numbers: Iterable[int]) -> None:
+        with ThreadPoolExecutor(SIZE) as threads:
+            list(threads.map(do, [self.nodes[number] for number in numbers]))
+
+    def _states(self, queue: str) -> dict[int, str]:
+        shown = self.nodes[1].run_tool("rabbitmq-queues", "quorum_status", queue, "--formatter=json")
+        return {int(row["Node Name"].rpartition(".")[2]): row["Raft State"] for row in json.loads(shown)}
+
+
+def name(number: int) -> str:
+    """The Erlang name of a node."""
+    return f"rabbit@{net.address(net.PEERS, number)}"
+
+
+def _configuration() -> list[str]:
+    formation = "cluster_formation"
+    return [
+        f"{formation}.peer_discovery_backend = classic_config",
+        *(f"{formation}.classic_config.nodes.{number} = {name(number)}" for number in range(1, SIZE + 1)),
+        "cluster_partition_handling = pause_minority",
+        f"net_ticktime = {TICK}",
+        "loopback_users = none",
+    ]
+
+
+def _address(url: str) -> Address:
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or 0
