@@ -5,18 +5,16 @@ from typing import Any
 import helm_python as helm
 import kubernetes_validate
 import pytest
-from cloudcoil.models.keda.v1alpha1 import ScaledObject, TriggerAuthentication
 from cloudcoil.models.prometheus_operator.v1 import PodMonitor, PrometheusRule
 from pydantic import BaseModel
 
+from tests.helm import custom
 from tests.helm.conftest import VERSIONS, Rehearse
 from tests.helm.release import CHART, FIVE, MATRIX, Document, merged
 
 CUSTOM: dict[str, type[BaseModel]] = {
     "PodMonitor": PodMonitor,
     "PrometheusRule": PrometheusRule,
-    "ScaledObject": ScaledObject,
-    "TriggerAuthentication": TriggerAuthentication,
 }
 WARNING = 2
 
@@ -27,6 +25,8 @@ def test_every_object_is_valid(rehearse: Rehearse, values: str, version: str) ->
     for document in rehearse(MATRIX[values], version=version).documents:
         if model := CUSTOM.get(document["kind"]):
             assert_known(document, model)
+        elif (document["apiVersion"], document["kind"]) in custom.SCHEMAS:
+            custom.check(document)
         else:
             kubernetes_validate.validate(document, version, strict=True)
 
