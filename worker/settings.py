@@ -32,7 +32,7 @@ from pydantic_settings import (
 )
 from yarl import URL
 
-from worker.net.urls import has_stray_at, of_each_host
+from worker.net.urls import has_stray_at, of_each_host, with_login
 
 _WORDS = {
     "bool_parsing": "must be true or false",
@@ -46,7 +46,9 @@ _WORDS = {
     "model_type": "is a group of settings: set {variable}__… instead",
     "string_pattern_mismatch": "must match {pattern}",
     "string_too_long": "must have at most {max_length} characters",
+    "string_too_short": "must not be empty",
     "too_long": "must have at most {max_length} items",
+    "too_short": "must not be empty",
 }
 """What pydantic's errors, by type, are to people who set variables; they all follow the variable's name."""
 
@@ -179,13 +181,20 @@ class _Group(BaseModel):
 class AmqpGroup(_Group):
     """The broker."""
 
-    url: Annotated[SecretStr, AfterValidator(_encoded_login), AfterValidator(_broker_url)] = SecretStr(
-        "amqp://guest:guest@127.0.0.1:5672/"
-    )
+    url: Annotated[
+        SecretStr,
+        AfterValidator(_encoded_login),
+        AfterValidator(_broker_url),
+        Field(json_schema_extra={"format": "uri"}),
+    ] = SecretStr("amqp://guest:guest@127.0.0.1:5672/")
     """Where RabbitMQ is, with login and virtual host: `amqps://user:password@host:5671/vhost`. A `/`,
     `?`, `#` or `@` in user, password or virtual host is percent-encoded: `%2F`, `%3F`, `%23`, `%40`. Several
     hosts, `user:password@h1:5672,h2:5672/vhost`, are tried in random order for each connection; an IPv6
-    address stands in brackets."""
+    address stands in brackets. Read again for each session, and so are login and certificates."""
+    username: Annotated[str, Field(min_length=1)] | None = None
+    """The user, apart from the URL and instead of the one in it, with no character encoded."""
+    password: Annotated[SecretStr, Field(min_length=1)] | None = None
+    """The password, apart from the URL and instead of the one in it, with no character encoded."""
     ca_file: Path | None = None
     """PEM file of the authorities to trust for `amqps://`; the system's when unset."""
     cert_file: Path | None = None
@@ -193,7 +202,13 @@ class AmqpGroup(_Group):
     key_file: Path | None = None
     """PEM file of its private key; looked for in `cert_file` when unset."""
     management_url: (
-        Annotated[SecretStr, AfterValidator(_encoded_login), AfterValidator(_management_url)] | None
+        Annotated[
+            SecretStr,
+            AfterValidator(_encoded_login),
+            AfterValidator(_management_url),
+            Field(json_schema_extra={"format": "uri"}),
+        ]
+        | None
     ) = None
     """Where RabbitMQ's management API is, with a login: `https://user:password@host:15671/`. It may list
     hosts. The user has the tag `management` or `monitoring`, and some permission on the virtual host. Only
@@ -229,6 +244,19 @@ class AmqpGroup(_Group):
     """Failed jobs that it keeps; above, the oldest give way. 0 keeps none. Takes effect when the queue is
     declared: an existing one stays as it is until somebody deletes it."""
 
+    @property
+    def address(self) -> str:
+        """The URL with the login in it, wherever that comes from: a secret."""
+        password = None if self.password is None else self.password.get_secret_value()
+        return with_login(self.url.get_secret_value(), self.username, password)
+
+    @model_validator(mode="after")
+    def _whole_login(self) -> Self:
+        if self.username is not None and self.password is None:
+            clash = {"WORKER_AMQP__PASSWORD": "is required beside WORKER_AMQP__USERNAME"}
+            raise PydanticCustomError("clash", "settings clash", {"clashes": clash})
+        return self
+
 
 class CcfsGroup(_Group):
     """The file service."""
@@ -248,7 +276,7 @@ class CcfsGroup(_Group):
             str,
             _url("http"),
             AfterValidator(_bare_proxy),
-            Field(json_schema_extra={"pattern": r"^http://[^/?#@\s]+/?$"}),
+            Field(json_schema_extra={"format": "uri", "pattern": r"^http://[^/?#@\s]+/?$"}),
         ]
         | None
     ) = None

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from yarl import URL
 
-from worker.broker import BrokerOptions, Names, Topology
+from worker.broker import Address, BrokerOptions, Names, Topology
 from worker.broker.connection import AmqpConnection, open_connection
 from worker.broker.management import ManagementApi
 from worker.ccfs import CcfsClient, open_client
@@ -32,6 +32,7 @@ from worker.core.gate import Gate
 from worker.core.pace import Pace
 from worker.core.ports import Tracer
 from worker.core.retry import RetryPolicy
+from worker.errors import BrokerError
 from worker.net.tls import client_context
 from worker.net.urls import of_each_host
 from worker.observe import web
@@ -39,14 +40,17 @@ from worker.observe.metrics import Metrics
 from worker.observe.overview import Identity, Overview
 from worker.observe.tracing import open_tracer
 from worker.settings import (
+    SECRETS_DIR,
     AccountsGroup,
     AmqpGroup,
+    BrokerSettings,
     CcfsGroup,
     CredentialsGroup,
     RetryGroup,
     Settings,
     SettingsError,
     StorageGroup,
+    load_part,
 )
 from worker.storage import CASE_FOLDED, STALE, RootRules, SharedStorage, Threads, has_mount, is_case_folded
 from worker.supervisor import Supervisor
@@ -73,16 +77,18 @@ class Pools:
         files: Write and read the files.
         lookout: Examines the volume, one call at a time.
         keys: Reads keys, one at a time.
+        login: Reads how to log in to the broker.
     """
 
     files: Threads
     lookout: Threads
     keys: Threads
+    login: Threads
 
     @property
     def hanging(self) -> bool:
         """Whether a call is still running that is no longer awaited."""
-        return any(threads.running for threads in (self.files, self.lookout, self.keys))
+        return any(threads.running for threads in (self.files, self.lookout, self.keys, self.login))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +118,8 @@ class Parts:
 def pools(stack: AsyncExitStack, *, concurrency: int) -> Pools:
     """Start the threads; they end with `stack`."""
     files = stack.enter_context(Threads(min(_MAX_THREADS, concurrency + 2)))
-    return Pools(files, lookout=stack.enter_context(Threads(1)), keys=stack.enter_context(Threads(1)))
+    lookout, keys, login = (stack.enter_context(Threads(1)) for _ in range(3))
+    return Pools(files, lookout, keys, login)
 
 
 def look_around(settings: Settings, threads: Pools) -> Surroundings:
@@ -185,7 +192,7 @@ def put_together(
         patience=PublishPatience(confirm_within=settings.amqp.publish_timeout),
     )
     supervisor = Supervisor(
-        broker_options(settings, around.amqp_tls),
+        broker_options(settings, around.amqp_tls, threads.login),
         deliveries=deliveries,
         gate=gate,
         draining=draining,
@@ -494,7 +501,7 @@ def broker_connection(amqp: AmqpGroup, role: str) -> AbstractAsyncContextManager
         SettingsError: A certificate file cannot be used.
     """
     return open_connection(
-        amqp.url.get_secret_value(),
+        amqp.address,
         name=f"ccfs-worker {socket.gethostname()} {role}",
         heartbeat=amqp.heartbeat,
         timeout=amqp.connect_timeout,
@@ -502,11 +509,11 @@ def broker_connection(amqp: AmqpGroup, role: str) -> AbstractAsyncContextManager
     )
 
 
-def broker_options(settings: Settings, tls: ssl.SSLContext | None) -> BrokerOptions:
-    """How the worker's session with the broker is opened."""
+def broker_options(settings: Settings, tls: ssl.SSLContext | None, executor: Threads) -> BrokerOptions:
+    """How the worker's session with the broker is opened; the address is read again on `executor`."""
     amqp = settings.amqp
     return BrokerOptions(
-        url=amqp.url.get_secret_value(),
+        url=amqp.address,
         topology=topology(amqp, settings.retry, settings.accounts),
         declare=amqp.declare,
         prefetch=settings.concurrency,
@@ -514,4 +521,32 @@ def broker_options(settings: Settings, tls: ssl.SSLContext | None) -> BrokerOpti
         connect_timeout=amqp.connect_timeout,
         tls=tls,
         host=socket.gethostname(),
+        reread=partial(broker_address, executor, amqp.connect_timeout),
     )
+
+
+async def broker_address(executor: Threads, patience: float) -> Address:
+    """Read URL, login and certificates of the broker as they are set now: files may have changed.
+
+    Args:
+        executor: The thread to read on: the files may lie on a volume that hangs.
+        patience: Seconds for that.
+
+    Raises:
+        BrokerError: They cannot be used; the text says why, and shows no secret.
+    """
+
+    def read() -> Address:
+        amqp = load_part(BrokerSettings).amqp
+        return Address(amqp.address, amqp_tls(amqp))
+
+    try:
+        async with asyncio.timeout(patience):
+            return await executor.start(read)
+    except SettingsError as exc:
+        raise BrokerError(f"RabbitMQ's address cannot be used any more: {'; '.join(exc.lines)}") from exc
+    except TimeoutError as exc:
+        raise BrokerError(
+            f"RabbitMQ's address could not be read again within {patience:g} s: see whether the directory of "
+            f"{SECRETS_DIR} and the certificates answer"
+        ) from exc

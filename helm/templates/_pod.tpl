@@ -1,5 +1,13 @@
 {{/* Parts of every pod that runs the worker's program. */}}
 
+{{/* The broker's URL where the login stands apart from it; the pod fills in what only the Secret knows. */}}
+{{- define "ccfs-worker.bareUrl" -}}
+{{- with .Values.broker.login }}
+{{- $path := eq .virtualHost "/" | ternary "" (urlquery .virtualHost | replace "+" "%20") }}
+{{- printf "%s://%s/%s" (.tls | ternary "amqps" "amqp") (.host | default "$(BROKER_HOST):$(BROKER_PORT)") $path }}
+{{- end }}
+{{- end }}
+
 {{/* The Secret that the user names or, for trials, the chart's own. Arguments: the root, and "broker" or
      "accounts". */}}
 {{- define "ccfs-worker.secretName" -}}
@@ -57,6 +65,14 @@
   {{- with .Values.broker }}
   {{- if .volume }}
   {{- toYaml .volume | nindent 2 }}
+  {{- else if .login.existingSecret }}
+  secret:
+    secretName: {{ .login.existingSecret }}
+    items:
+      - key: {{ .login.usernameKey | quote }}
+        path: WORKER_AMQP__USERNAME
+      - key: {{ .login.passwordKey | quote }}
+        path: WORKER_AMQP__PASSWORD
   {{- else }}
   secret:
     secretName: {{ include "ccfs-worker.secretName" (list $ "broker") }}

@@ -4,6 +4,19 @@
 {{- define "ccfs-worker.env" -}}
 - name: WORKER_SECRETS_DIR
   value: /etc/ccfs-worker/broker
+{{- with .Values.broker.login }}
+{{- if .existingSecret }}
+{{- range $name, $key := empty .host | ternary (dict "BROKER_HOST" .hostKey "BROKER_PORT" .portKey) dict }}
+- name: {{ $name }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ $.Values.broker.login.existingSecret }}
+      key: {{ $key | quote }}
+{{- end }}
+- name: WORKER_AMQP__URL
+  value: {{ include "ccfs-worker.bareUrl" $ | quote }}
+{{- end }}
+{{- end }}
 - name: WORKER_CREDENTIALS__DIR
   value: /etc/ccfs-worker/accounts
 - name: WORKER_STORAGE__ROOT
@@ -79,6 +92,17 @@
 {{- define "ccfs-worker.leastPods" -}}
 {{- if .Values.autoscaling.keda.enabled }}{{ .Values.autoscaling.keda.minReplicas }}
 {{- else if .Values.autoscaling.hpa.enabled }}{{ .Values.autoscaling.hpa.minReplicas }}
+{{- else }}{{ .Values.replicaCount }}
+{{- end }}
+{{- end }}
+
+{{/* How many pods the Deployment asks for. With a scaler, as many as it asks for already: without the number, the
+     upgrade that turns a scaler on would leave one pod. None where there is no Deployment yet, or nothing to look at
+     (`helm template`). */}}
+{{- define "ccfs-worker.replicas" -}}
+{{- if or .Values.autoscaling.keda.enabled .Values.autoscaling.hpa.enabled }}
+{{- $found := lookup "apps/v1" "Deployment" (include "ccfs-worker.namespace" .) (include "ccfs-worker.fullname" .) }}
+{{- with $found }}{{ .spec.replicas }}{{ end }}
 {{- else }}{{ .Values.replicaCount }}
 {{- end }}
 {{- end }}

@@ -18,8 +18,8 @@
 {{- end }}
 
 {{- with .Values.broker }}
-{{- if ne (include "ccfs-worker.count" (list .existingSecret .url .volume)) "1" }}
-{{- $problems = append $problems "broker: set one of broker.existingSecret (a Secret with the AMQP URL), broker.url (for a trial) and broker.volume" }}
+{{- if ne (include "ccfs-worker.count" (list .existingSecret .login.existingSecret .url .volume)) "1" }}
+{{- $problems = append $problems "broker: set one of broker.existingSecret (a Secret with the AMQP URL), broker.login.existingSecret (one with user and password), broker.url (for a trial) and broker.volume" }}
 {{- end }}
 {{- end }}
 

@@ -1,13 +1,14 @@
-"""As much of a Kubernetes API server as Helm asks before it installs: version, kinds; and nothing exists yet.
+"""As much of a Kubernetes API server as Helm asks before it installs: version, kinds, and objects if any.
 
 Helm takes from it what a chart sees as `.Capabilities`; nothing is ever created.
 """
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 OPENSHIFT: Mapping[str, tuple[str, ...]] = {"security.openshift.io/v1": ("SecurityContextConstraints",)}
 """What OpenShift has beyond that."""
@@ -25,17 +26,22 @@ KINDS: Mapping[str, tuple[str, ...]] = {
 
 
 @contextmanager
-def open_cluster(version: str, kinds: Mapping[str, tuple[str, ...]] = KINDS) -> Iterator[str]:
+def open_cluster(
+    version: str,
+    kinds: Mapping[str, tuple[str, ...]] = KINDS,
+    objects: Iterable[Mapping[str, Any]] = (),
+) -> Iterator[str]:
     """Serves a cluster.
 
     Args:
         version: its Kubernetes version, such as `1.29`.
         kinds: what it knows.
+        objects: what exists.
 
     Yields:
         The URL of its API.
     """
-    answers = _answers(version, kinds)
+    answers = _answers(version, kinds) | {_path(found): found for found in objects}
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -60,9 +66,9 @@ def open_cluster(version: str, kinds: Mapping[str, tuple[str, ...]] = KINDS) -> 
             thread.join()
 
 
-def _answers(version: str, served: Mapping[str, tuple[str, ...]]) -> dict[str, object]:
+def _answers(version: str, served: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
     major, minor = version.split(".")
-    answers: dict[str, object] = {
+    answers: dict[str, Any] = {
         "/version": {"major": major, "minor": minor, "gitVersion": f"v{version}.0"},
         "/api": {"kind": "APIVersions", "versions": ["v1"]},
         "/apis": {"kind": "APIGroupList", "groups": [_group(name) for name in served if name != "v1"]},
@@ -75,6 +81,12 @@ def _answers(version: str, served: Mapping[str, tuple[str, ...]]) -> dict[str, o
         answers[_root(name)] = {"kind": "APIResourceList", "groupVersion": name, "resources": resources}
         answers[f"/openapi/v3{_root(name)}"] = _openapi(name, kinds)
     return answers
+
+
+def _path(found: Mapping[str, Any]) -> str:
+    metadata = found["metadata"]
+    kind = _plural(found["kind"])
+    return f"{_root(found['apiVersion'])}/namespaces/{metadata['namespace']}/{kind}/{metadata['name']}"
 
 
 def _root(name: str) -> str:

@@ -84,8 +84,8 @@ class Release:
 
     @property
     def env(self) -> dict[str, str]:
-        """The worker's environment variables."""
-        return {entry["name"]: entry["value"] for entry in self.worker["env"]}
+        """The worker's environment variables, without those that a Secret gives."""
+        return {entry["name"]: entry["value"] for entry in self.worker["env"] if "value" in entry}
 
     @property
     def volumes(self) -> dict[str, Document]:

@@ -5,13 +5,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import helm_python as helm
-import kubernetes_validate
 import pytest
 import yaml
 
 from tests.helm.conftest import NEWEST, Rehearse
 from tests.helm.release import CHART, FIVE, NAME, NAMESPACE, Document, Release
-from tests.helm.test_rendering import CUSTOM, assert_known
+from tests.helm.test_rendering import assert_valid
 
 PAGES = [*sorted((CHART.parent / "docs").glob("kubernetes*.md")), CHART / "README.md"]
 BLOCKS: list[tuple[str, list[Document]]] = [
@@ -29,7 +28,7 @@ ROOM = {
     "broker": {"existingSecret": ""},
     "accounts": {"existingSecret": ""},
 }
-NOT_OURS = {"SecretProviderClass"}
+NOT_OURS = {"CiliumNetworkPolicy", "SecretProviderClass"}
 """Kinds whose models nobody publishes for Python."""
 
 
@@ -38,10 +37,8 @@ def test_an_example_can_be_installed(rehearse: Rehearse, values: Document) -> No
     room = {key: value for key, value in ROOM.items() if key in values}
 
     for document in rehearse(room, values).documents:
-        if model := CUSTOM.get(document["kind"]):
-            assert_known(document, model)
-        elif document["kind"] not in NOT_OURS:
-            kubernetes_validate.validate(document, NEWEST, strict=True)
+        if document["kind"] not in NOT_OURS:
+            assert_valid(document, NEWEST)
 
 
 def test_there_are_examples() -> None:

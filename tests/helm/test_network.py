@@ -40,7 +40,12 @@ def test_address_and_port_of_ccfs_come_from_its_url(
 
 @pytest.mark.parametrize(
     ("url", "port"),
-    [("amqps://u:p@mq", 5671), ("amqp://u:p@mq/vhost", 5672), ("amqps://u:p@mq:30671/vhost", 30671)],
+    [
+        ("amqps://u:p@mq", 5671),
+        ("amqp://u:p@mq/vhost", 5672),
+        ("amqps://u:p@mq:30671/vhost", 30671),
+        ("amqp://u:p@h1:5673,h2:5673/vhost", 5673),
+    ],
 )
 def test_the_brokers_port_comes_from_a_url_the_chart_knows(rehearse: Rehearse, url: str, port: int) -> None:
     assert frozenset({port}) in egress(rehearse(MATRIX["trial"], at("broker.url", url)))
@@ -99,6 +104,50 @@ def test_a_name_that_the_pods_hosts_file_has_is_its_address(rehearse: Rehearse) 
     ways = egress(rehearse(MATRIX["air-gapped"]))
 
     assert ways[frozenset({28080})] == [{"ipBlock": {"cidr": "10.20.0.7/32"}}]
+
+
+@pytest.mark.parametrize(
+    ("proxy", "port", "peers"),
+    [
+        ("http://10.9.0.1:3128", 3128, [{"ipBlock": {"cidr": "10.9.0.1/32"}}]),
+        ("http://proxy.example.com", 80, None),
+    ],
+)
+def test_behind_a_proxy_only_the_proxy_can_be_reached(
+    rehearse: Rehearse, proxy: str, port: int, peers: list[dict[str, object]] | None
+) -> None:
+    ways = egress(rehearse(at("config.ccfs.proxyUrl", proxy)))
+
+    assert ways[frozenset({port})] == peers
+    assert frozenset({28080}) not in ways
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "port", "peers"),
+    [
+        ("http://10.9.0.2:4318", 4318, [{"ipBlock": {"cidr": "10.9.0.2/32"}}]),
+        ("https://[2001:db8::9]:4318/v1/traces", 4318, [{"ipBlock": {"cidr": "2001:db8::9/128"}}]),
+        ("http://collector.monitoring.svc:4318", 4318, None),
+        ("https://collector.example.com", 443, None),
+    ],
+)
+@pytest.mark.parametrize("name", ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"])
+def test_traces_may_go_where_they_are_sent(
+    rehearse: Rehearse, name: str, endpoint: str, port: int, peers: list[dict[str, object]] | None
+) -> None:
+    ways = egress(rehearse(at("extraEnv", [{"name": name, "value": endpoint}])))
+
+    assert ways[frozenset({port})] == peers
+    assert len(ways) == 4
+
+
+def test_the_receiver_of_traces_may_be_named(rehearse: Rehearse) -> None:
+    """As it has to be where an operator puts the endpoint into the pod."""
+    collector = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]
+
+    ways = egress(rehearse(at("networkPolicy.traces", {"to": collector, "ports": [4318]})))
+
+    assert ways[frozenset({4318})] == collector
 
 
 def test_helm_test_may_reach_the_same(rehearse: Rehearse) -> None:

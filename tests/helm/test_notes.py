@@ -5,7 +5,7 @@ import re
 import pytest
 
 from tests.helm.conftest import Rehearse
-from tests.helm.release import MATRIX, NAMESPACE, at
+from tests.helm.release import MATRIX, NAMESPACE, at, merged
 
 
 def test_the_notes_name_what_was_installed(rehearse: Rehearse) -> None:
@@ -27,6 +27,7 @@ def test_the_notes_name_what_was_installed(rehearse: Rehearse) -> None:
         (MATRIX["trial"], "simulator.enabled"),
         (at("config.ccfs.dangerAcceptAnyCertificate", value=True), "config.ccfs.dangerAcceptAnyCertificate"),
         (at("config.ccfs.baseUrl", "http://10.0.0.7:28080"), "config.ccfs.baseUrl"),
+        (merged(MATRIX["broker-login"], at("broker.login.tls", value=False)), "broker.login.tls"),
         (at("networkPolicy.enabled", value=False), "networkPolicy.enabled"),
         ({}, "monitoring"),
     ],

@@ -1,9 +1,12 @@
 """How many pods run: by hand, by KEDA, by a HorizontalPodAutoscaler, and through node drains."""
 
+from collections.abc import Mapping
+
+import helm_python as helm
 import pytest
 
 from tests.helm.conftest import Rehearse
-from tests.helm.release import MATRIX, Release, at
+from tests.helm.release import FIVE, MATRIX, NAME, Release, at, install, merged
 from worker import settings
 from worker.broker import Names
 from worker.settings import Settings
@@ -13,6 +16,7 @@ JOB_TIMEOUT = Settings.model_fields["job_timeout"].default
 
 @pytest.mark.parametrize("values", ["keda", "hpa"])
 def test_a_scaler_and_the_chart_do_not_fight_over_replicas(rehearse: Rehearse, values: str) -> None:
+    """Where the chart sees no cluster: there it asks for as many pods as run."""
     assert "replicas" not in rehearse(MATRIX[values]).deployment["spec"]
 
 
@@ -92,10 +96,56 @@ def test_scaling_down_waits_for_longer_than_a_job_takes(
     assert behavior["scaleDown"]["stabilizationWindowSeconds"] == window
 
 
-def test_the_usual_pods_run_while_the_queue_is_out_of_sight(rehearse: Rehearse) -> None:
+def test_no_pod_ends_because_the_queue_is_out_of_sight(rehearse: Rehearse) -> None:
     fallback = rehearse(MATRIX["keda"], at("replicaCount", 5)).one("ScaledObject")["spec"]["fallback"]
 
-    assert fallback == {"failureThreshold": 3, "replicas": 5}
+    assert fallback == {"failureThreshold": 3, "replicas": 5, "behavior": "currentReplicasIfHigher"}
+
+
+def test_keda_before_2_17_knows_no_behavior_of_the_fallback(rehearse: Rehearse) -> None:
+    release = rehearse(MATRIX["keda"], at("autoscaling.keda.fallback.behavior", ""))
+
+    assert "behavior" not in release.one("ScaledObject")["spec"]["fallback"]
+
+
+def test_more_of_keda_may_be_set_and_wins(rehearse: Rehearse) -> None:
+    (scaled,) = rehearse(MATRIX["everything"]).all("ScaledObject")
+
+    spec = scaled["spec"]
+    assert spec["initialCooldownPeriod"] == 60
+    assert spec["fallback"]["behavior"] == "currentReplicas"
+    assert spec["advanced"]["restoreToOriginalReplicaCount"] is True
+    behavior = spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+    assert behavior["scaleUp"]["stabilizationWindowSeconds"] == 15
+    assert behavior["scaleDown"]["stabilizationWindowSeconds"] == 600
+
+
+def test_a_few_jobs_may_wait_until_the_first_pod_starts(rehearse: Rehearse) -> None:
+    """What the broker gave up on does not wait: it is little, and somebody waits for its outcome."""
+    release = rehearse(MATRIX["keda"], at("autoscaling.keda.activationValue", 20))
+
+    jobs, dropped = Names().jobs, Names().dropped
+    assert {queue: found["activationValue"] for queue, found in triggers(release).items()} == {
+        jobs: "20",
+        dropped: "0",
+    }
+
+
+@pytest.mark.parametrize("unsafe", [True, False])
+def test_any_certificate_is_taken_only_when_that_is_asked_for(rehearse: Rehearse, *, unsafe: bool) -> None:
+    release = rehearse(MATRIX["keda"], at("autoscaling.keda.managementApi.unsafeSsl", unsafe))
+
+    assert {found.get("unsafeSsl") for found in triggers(release).values()} == {"true" if unsafe else None}
+
+
+@pytest.mark.parametrize("values", ["keda", "hpa"])
+def test_turning_a_scaler_on_leaves_the_pods_that_run(
+    chart: helm.Chart, clusters: Mapping[str, str], values: str
+) -> None:
+    """A Deployment that no longer says how many it wants has one."""
+    release = install(chart, merged(FIVE, MATRIX[values]), NAME, clusters["three pods"])
+
+    assert release.deployment["spec"]["replicas"] == 3
 
 
 def test_the_autoscaler_goes_by_cpu_unless_told_otherwise(rehearse: Rehearse) -> None:

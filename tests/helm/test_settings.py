@@ -10,7 +10,7 @@ from devkit.generate.chart import config, values
 from devkit.generate.chart.config import WIRED
 from devkit.generate.chart.values import Value
 from tests.helm.conftest import Rehearse
-from tests.helm.release import CHART, MATRIX, Release, at
+from tests.helm.release import CHART, MATRIX, Release, at, by_name
 from worker import settings
 from worker.settings import Settings
 
@@ -30,6 +30,8 @@ WIRINGS: Mapping[str, Mapping[str, Any]] = {
     "WORKER_STORAGE__ROOT": at("storage.mountPath", "/srv/records"),
 }
 """Values that lead to the settings which are no values of their own."""
+
+LOGIN = frozenset({"WORKER_AMQP__USERNAME", "WORKER_AMQP__PASSWORD"})
 
 SHORT = {"config": {"jobTimeout": 1, "shutdownGrace": 1}}
 """Deadlines that fit together with any sample of another one."""
@@ -106,7 +108,8 @@ def test_a_file_or_directory_reaches_the_worker(rehearse: Rehearse, variable: st
 
 
 def test_every_wired_setting_is_tried() -> None:
-    assert WIRINGS.keys() | {"WORKER_AMQP__URL", "WORKER_AMQP__MANAGEMENT_URL"} == WIRED.keys()
+    secret = {"WORKER_AMQP__URL", "WORKER_AMQP__MANAGEMENT_URL"} | LOGIN
+    assert WIRINGS.keys() | secret == WIRED.keys()
 
 
 def test_the_url_of_the_broker_is_a_file_and_no_variable(rehearse: Rehearse) -> None:
@@ -136,6 +139,57 @@ def test_a_trials_management_url_is_kept_in_its_secret(rehearse: Rehearse) -> No
     assert release.one("Secret", "-broker")["data"].keys() == {"url", item["key"]}
     checksums = {one.pod["metadata"]["annotations"]["checksum/broker"] for one in (without, release)}
     assert len(checksums) == 2
+
+
+def test_a_login_apart_from_the_url_is_files_and_no_variables(rehearse: Rehearse) -> None:
+    """As RabbitMQ's cluster operator makes the Secret: so that a changed password reaches the running pod."""
+    release = rehearse(MATRIX["broker-login"])
+
+    volume = release.volumes["broker"]["secret"]
+    assert volume["secretName"] == "rabbitmq-default-user"
+    assert {item["path"]: item["key"] for item in volume["items"]} == {
+        "WORKER_AMQP__USERNAME": "username",
+        "WORKER_AMQP__PASSWORD": "password",
+    }
+    assert not LOGIN & {entry["name"] for entry in release.worker["env"]}
+
+
+def test_the_host_may_come_from_the_secret_of_the_login(rehearse: Rehearse) -> None:
+    release = rehearse(MATRIX["broker-login"])
+
+    env = by_name(release.worker["env"])
+    assert env["BROKER_HOST"]["valueFrom"]["secretKeyRef"] == {"name": "rabbitmq-default-user", "key": "host"}
+    assert env["BROKER_PORT"]["valueFrom"]["secretKeyRef"] == {"name": "rabbitmq-default-user", "key": "port"}
+    # Kubernetes fills in only what stands before.
+    assert list(env).index("BROKER_HOST") < list(env).index("WORKER_AMQP__URL")
+    assert release.env["WORKER_AMQP__URL"] == "amqps://$(BROKER_HOST):$(BROKER_PORT)/calls"
+
+
+@pytest.mark.parametrize(
+    ("login", "url", "ports"),
+    [
+        ({"host": "mq.calls.svc"}, "amqp://mq.calls.svc/", {5672}),
+        (
+            {"host": "h1,h2:5673", "tls": True, "virtualHost": "a b/c"},
+            "amqps://h1,h2:5673/a%20b%2Fc",
+            {5671, 5673},
+        ),
+        ({"host": "[2001:db8::7]:5674"}, "amqp://[2001:db8::7]:5674/", {5674}),
+    ],
+)
+def test_the_host_beside_a_login_may_be_named(
+    rehearse: Rehearse, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, login: Any, url: str, ports: set[int]
+) -> None:
+    release = rehearse(
+        at("broker", {"existingSecret": "", "login": {"existingSecret": "user-credentials", **login}})
+    )
+
+    assert release.env["WORKER_AMQP__URL"] == url
+    assert not [entry for entry in release.worker["env"] if "valueFrom" in entry]
+    (tmp_path / "WORKER_AMQP__PASSWORD").write_text("p")
+    assert load(release, monkeypatch, tmp_path).amqp.address == url.replace("://", "://:p@")
+    allowed = [rule["ports"] for rule in release.one("NetworkPolicy")["spec"]["egress"]]
+    assert {port["port"] for port in allowed[1]} == ports
 
 
 def test_large_numbers_arrive_digit_by_digit(rehearse: Rehearse) -> None:

@@ -107,6 +107,7 @@ MANAGED = merged(KEDA, at("autoscaling.keda.managementApi.existingSecret", "mana
     [
         (at("broker.url", "amqp://rabbitmq"), "broker: set one of"),
         (at("broker.managementUrl", "http://u:p@mq:15672/"), "broker: managementUrlKey belongs to"),
+        (at("broker.login.existingSecret", "user"), "broker: set one of"),
         (at("accounts.keys", {"app1": "key"}), "accounts: set one of"),
         (at("storage.emptyDir.enabled", value=True), "storage: set one of"),
         (at("tls.ccfs.ca", {"pem": "x", "existingSecret": "y"}), "tls.ccfs.ca: set only one of"),

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from tests.helm.conftest import Rehearse
-from tests.helm.release import MATRIX, at, by_name, merged
+from tests.helm.release import CHART, MATRIX, at, by_name, merged
 from worker import settings
 
 
@@ -60,6 +60,13 @@ def test_a_pod_has_time_to_drain(rehearse: Rehearse, grace: float) -> None:
     # Before the drain and after it, the worker waits for the broker at most so long each.
     broker = settings.AmqpGroup().publish_timeout
     assert release.pod["spec"]["terminationGracePeriodSeconds"] >= grace + 2 * broker
+
+
+def test_the_proxy_of_the_documented_mesh_outlives_the_drain(rehearse: Rehearse) -> None:
+    page = (CHART.parent / "docs/kubernetes.md").read_text()
+    seconds = {int(found) for found in re.findall(r"(?:DrainDuration: |exit-seconds: \")([0-9]+)", page)}
+
+    assert seconds == {rehearse().pod["spec"]["terminationGracePeriodSeconds"]}
 
 
 def test_kubectl_describe_shows_what_settings_are_wrong(rehearse: Rehearse) -> None:

@@ -89,6 +89,8 @@ WRONG = {
     "WORKER_SHUTDOWN_GRACE": ["-1", "x"],
 }
 FREE = {
+    "WORKER_AMQP__USERNAME",
+    "WORKER_AMQP__PASSWORD",
     "WORKER_AMQP__CA_FILE",
     "WORKER_AMQP__CERT_FILE",
     "WORKER_AMQP__KEY_FILE",
@@ -220,6 +222,7 @@ def test_nothing_is_touched_before_the_settings_are_right(tmp_path: Path) -> Non
             "below WORKER_AMQP__CONSUMER_TIMEOUT (1800)",
         ),
         ({"WORKER_STORAGE__STALE_AFTER": "1500"}, "WORKER_STORAGE__STALE_AFTER", "above WORKER_JOB_TIMEOUT"),
+        ({"WORKER_AMQP__USERNAME": "u"}, "WORKER_AMQP__PASSWORD", "beside WORKER_AMQP__USERNAME"),
         ({"WORKER_AMQP__KEY_FILE": "/k"}, "WORKER_AMQP__CERT_FILE", "beside WORKER_AMQP__KEY_FILE"),
     ],
 )
@@ -272,6 +275,14 @@ def test_a_secret_file_may_end_in_a_line_break(environ: pytest.MonkeyPatch, tmp_
     environ.setenv("WORKER_SECRETS_DIR", str(tmp_path))
 
     assert load().amqp.url.get_secret_value() == "amqp://u:p@h:1/"
+
+
+def test_an_empty_password_file_is_told(environ: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """RabbitMQ would be asked to let in `guest` by its usual password."""
+    (tmp_path / "WORKER_AMQP__PASSWORD").write_text("\n")
+    environ.setenv("WORKER_SECRETS_DIR", str(tmp_path))
+
+    assert refusal() == ("WORKER_AMQP__PASSWORD: must not be empty",)
 
 
 @pytest.mark.usefixtures("environ")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from worker.cli import inventory
-from worker.net.urls import masked, of_each_host
+from worker.net.urls import masked, of_each_host, with_login
 from worker.settings import Settings, SettingsError, load
 from worker.wiring import management_api
 
@@ -183,6 +183,48 @@ def test_a_wrong_management_url_is_refused_in_one_line(
     (line,) = caught.value.lines
     assert line.startswith(f"{MANAGEMENT}: {complaint}")
     assert "cret" not in line
+
+
+@pytest.mark.parametrize(
+    ("url", "user", "password", "whole"),
+    [
+        ("amqp://h1,h2:5673/v", "u/?", "p@:#%", "amqp://u%2F%3F:p%40%3A%23%25@h1,h2:5673/v"),
+        ("amqps://guest:guest@h?heartbeat=5", "u", "p", "amqps://u:p@h?heartbeat=5"),
+        ("amqp://u%40:old@h/", None, "p", "amqp://u%40:p@h/"),
+        ("amqp://h/", None, "p", "amqp://:p@h/"),
+        ("amqp://u:p@h/", None, None, "amqp://u:p@h/"),
+        ("amqp://h/", None, None, "amqp://h/"),
+    ],
+)
+def test_a_login_apart_from_the_url_takes_the_place_of_its_own(
+    url: str, user: str | None, password: str | None, whole: str
+) -> None:
+    assert with_login(url, user, password) == whole
+
+
+@given(user=st.text(min_size=1), password=st.text(min_size=1))
+def test_a_login_apart_from_the_url_may_have_any_character(user: str, password: str) -> None:
+    whole = URL(with_login("amqp://guest:guest@h:5672/v", user, password))
+
+    assert (whole.user, whole.password, whole.host, whole.path) == (user, password, "h", "/v")
+
+
+@pytest.mark.parametrize("place", ["environment", "file"])
+@pytest.mark.parametrize("password", ["hunter2", "http://hunter2", "amqp://hunter2@h", "hunter2/?#@"])
+def test_a_password_apart_from_the_url_shows_nowhere(
+    environ: pytest.MonkeyPatch, tmp_path: Path, place: str, password: str
+) -> None:
+    environ.setenv("WORKER_AMQP__USERNAME", "user")
+    if place == "environment":
+        environ.setenv("WORKER_AMQP__PASSWORD", password)
+    else:
+        environ.setenv("WORKER_SECRETS_DIR", str(tmp_path))
+        (tmp_path / "WORKER_AMQP__PASSWORD").write_text(password)
+
+    shown = "\n".join([*renderings(), masked(load().amqp.address)])
+
+    assert load().amqp.address.startswith("amqp://user:")
+    assert "hunter2" not in shown
 
 
 def test_a_base_url_with_a_login_is_refused_in_one_line(environ: pytest.MonkeyPatch) -> None:

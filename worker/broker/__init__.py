@@ -2,10 +2,11 @@
 
 from worker.broker.delivery import AmqpDelivery
 from worker.broker.publisher import NewestPublisher
-from worker.broker.session import BrokerOptions, Session, open_session
+from worker.broker.session import Address, BrokerOptions, Session, open_session
 from worker.broker.topology import Names, QueueState, Topology
 
 __all__ = [
+    "Address",
     "AmqpDelivery",
     "BrokerOptions",
     "Names",

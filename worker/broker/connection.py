@@ -178,7 +178,7 @@ async def _open(
     except (AuthenticationError, ProbableAuthenticationError) as exc:
         raise BrokerError(
             f"RabbitMQ at {_place(url)} refused the login of {url.user!r}: "
-            "check user and password in WORKER_AMQP__URL"
+            "check user and password in WORKER_AMQP__URL, or WORKER_AMQP__USERNAME and WORKER_AMQP__PASSWORD"
         ) from exc
     except TimeoutError as exc:
         raise BrokerError(

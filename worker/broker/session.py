@@ -10,7 +10,7 @@ import asyncio
 import random
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -56,20 +56,35 @@ _T = TypeVar("_T")
 log = structlog.stdlib.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the broker is, and how to get in.
+
+    Attributes:
+        url: `amqp://` or `amqps://`, login included.
+        tls: How to verify an `amqps://` broker; None for `amqp://`.
+    """
+
+    url: str = field(repr=False)
+    tls: ssl.SSLContext | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerOptions:
     """How to reach the broker and what to use there.
 
     Attributes:
-        url: `amqp://` or `amqps://`, login included.
+        url: As `Address.url`.
         topology: Queues and exchanges.
         declare: False only checks that they exist.
         prefetch: Most unsettled jobs that the broker delivers.
         heartbeat: Seconds.
         connect_timeout: Seconds to open a connection.
         answer_timeout: Seconds for each answer other than a confirm.
-        tls: How to verify an `amqps://` broker; None for `amqp://`.
+        tls: As `Address.tls`.
         host: Our name in the broker's list of connections.
+        reread: Gives the address as it is now, for each connection, or raises BrokerError; None where it
+            never changes.
     """
 
     url: str = field(repr=False)
@@ -81,6 +96,7 @@ class BrokerOptions:
     answer_timeout: float = ANSWER_TIMEOUT
     tls: ssl.SSLContext | None
     host: str
+    reread: Callable[[], Awaitable[Address]] | None = None
 
 
 Receive = Callable[[AmqpDelivery], None]
@@ -539,14 +555,19 @@ async def open_session(
             session.lose("left")
 
 
-def _connection(options: BrokerOptions, role: str) -> AbstractAsyncContextManager[AmqpConnection]:
-    return open_connection(
-        options.url,
+@asynccontextmanager
+async def _connection(options: BrokerOptions, role: str) -> AsyncIterator[AmqpConnection]:
+    # For each connection, not for each session: one that restores the topology may come days after a
+    # password was changed.
+    address = await options.reread() if options.reread else Address(options.url, options.tls)
+    async with open_connection(
+        address.url,
         name=f"ccfs-worker {options.host} {role}",
         heartbeat=options.heartbeat,
         timeout=options.connect_timeout,
-        tls=options.tls,
-    )
+        tls=address.tls,
+    ) as opened:
+        yield opened
 
 
 async def _outlet(

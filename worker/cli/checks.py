@@ -63,7 +63,7 @@ async def check_broker(settings: BrokerSettings) -> list[Finding]:
     try:
         async with wiring.broker_connection(amqp, "check") as opened:
             return [
-                fine("broker login", masked(amqp.url.get_secret_value())),
+                fine("broker login", masked(amqp.address)),
                 version(opened),
                 *await inspect(
                     opened,

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from worker.net.urls import masked
+from worker.net.urls import MASK, masked
 from worker.settings import SECRETS_DIR, Place, Settings, SettingsError, load, places, sources
 from worker.watches.descriptors import limit_problems
 
@@ -35,7 +35,7 @@ _KINDS = {
     "array": "JSON list of seconds",
     "boolean": "`true` or `false`",
     "names": "JSON list of names",
-    "password": "URL; secret",
+    "password": "text",
     "path": "path",
     "string": "text",
     "uri": "URL",
@@ -76,7 +76,7 @@ class Setting:
             variable=place.variable,
             about=cleandoc(group),
             description=" ".join((field.description or "").split()),
-            values=_values(place.model.model_json_schema()["properties"][place.path[-1]]),
+            values=_values(_schema(place)),
             default=None if field.is_required() else _written(field.default),
             required=field.is_required(),
         )
@@ -139,13 +139,9 @@ def _effective(place: Place, found: Iterable[tuple[str, Mapping[str, Any]]], pro
     written = ((source, _at(values, place.path)) for source, values in found)
     default = (DEFAULT if setting.default is not None else UNSET, setting.default)
     source, value = next(((source, raw) for source, raw in written if raw is not None), default)
-    field = place.model.model_fields[place.path[-1]]
-    is_url = field.json_schema_extra == {"format": "uri"}
-    # In a URL that must have no login, too, somebody may have put one.
-    may_hide = value is not None and (place.is_secret or (is_url and "@" in value))
     return Effective(
         setting=setting,
-        value=masked(value) if value is not None and may_hide else value,
+        value=None if value is None else _shown(place, value),
         source=source,
         problem=problem,
     )
@@ -156,6 +152,13 @@ def _at(values: Mapping[str, Any], path: tuple[str, ...]) -> str | None:
     for name in path:
         found = found.get(name) if isinstance(found, Mapping) else None
     return None if found is None else str(found)
+
+
+def _shown(place: Place, value: str) -> str:
+    """A value without its secret: in a URL that must have none, too, somebody may have put a login."""
+    if _schema(place).get("format") == "uri":
+        return masked(value) if place.is_secret or "@" in value else value
+    return MASK if place.is_secret else value
 
 
 def _written(default: object) -> str | None:
@@ -169,12 +172,17 @@ def _written(default: object) -> str | None:
     return f"{default:.0f}" if isinstance(default, float) and default.is_integer() else json.dumps(default)
 
 
+def _schema(place: Place) -> dict[str, Any]:
+    """The JSON Schema of a setting, without the choice of null."""
+    rule = place.model.model_json_schema()["properties"][place.path[-1]]
+    allowed = next(option for option in rule.get("anyOf", [rule]) if option.get("type") != "null")
+    return {**rule, **allowed}
+
+
 def _values(rule: dict[str, Any]) -> str:
     """What the JSON Schema of a setting allows, in words."""
-    allowed = next(option for option in rule.get("anyOf", [rule]) if option.get("type") != "null")
-    if "enum" in allowed:
-        return " or ".join(f"`{value}`" for value in allowed["enum"])
-    unit = rule.get("unit", allowed.get("unit"))
-    kind = _KINDS.get(allowed.get("format") or allowed["type"], unit or "number")
-    bounds = " ".join(words.format(allowed[bound]) for bound, words in _BOUNDS if bound in allowed)
-    return ", ".join(part for part in (kind, bounds) if part)
+    if "enum" in rule:
+        return " or ".join(f"`{value}`" for value in rule["enum"])
+    kind = _KINDS.get(rule.get("format") or rule["type"], rule.get("unit", "number"))
+    bounds = " ".join(words.format(rule[bound]) for bound, words in _BOUNDS if bound in rule)
+    return ", ".join(part for part in (kind, bounds) if part) + ("; secret" if rule.get("writeOnly") else "")

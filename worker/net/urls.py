@@ -1,6 +1,7 @@
 """URLs that hold a login: where the password ends, and how to show them without it. Pure."""
 
 import re
+from urllib.parse import quote
 
 from yarl import URL
 
@@ -25,11 +26,23 @@ def of_each_host(url: str) -> list[str]:
 
     Login and path are the same for all. Where the list is wrong, so is one of the URLs.
     """
-    scheme, separator, rest = url.partition("://")
-    end = _AUTHORITY_ENDS.search(rest)
-    authority, path = (rest[: end.start()], rest[end.start() :]) if end else (rest, "")
-    login, at, hosts = authority.rpartition("@")
-    return [f"{scheme}{separator}{login}{at}{host}{path}" for host in hosts.split(",")]
+    scheme, login, hosts, path = _parts(url)
+    return [f"{scheme}{login}{host}{path}" for host in hosts.split(",")]
+
+
+def with_login(url: str, user: str | None, password: str | None) -> str:
+    """Put another user, another password, or both into a URL, whatever characters they have.
+
+    Args:
+        url: It may list several hosts.
+        user: None keeps the URL's own.
+        password: None keeps the URL's own.
+    """
+    scheme, login, hosts, path = _parts(url)
+    own_user, colon, own_password = login.removesuffix("@").partition(":")
+    login = own_user if user is None else quote(user, safe="")
+    login += f"{colon}{own_password}" if password is None else f":{quote(password, safe='')}"
+    return f"{scheme}{login}{'@' if login else ''}{hosts}{path}"
 
 
 def masked(url: str) -> str:
@@ -42,6 +55,15 @@ def masked(url: str) -> str:
         before, password, after = login.groups()
         return f"{before}{f':{MASK}' if password else ''}{after}"
     return url if "@" not in url and _has_host(url) else MASK
+
+
+def _parts(url: str) -> tuple[str, str, str, str]:
+    """Split a URL into scheme, login, hosts and path, each with the characters that end it."""
+    scheme, separator, rest = url.partition("://")
+    end = _AUTHORITY_ENDS.search(rest)
+    authority, path = (rest[: end.start()], rest[end.start() :]) if end else (rest, "")
+    login, at, hosts = authority.rpartition("@")
+    return scheme + separator, login + at, hosts, path
 
 
 def _has_host(url: str) -> bool:

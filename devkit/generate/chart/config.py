@@ -14,6 +14,8 @@ from worker.settings import places
 WIRED: Mapping[str, str] = {
     "WORKER_AMQP__URL": "broker",
     "WORKER_AMQP__MANAGEMENT_URL": "broker",
+    "WORKER_AMQP__USERNAME": "broker.login",
+    "WORKER_AMQP__PASSWORD": "broker.login",
     "WORKER_AMQP__CA_FILE": "tls.broker.ca",
     "WORKER_AMQP__CERT_FILE": "tls.broker.clientCertificate",
     "WORKER_AMQP__KEY_FILE": "tls.broker.clientCertificate",
