@@ -11,7 +11,8 @@ class Finding:
         name: What was checked, as the operator knows it.
         ok: Whether the worker can work with it.
         detail: What was found, as one line.
-        remedy: What to do when it is not ok, as one line; empty when `detail` says it.
+        remedy: What to do, as one line. Of a good verdict it makes a warning; of a bad one it may be empty,
+            when `detail` says it.
     """
 
     name: str
@@ -23,6 +24,11 @@ class Finding:
 def fine(name: str, detail: str) -> Finding:
     """A good verdict."""
     return Finding(name=name, ok=True, detail=detail)
+
+
+def doubtful(name: str, detail: str, remedy: str) -> Finding:
+    """A good verdict with a warning: the worker can work with it, and it is not as it should be."""
+    return Finding(name=name, ok=True, detail=detail, remedy=remedy)
 
 
 def wrong(name: str, detail: str, remedy: str) -> Finding:

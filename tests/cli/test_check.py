@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -125,6 +126,17 @@ async def test_a_missing_queue_is_wrong_if_nobody_declares_it(site: Site, run: R
     assert declared.returncode == 0
     (line,) = wrong(not_declared.stdout)
     assert line.startswith(f"✗ queue {site.names.dead}: does not exist → make it")
+
+
+async def test_what_a_mount_endangers_is_a_warning(run: Run) -> None:
+    """It ends well: an init container lets the worker start, as for a trial."""
+    with TemporaryDirectory(dir="/dev/shm") as root:
+        checked = await run("check", "--only", "storage", STORAGE__ROOT=root)
+
+    assert (checked.returncode, wrong(checked.stdout)) == (0, [])
+    (warning,) = (line for line in checked.stdout.splitlines() if line.startswith("!"))
+    assert warning.startswith("! storage mount: tmpfs at /dev/shm: files are in memory")
+    assert warning.endswith("→ mount a volume, but for a trial")
 
 
 async def test_bad_keys_are_named_and_not_shown(site: Site, run: Run) -> None:

@@ -58,9 +58,8 @@ def check(
     """Try out all that a worker depends on here.
 
     Settings, broker, members of its queues, storage, its free space, keys, CC-FS, clock: one line each, and
-    what to do where something is wrong. Changes nothing: what is tried on the storage is removed again, and
-    no job is taken.
-    Ends with 1 when something is wrong.
+    what to do where something is wrong (✗) or could be safer (!). Changes nothing: what is tried on the
+    storage is removed again, and no job is taken. Ends with 1 when something is wrong.
 
     Examples:
         ccfs-worker check
@@ -83,7 +82,8 @@ async def _show_findings(findings: AsyncIterator[Finding], output_format: Output
             terminal.json_line(asdict(finding))
         else:
             remedy = f" → {finding.remedy}" if finding.remedy else ""
-            terminal.verdict(ok=finding.ok, text=f"{finding.name}: {finding.detail}{remedy}")
+            text = f"{finding.name}: {finding.detail}{remedy}"
+            terminal.verdict(ok=finding.ok, text=text, doubt=bool(finding.remedy))
     return all_ok
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import datetime
 
 from pydantic import TypeAdapter, ValidationError
@@ -26,6 +27,7 @@ from worker.settings import (
     StorageSettings,
     unknown_variables,
 )
+from worker.storage.mountinfo import examine_mount
 from worker.storage.probe import free_space, probe_storage
 
 PATIENCE = 30.0
@@ -92,6 +94,9 @@ async def check_storage(settings: StorageSettings) -> list[Finding]:
     storage = settings.storage
 
     def probe() -> Iterator[Finding]:
+        with suppress(OSError):
+            # One that cannot be opened is for the others to say.
+            yield from examine_mount(storage.root)
         if problems := list(wiring.storage_problems(storage)):
             yield from (wrong("storage", problem, "") for problem in problems)
         else:
@@ -106,8 +111,12 @@ async def check_space(settings: StorageSettings) -> list[Finding]:
 
     def look() -> Iterator[Finding]:
         # What else is wrong with the root is for `check_storage` to say.
-        if storage.root.is_dir():
+        try:
             yield free_space(storage.root, min_free_bytes=storage.min_free_bytes)
+        except FileNotFoundError:
+            pass
+        except OSError as exc:
+            yield wrong("storage free space", f"{storage.root}: {exc.strerror}", "")
 
     return await _of_volume(storage, look)
 

@@ -116,10 +116,10 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     console().print(made)
 
 
-def verdict(*, ok: bool, text: str) -> None:
-    """Write a result that is good or bad."""
-    mark = Text("✓ ", style="green") if ok else Text("✗ ", style="red")
-    console().print(mark + Text(text))
+def verdict(*, ok: bool, text: str, doubt: bool = False) -> None:
+    """Write a result that is good or bad; one that is good with a warning where there is doubt."""
+    good = Text("! ", style="yellow") if doubt else Text("✓ ", style="green")
+    console().print((good if ok else Text("✗ ", style="red")) + Text(text))
 
 
 def progress(description: str, total: int | None, *columns: ProgressColumn) -> Progress:
