@@ -118,7 +118,7 @@ class Cluster:
             patience=_PATIENCE,
             spins=False,
         )
-        return PrivateRabbitMQ(conf=_configuration(), tls=self.tls, port=_PORT, place=place)
+        return PrivateRabbitMQ(conf=_configuration(), tls=self.tls, management=True, port=_PORT, place=place)
 
     def _each(self, do: Callable[[PrivateRabbitMQ], None], numbers: Iterable[int]) -> None:
         with ThreadPoolExecutor(SIZE) as threads:

@@ -41,7 +41,8 @@ _T = TypeVar("_T")
 class QueueView(BaseModel):
     """What the management API says of a queue.
 
-    A policy shows some seconds after it was set: RabbitMQ takes it from its statistics.
+    Some of it is some seconds old, such as a policy or a member that runs: RabbitMQ takes it from its
+    statistics.
 
     Attributes:
         name: What it is called.
