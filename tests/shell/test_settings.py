@@ -18,6 +18,12 @@ REQUIRED = {
 
 WRONG = {
     "WORKER_AMQP__URL": ["nonsense", "http://u:hunter2@h/", "amqp://", "amqp://u:hunter2@h:99999999/"],
+    "WORKER_AMQP__MANAGEMENT_URL": [
+        "nonsense",
+        "amqp://u:hunter2@h/",
+        "http://h:15672/",
+        "http://hunter2@h/",
+    ],
     "WORKER_AMQP__HEARTBEAT": ["0", "301", "x", "1.5"],
     "WORKER_AMQP__CONNECT_TIMEOUT": ["0", "-1", "inf", "nan", "5m"],
     "WORKER_AMQP__PUBLISH_TIMEOUT": ["0", "x"],
