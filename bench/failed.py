@@ -145,7 +145,8 @@ def command(url: str, folder: Path, *words: str) -> tuple[int, float]:
         )
         _, status, usage = os.wait4(process, 0)
     if status:
-        raise SystemExit(f"{' '.join(words)} ended with {os.waitstatus_to_exitcode(status)}; see {folder}")
+        said = (folder / "output").read_text().splitlines()[-1]
+        raise RuntimeError(f"{' '.join(words)} ended with {os.waitstatus_to_exitcode(status)}: {said}")
     return usage.ru_maxrss * 1024, usage.ru_utime + usage.ru_stime
 
 

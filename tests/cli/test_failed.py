@@ -348,7 +348,7 @@ async def test_a_walk_that_takes_long_gives_back_and_goes_on(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """RabbitMQ closes the channel of a message that is held for long."""
-    await keep(site, [failure(number) for number in range(30)])
+    await keep(site, [failure(number) for number in range(100)])
     for name, value in site.settings().items():
         monkeypatch.setenv(name, value)
     met: list[str] = []
@@ -362,7 +362,7 @@ async def test_a_walk_that_takes_long_gives_back_and_goes_on(
     walk = Walk(Selection(), forget_most, hold_at_most=0)
     await walk.run()
 
-    assert (walk.in_all, walk.done, sorted(met)) == (30, 30, sorted(f"m{number}" for number in range(30)))
+    assert (walk.in_all, walk.done, sorted(met)) == (100, 100, sorted(f"m{number}" for number in range(100)))
     assert await kept_ids(site) == ["m3"]
 
 
@@ -370,7 +370,7 @@ async def test_a_walk_that_did_not_see_all_says_so(
     site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What is looked at and left is held to the end, which no more than some minutes may pass before."""
-    await keep(site, [failure(number) for number in range(30)])
+    await keep(site, [failure(number) for number in range(100)])
     for name, value in site.settings().items():
         monkeypatch.setenv(name, value)
 
@@ -384,7 +384,7 @@ async def test_a_walk_that_did_not_see_all_says_so(
         walk.require_complete()
     assert ended.value.exit_code == 1
     assert "not all were looked at" in capsys.readouterr().err
-    assert 0 < walk.meant < 30
+    assert 0 < walk.meant < 100
 
 
 async def test_failures_are_kept_while_an_operator_looks(site: Site, run: Run) -> None:

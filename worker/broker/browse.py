@@ -34,8 +34,9 @@ COUNTS = frozenset({"x-delivery-count", "x-acquired-count"})
 """Headers in which the broker counts how often a message was taken, by operators too."""
 
 _RETURN_TIMEOUT, _RETURN_POLL = 5.0, 0.01
-_GETTERS = 8
-"""Messages asked for concurrently: each alone takes a millisecond or more."""
+_GETTERS = 32
+"""Messages asked for concurrently, each on a channel of its own: one alone takes a millisecond or more, and a
+long queue has to be seen within `HOLD_AT_MOST`."""
 
 
 class Taken(NamedTuple):
