@@ -73,6 +73,10 @@
         path: WORKER_AMQP__USERNAME
       - key: {{ .login.passwordKey | quote }}
         path: WORKER_AMQP__PASSWORD
+      {{- with .managementUrlKey }}
+      - key: {{ . | quote }}
+        path: WORKER_AMQP__MANAGEMENT_URL
+      {{- end }}
   {{- else }}
   secret:
     secretName: {{ include "ccfs-worker.secretName" (list $ "broker") }}

@@ -24,8 +24,8 @@
 {{- end }}
 
 {{- with .Values.broker }}
-{{- if or (and .managementUrlKey (not .existingSecret)) (and .managementUrl (not .url)) }}
-{{- $problems = append $problems "broker: managementUrlKey belongs to existingSecret, managementUrl to url; a volume has a file WORKER_AMQP__MANAGEMENT_URL" }}
+{{- if or (and .managementUrlKey (not (or .existingSecret .login.existingSecret))) (and .managementUrl (not .url)) }}
+{{- $problems = append $problems "broker: managementUrlKey belongs to existingSecret or login.existingSecret, managementUrl to url; a volume has a file WORKER_AMQP__MANAGEMENT_URL" }}
 {{- end }}
 {{- end }}
 

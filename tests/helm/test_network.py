@@ -57,6 +57,11 @@ def test_the_brokers_port_comes_from_a_url_the_chart_knows(rehearse: Rehearse, u
         ("five", {"managementUrlKey": "management"}, {5671, 5672, 15671, 15672}),
         ("trial", {"url": "amqp://u:p@mq", "managementUrl": "http://u:p@mq:15672/"}, {5672, 15672}),
         ("trial", {"url": "amqp://u:p@mq", "managementUrl": "https://u:p@mq/"}, {5672, 443}),
+        (
+            "trial",
+            {"url": "amqp://u:p@mq", "managementUrl": "http://u:p@a:15672,b:25672/"},
+            {5672, 15672, 25672},
+        ),
     ],
 )
 def test_the_management_api_can_be_reached_where_it_is_given(

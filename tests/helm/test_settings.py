@@ -130,6 +130,13 @@ def test_the_management_url_is_a_file_beside_it(rehearse: Rehearse) -> None:
     assert item["path"] not in release.env
 
 
+def test_the_management_url_may_be_beside_a_login(rehearse: Rehearse) -> None:
+    release = rehearse(MATRIX["broker-login"], at("broker.managementUrlKey", "management"))
+
+    *_, item = release.volumes["broker"]["secret"]["items"]
+    assert item == {"key": "management", "path": "WORKER_AMQP__MANAGEMENT_URL"}
+
+
 def test_a_trials_management_url_is_kept_in_its_secret(rehearse: Rehearse) -> None:
     without = rehearse(MATRIX["trial"])
     release = rehearse(MATRIX["trial"], at("broker.managementUrl", "http://u:p@rabbitmq:15672/"))
