@@ -30,6 +30,7 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
+from pydantic_settings import SettingsError as UnreadableSecretsError
 from yarl import URL
 
 from worker.net.urls import has_stray_at, of_each_host, with_login
@@ -538,6 +539,8 @@ def load_part(part: type[_Part], **given: Any) -> _Part:  # noqa: ANN401 - as py
             for variable, problem in _problems(error):
                 wrong.setdefault(variable, f"{variable}: {problem}")
         raise SettingsError(wrong.values()) from None
+    except UnreadableSecretsError as exc:
+        raise SettingsError([f"{SECRETS_DIR}: {directory} cannot be read: {exc}"]) from exc
     except UnicodeDecodeError:
         # The original error shows the bytes, which may be a secret.
         raise SettingsError([f".env, or a file in {SECRETS_DIR}, is not UTF-8 text"]) from None

@@ -307,6 +307,19 @@ def test_a_secrets_directory_that_is_not_there_is_told(environ: pytest.MonkeyPat
     assert "missing is no directory" in line
 
 
+def test_a_secrets_directory_full_of_something_else_is_told(
+    environ: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It is read again for each session: what it holds by then must not end the worker."""
+    with (tmp_path / "core").open("wb") as core:
+        core.truncate(17 * 1024**2)
+    environ.setenv("WORKER_SECRETS_DIR", str(tmp_path))
+
+    (line,) = refusal()
+
+    assert line.startswith(f"WORKER_SECRETS_DIR: {tmp_path} cannot be read: ")
+
+
 @pytest.mark.parametrize("place", [".env", "secrets/WORKER_AMQP__URL"])
 def test_a_file_that_is_not_utf8_is_told_without_its_bytes(
     place: str, environ: pytest.MonkeyPatch, tmp_path: Path
