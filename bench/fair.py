@@ -28,12 +28,13 @@ from worker.simulator.faults import ResultCode, StatusCode
 BUSY, QUIET = "busy", "quiet"
 BACKLOG = 10_000
 LATENCY = 0.5
+INTERVAL = 20
 SETTINGS = {
     "CONCURRENCY": "16",
     "CONCURRENCY_PER_APP": "4",
     "RETRY__DELAYS": "[10, 60, 300, 900]",
-    # Held jobs come around after 5 to 25 s: twelve times as often as by default, and within the measurement.
-    "ACCOUNTS__PROBE_INTERVAL": "5",
+    # Held jobs come back after 20 to 100 s: three times as often as by default.
+    "ACCOUNTS__PROBE_INTERVAL": f"{INTERVAL}",
     "LOG__LEVEL": "INFO",
 }
 
@@ -101,6 +102,9 @@ async def measure(beside: Beside, jobs: int) -> Timing:
     async with _site() as site:
         await beside(site)
         first = await _timed(site, 0)
+        if beside is held:
+            # Before that, none of the held jobs comes back.
+            await asyncio.sleep(INTERVAL)
         return Timing(first, tuple([await _timed(site, number) for number in range(1, jobs + 1)]))
 
 
