@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -56,11 +57,13 @@ def any_cluster(folder: Path, tls: TlsFiles) -> Iterator[Cluster]:
 
 @pytest.fixture
 async def cluster(any_cluster: Cluster) -> Cluster:
-    """The cluster: the one that the last test has left, or a new one where that test failed."""
-    if not any_cluster.fit:
-        await asyncio.to_thread(any_cluster.form)
-    any_cluster.fit = False
-    await asyncio.to_thread(any_cluster.gather)
+    """The cluster that the last test has left, or a new one where that one is not whole."""
+    fit, any_cluster.fit = any_cluster.fit, False
+    if fit:
+        with suppress(RuntimeError):
+            await asyncio.to_thread(any_cluster.gather)
+            return any_cluster
+    await asyncio.to_thread(any_cluster.form)
     return any_cluster
 
 

@@ -1,39 +1,48 @@
-"""The lab can fail: it sees what is lost where jobs are not kept as `ccfs.jobs` keeps them."""
+"""The lab can fail: it sees what is lost where an upstream does not do its part."""
 
 import asyncio
 
+import aio_pika
 import pytest
 
-from tests.amqp import outside_channel, put
-from tests.cluster.lab import BEFORE, Lab
+from tests.amqp import put
+from tests.cluster import net
+from tests.cluster.cluster import PARTED
+from tests.cluster.lab import BEFORE, BOUND, Lab
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
-JOBS = 200
-TRANSIENT = 1
+CONFIRMED, UNCONFIRMED = 160, 40
+PERSISTENT = 2
 
 
-async def test_jobs_on_one_node_in_memory_are_lost(lab: Lab) -> None:
-    """Transient messages in a classic queue: RabbitMQ confirms them, and loses them with its node."""
-    jobs, victim = lab.site.names.jobs, lab.cluster.nodes[1]
-    async with outside_channel(victim.url) as channel:
-        await channel.queue_delete(jobs)
-        await channel.declare_queue(jobs, durable=True)
-    with lab.working(AMQP__DECLARE="false") as workers:
-        async with outside_channel(victim.url) as channel:
-            for job_id, body in lab.jobs(JOBS):
-                await put(channel, jobs, body, message_id=job_id, delivery_mode=TRANSIENT)
-                lab.site.ledger.publish(job_id)
-        await lab.outcomes(BEFORE)
-        lab.begin()
-        await asyncio.to_thread(victim.kill)
+async def test_jobs_published_without_confirms_are_lost(lab: Lab) -> None:
+    """Those that the leader took while it was parted from the others, before it died; and no other."""
+    names, ledger = lab.site.names, lab.site.ledger
+    leader = await asyncio.to_thread(lab.cluster.leader, names.jobs)
+    victim = lab.cluster.nodes[leader]
+    with lab.working() as workers:
+        kept = await lab.site.publish_raw(lab.jobs(CONFIRMED))
+        async with await aio_pika.connect(victim.url) as connection:
+            channel = await connection.channel(publisher_confirms=False)
+            await lab.outcomes(BEFORE)
+            lab.begin()
+            net.cut(leader)
+            unconfirmed = lab.jobs(UNCONFIRMED)
+            for job_id, body in unconfirmed:
+                await put(channel, names.jobs, body, message_id=job_id, delivery_mode=PERSISTENT)
+                ledger.publish(job_id)
+            await asyncio.to_thread(victim.kill)
+        # The others have closed their connections with it by then: nothing of it reaches them any more.
+        await asyncio.sleep(PARTED)
+        net.join(leader)
         await asyncio.to_thread(victim.start)
-        # What has outlived the node stands before the last job.
-        ((last, body),) = lab.jobs(1)
-        await lab.site.publish_raw([(last, body)])
-        await lab.site.until(lambda: last in lab.site.ledger.outcomes)
+        # What has outlived the leader stands before these jobs.
+        kept += await lab.site.publish_raw(lab.jobs(1))
+        await lab.site.until(lambda: ledger.outcomes.keys() >= set(kept), BOUND)
         counts = await lab.finish(workers)
-        lab.tell("control: transient jobs in a classic queue, kill -9 of its node", counts, workers)
+        lab.tell("control: unconfirmed jobs, partition and kill -9 of the leader of jobs", counts, workers)
     assert counts.lost > 0
+    assert ledger.open_jobs <= {job_id for job_id, _ in unconfirmed}
     assert (counts.unexpected, counts.partial) == (0, 0)
     lab.cluster.fit = True
