@@ -1,5 +1,6 @@
 """What every test may use."""
 
+import os
 import secrets
 import signal
 from collections.abc import AsyncIterator, Iterator
@@ -10,6 +11,7 @@ from typing import Any
 import hypothesis
 import pytest
 
+from devkit.run import ports
 from devkit.run.broker import Broker, open_broker
 from devkit.run.queues import declared
 from tests.ccfs.authority import Authority
@@ -31,6 +33,9 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("unhurried")
 
+
+# Under xdist. More processes than that share ports, which then meet once in thousands of starts.
+ports.keep_to(int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")), 4)
 
 _BROKER_FIXTURES = {"rabbitmq", "broker_url", "node"}
 

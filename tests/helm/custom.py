@@ -1,44 +1,120 @@
-"""Custom resources, held to the schemas of those who define them."""
+"""Custom resources, held to what is known of their fields.
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+KEDA's are held to the models of the package `cloudcoil-models-keda`. No package has those of RabbitMQ's
+Messaging Topology Operator: the fields that we use are written down here, after the operator's documentation.
+"""
 
-import jsonschema
-import yaml
+from copy import deepcopy
+from typing import Any, Literal
+
+from cloudcoil.models.keda.v1alpha1 import ScaledObject, TriggerAuthentication
+from pydantic import BaseModel, ConfigDict
 
 from tests.helm.release import Document
 
-_FOLDER = Path(__file__).parents[1] / "data/crds"
+_FALLBACKS = {"static", "currentReplicas", "currentReplicasIfHigher", "currentReplicasIfLower"}
+"""`fallback.behavior`, which KEDA has since 2.17 and the package, of 2.16, does not know."""
 
 
-def check(document: Document) -> None:
-    """Raises jsonschema.ValidationError where an API server would refuse an object or leave out a field."""
-    jsonschema.Draft202012Validator(SCHEMAS[document["apiVersion"], document["kind"]]).validate(document)
+class _Fields(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
-def _closed(schema: Any) -> Any:
-    """The schema without room for unknown fields, which an API server would leave out."""
-    if isinstance(schema, list):
-        return [_closed(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    closed = {key: _closed(value) for key, value in schema.items()}
-    has_fields = isinstance(closed.get("properties"), dict) and "type" in closed
-    return {"additionalProperties": False, **closed} if has_fields else closed
+class _Reference(_Fields):
+    name: str
 
 
-def _read() -> Mapping[tuple[str, str], Document]:
-    documents = (
-        document for file in _FOLDER.glob("*.yaml") for document in yaml.safe_load_all(file.read_text())
-    )
-    schemas = {}
-    for document in documents:
-        schema = _closed(document["schema"])
-        schema["properties"]["metadata"] = {"type": "object", "required": ["name"]}
-        schemas[document["apiVersion"], document["kind"]] = schema
-    return schemas
+class _Metadata(_Fields):
+    name: str
+    namespace: str | None = None
 
 
-SCHEMAS = _read()
-"""Closed schemas by API version and kind."""
+class _User(_Fields):
+    rabbitmqClusterReference: _Reference  # noqa: N815 - the operator's name
+    tags: list[str] = []
+    importCredentialsSecret: _Reference | None = None  # noqa: N815
+
+
+class _Rights(_Fields):
+    configure: str
+    write: str
+    read: str
+
+
+class _Permission(_Fields):
+    rabbitmqClusterReference: _Reference  # noqa: N815
+    userReference: _Reference  # noqa: N815
+    vhost: str
+    permissions: _Rights
+
+
+class _Exchange(_Fields):
+    rabbitmqClusterReference: _Reference  # noqa: N815
+    name: str
+    vhost: str = "/"
+    type: Literal["direct", "topic", "fanout", "headers"]
+    durable: bool
+
+
+class _Queue(_Fields):
+    rabbitmqClusterReference: _Reference  # noqa: N815
+    name: str
+    vhost: str = "/"
+    type: Literal["quorum", "classic", "stream"]
+    durable: bool
+    deletionPolicy: Literal["delete", "retain"]  # noqa: N815
+    arguments: dict[str, Any] = {}
+
+
+class _Binding(_Fields):
+    rabbitmqClusterReference: _Reference  # noqa: N815
+    vhost: str = "/"
+    source: str
+    destination: str
+    destinationType: Literal["queue", "exchange"]  # noqa: N815
+    routingKey: str  # noqa: N815
+
+
+class _Object(_Fields):
+    apiVersion: Literal["rabbitmq.com/v1beta1"]  # noqa: N815
+    metadata: _Metadata
+
+
+_SPECS: dict[str, type[_Fields]] = {
+    "User": _User,
+    "Permission": _Permission,
+    "Exchange": _Exchange,
+    "Queue": _Queue,
+    "Binding": _Binding,
+}
+_KEDA: dict[str, type[BaseModel]] = {
+    "ScaledObject": ScaledObject,
+    "TriggerAuthentication": TriggerAuthentication,
+}
+
+
+def keda_model(document: Document) -> tuple[Document, type[BaseModel]] | None:
+    """A KEDA object as its model knows it, and the model; None for any other object.
+
+    Raises:
+        AssertionError: The fallback's behavior is none that KEDA has.
+    """
+    if (model := _KEDA.get(document["kind"])) is None:
+        return None
+    known = deepcopy(document)
+    fallback = known["spec"].get("fallback", {})
+    behavior = fallback.pop("behavior", None)
+    assert behavior is None or behavior in _FALLBACKS
+    return known, model
+
+
+def check_topology(document: Document) -> None:
+    """Check an object of the Messaging Topology Operator.
+
+    Raises:
+        KeyError: Its kind is none of those that we use.
+        pydantic.ValidationError: A field is unknown, missing or of another type.
+    """
+    fields = dict(document)
+    _SPECS[fields.pop("kind")].model_validate(fields.pop("spec"))
+    _Object.model_validate(fields)

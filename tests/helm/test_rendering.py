@@ -30,8 +30,8 @@ def assert_valid(document: Document, version: str) -> None:
     """Checks an object as a cluster of that version does, with all operators that the chart knows."""
     if model := CUSTOM.get(document["kind"]):
         assert_known(document, model)
-    elif (document["apiVersion"], document["kind"]) in custom.SCHEMAS:
-        custom.check(document)
+    elif known := custom.keda_model(document):
+        assert_known(*known)
     else:
         kubernetes_validate.validate(document, version, strict=True)
 

@@ -19,9 +19,9 @@ def specs(kind: str) -> list[dict[str, Any]]:
     return [found["spec"] for found in OBJECTS if found["kind"] == kind]
 
 
-def test_the_operator_takes_each_object() -> None:
+def test_the_operator_knows_each_field() -> None:
     for found in OBJECTS:
-        custom.check(found)
+        custom.check_topology(found)
 
     names = [(found["kind"], found["metadata"]["name"]) for found in OBJECTS]
     assert len(names) == len(set(names))
