@@ -221,7 +221,8 @@ class AmqpGroup(_Group):
     """Seconds to open a connection; several hosts have equal parts of it."""
     publish_timeout: Seconds = 15.0
     """Seconds after which readiness, status and log say that the broker has not confirmed a message. That
-    publishes nothing again: a late confirm counts. Commands give up after as long."""
+    publishes nothing again: a late confirm counts. A copy for the failed jobs is left out after as long, and
+    commands give up."""
     consumer_timeout: Seconds = 1800.0
     """Seconds after which this broker closes a channel whose message is not acknowledged (its own
     `consumer_timeout`, 30 minutes unless configured); the worker's deadlines must lie below."""

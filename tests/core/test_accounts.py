@@ -55,7 +55,7 @@ class Worker:
     ) -> Hold | None:
         """Try a job; gives how it is held."""
         with self.accounts.trying("app1"):
-            signed = self.accounts.sign("app1", key)
+            signed = self.accounts.note_signing("app1", key)
             if error is None:
                 self.accounts.accepted("app1", signed)
                 return None
@@ -148,7 +148,7 @@ def test_an_answer_that_says_nothing_of_the_key_changes_nothing(worker: Worker, 
 
 def test_a_file_requested_before_the_refusal_lets_nothing_go(worker: Worker) -> None:
     """A large one may still be accepted, and arrive, long after its key was withdrawn."""
-    early = worker.accounts.sign("app1", WRONG)
+    early = worker.accounts.note_signing("app1", WRONG)
     worker.seconds = 10
     worker.try_job()
     worker.seconds = 20
@@ -172,7 +172,7 @@ def test_a_key_mended_during_a_try_lets_all_go(worker: Worker) -> None:
     worker.try_job()
     worker.seconds = 60
     with worker.accounts.trying("app1"):
-        signed = worker.accounts.sign("app1", WRONG)
+        signed = worker.accounts.note_signing("app1", WRONG)
         worker.accounts.shown("app1", RIGHT)
         assert not worker.holds
     assert worker.accounts.refused(job(), REFUSED, signed) is not None
@@ -185,7 +185,7 @@ def test_a_key_mended_during_a_try_lets_all_go(worker: Worker) -> None:
 
 
 def test_a_key_that_appears_lets_all_go(worker: Worker) -> None:
-    worker.accounts.sign("app1", RIGHT)
+    worker.accounts.note_signing("app1", RIGHT)
     assert worker.accounts.refused(job(), KEYLESS, None) == Hold(NIGHT, NIGHT)
     assert worker.holds
 

@@ -1,8 +1,8 @@
 """Publishes with confirms: a message is in a queue for good, or its publisher knows that it may not be.
 
 The worker gives no `timeout` here, since the broker may have taken a message that it has not confirmed:
-`worker.core.unconfirmed` reports a late confirm, and nothing is published again. A command has to end, and
-gives one.
+`worker.core.unconfirmed` reports a late confirm, and nothing is published again. Only the copy of a failed
+job is given up, by `worker.core.deliveries`. A command has to end, and gives a `timeout`.
 """
 
 import asyncio

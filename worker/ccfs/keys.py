@@ -28,9 +28,9 @@ class KeyDirectory:
     """Reads keys by appId; blocks for as long as their file system does.
 
     A key is read again once it is a second old. Its file's times are not compared: they have the grain of the
-    kernel's clock, so that a change can be missed. The files are tiny and lie on a local or memory file
-    system (a mounted Secret), yet each of the four calls releases Python's lock: done for every job, they
-    would take the event loop about as long as the whole request.
+    kernel's clock, so that a change can be missed. To read one takes four calls of the
+    system, each of which releases Python's lock: for every job, that would cost the event loop about as much
+    as the whole request.
 
     Args:
         directory: Holds one file for each account.
@@ -75,7 +75,7 @@ class KeyDirectory:
         return f"its key is in {path}, which is {age / size:.0f} {unit} old"
 
     def read(self, app_id: str) -> str:
-        """Return the secret key of an account as it is now, and do not keep it: the one before was refused.
+        """Return the secret key of an account as it is in its file now, past the cache.
 
         Args:
             app_id: A valid appId: its character set keeps the file inside the directory.

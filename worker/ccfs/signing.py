@@ -14,7 +14,7 @@ from urllib.parse import quote_from_bytes
 
 SCHEME = "auth-v2"
 _FEW = 128
-"""More than there are different names and values in the headers of one worker."""
+"""Size of the cache: one worker sends fewer different names and values of headers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,5 +106,5 @@ def _encode(text: str) -> str:
 
 
 def _hmac_hex(key: str, message: str) -> str:
-    # hmac.digest releases Python's lock: to acquire it again takes longer than the digest itself.
+    # Not hmac.digest: it releases Python's lock, and to take that again costs more than the digest.
     return hmac.new(key.encode(), message.encode(), hashlib.sha256).hexdigest()

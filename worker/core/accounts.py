@@ -150,7 +150,7 @@ def held_on(
         return None
     if not tried:
         return Hold(since, None if was is None else was.refused)
-    # A held job is no typo, although this worker may have started after its key was lost.
+    # A job that was held before had a key once, even if this worker started after it was lost.
     if refusal.error.code is ErrorCode.UNKNOWN_APP and not account.has_had_key and was is None:
         return None
     first, accepted = None if was is None else was.refused, account.accepted
@@ -245,8 +245,8 @@ class Accounts:
             if self._known[app_id].since == probe.since:
                 self._known[app_id] = replace(self._known[app_id], is_trying=False)
 
-    def sign(self, app_id: str, secret_key: str) -> Signed:
-        """Record that a request is being signed with an account's key."""
+    def note_signing(self, app_id: str, secret_key: str) -> Signed:
+        """Record that a request is about to be signed with an account's key."""
         account = self._known.get(app_id, Account())
         if not account.has_had_key:
             self._known[app_id] = replace(account, has_had_key=True)

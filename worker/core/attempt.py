@@ -79,7 +79,7 @@ class Downloader:
     ) -> StoredFile:
         clock = asyncio.get_running_loop().time
         began = clock()
-        progress.signed = signed = self._accounts.sign(job.app_id, secret_key)
+        progress.signed = signed = self._accounts.note_signing(job.app_id, secret_key)
         with SPAN.get().request():
             async with self._source.open(job, secret_key, progress) as stream:
                 self._accounts.accepted(job.app_id, signed)

@@ -1,9 +1,10 @@
 """Handles each delivery to its end: download the file, publish the outcome, wait for its confirm, then ack.
 
-Settlement is decided here and nowhere else. A message is acked once its outcome, its retry or its hold is
-confirmed, nacked when it is given back during a drain, and rejected after a defect.
+Settlement is decided here and nowhere else. A message is acked once its event is confirmed, or the copy that
+takes its place (`_conclude`, `_send_to_tier`, `_hold`), nacked when it is given back during a drain, and
+rejected after a defect.
 
-Every delivery is handled by a task of ours: tasks that aiormq starts are cancelled when their channel closes.
+Every delivery is handled by a task of ours, which a closed channel does not cancel.
 """
 
 import asyncio
@@ -184,7 +185,7 @@ class Deliveries:
         is_fresh = job.attempt == 1 and not delivery.redelivered
         waited = _since(sent_at, since) if sent_at is not None and is_fresh else None
         self._in_hand[delivery] = handled = _Handled(job, since, waited)
-        end = await self._settle(way, delivery, job)
+        end = await self._run(way, delivery, job)
         seconds = asyncio.get_running_loop().time() - started
         if end.ending.is_attempt:
             _log_settled(end, handled, seconds, redelivered=delivery.redelivered)
@@ -192,7 +193,7 @@ class Deliveries:
         age = seconds if sent_at is None else _since(sent_at, self._clock())
         self._observer.job_ended(end.ending, end.code, seconds, waited=waited, age=age)
 
-    async def _settle(
+    async def _run(
         self, way: Callable[[Delivery, Job], Awaitable[_End]], delivery: Delivery, job: Job
     ) -> _End:
         try:
@@ -300,7 +301,7 @@ class Deliveries:
         await delivery.ack()
 
     async def _keep(self, delivery: Delivery, job: Job, failure: FailedJob) -> None:
-        """Keep a failed job for operators, unless that takes longer than the broker may be late.
+        """Keep a failed job for operators; it is tried for at most the publish timeout.
 
         Consumers have its event. A job that could not be acknowledged for lack of this copy would fail again,
         and have another event, by the next worker.
@@ -324,19 +325,19 @@ class Deliveries:
         """
         failures = 0
         while True:
-            self._unconfirmed.send(delivery)
+            self._unconfirmed.sent(delivery)
             try:
                 await send()
             except NotConfirmedError as exc:
                 failures += 1
                 self._observer.unconfirmed(unroutable=exc.unroutable)
-                self._unconfirmed.refuse(delivery, str(exc))
+                self._unconfirmed.refused(delivery, str(exc))
                 wait = backoff(failures, random.random(), base=self._patience.backoff)
                 log.error(
                     "job.publish_unconfirmed", reason=str(exc), failures=failures, retry_in=round(wait, 1)
                 )
             else:
-                return self._observer.confirmed(self._unconfirmed.confirm(delivery))
+                return self._observer.confirmed(self._unconfirmed.confirmed(delivery))
             await asyncio.sleep(wait)
 
     def _execution(self, started_at: datetime) -> Execution:
@@ -367,7 +368,7 @@ def _enter(job: Job, span: TraceSpan) -> None:
 
 
 def _log_settled(end: _End, handled: _Handled, seconds: float, *, redelivered: bool) -> None:
-    """Write the one line that sums up a settled delivery. Unknown values are left out."""
+    """Write the one line that sums up an attempt. Unknown values are left out."""
     download = handled.download
     progress = Progress() if download is None else download.progress
     durations = {

@@ -70,7 +70,7 @@ class Downloads:
         observer: Counts every file downloaded.
 
     Attributes:
-        accounts: The same.
+        accounts: Those given.
     """
 
     def __init__(

@@ -72,7 +72,7 @@ class Delivery(Protocol):
         ...
 
     async def give_back(self) -> None:
-        """Return the message to its queue, uncounted (nack)."""
+        """Return the message to its queue (nack); counted toward the delivery limit before RabbitMQ 4.3."""
         ...
 
     async def reject(self) -> None:

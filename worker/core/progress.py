@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 
 class Signed(NamedTuple):
-    """A request to CC-FS.
+    """Which key signs a request to CC-FS, and since when.
 
     Attributes:
         key: A number that tells the key that signed it from others, within this process; it says nothing else
             about it.
-        at: When it was signed; UTC, timezone-aware.
+        at: When the attempt took the key, before it waits for its turn; UTC, timezone-aware.
     """
 
     key: int

@@ -1,4 +1,8 @@
-"""Decides what follows a failed attempt: how long the job waits in the broker, or that it is over."""
+"""Decides what follows a failed attempt: how long the job waits in the broker, or that it is over.
+
+Asked last. Before it, a failure may be an outage (`worker.core.downloads`: uncounted, all wait), or a refused
+key (`worker.core.accounts`: the account's jobs wait). The wait is a queue's: `worker.broker.topology`.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,14 +16,20 @@ class Rule(Enum):
     """How an error code is treated, after the contract's column "tried again first"."""
 
     NEVER = auto()
+    """Over."""
     USUAL = auto()
+    """Again after the delay of its attempt."""
     SLOWER = auto()
+    """Again after the delay of the attempt that would follow."""
     FEW = auto()
+    """As usual, but no more than `not_found_attempts` times."""
     UNCOUNTED = auto()
+    """Again without counting it: the fault is not the job's."""
 
 
 RULES: Mapping[ErrorCode, Rule] = {
     ErrorCode.INVALID_JOB: Rule.NEVER,
+    # Once `worker.core.accounts` no longer holds the job.
     ErrorCode.UNKNOWN_APP: Rule.NEVER,
     ErrorCode.UNAUTHORIZED: Rule.NEVER,
     ErrorCode.FILE_NOT_FOUND: Rule.FEW,
@@ -47,7 +57,7 @@ class Retry:
     """The job waits `delay` seconds in the broker and comes back as attempt number `attempt`.
 
     Attributes:
-        delay: A tier.
+        delay: Seconds, the time to live of the queue that it waits in.
         attempt: Counted from 1.
         early: Seconds after which its copy expires, when that is less than the tier's delay; None to wait the
             whole delay. RabbitMQ expires messages only at the head of a queue, so it may take longer.

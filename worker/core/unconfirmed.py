@@ -1,7 +1,7 @@
 """Messages that the broker has not confirmed: refused ones, and those that it has not answered yet.
 
 The publish timeout is here. After it a message is reported in readiness, status and log; it is not published
-again.
+again. (A copy for `ccfs.failed` is left out after as long: `worker.core.deliveries`.)
 """
 
 import asyncio
@@ -56,19 +56,19 @@ class Unconfirmed:
             return _late(sent)
         return self._refusals.get(delivery, "")
 
-    def send(self, delivery: object) -> None:
-        """A message of that delivery is on its way."""
+    def sent(self, delivery: object) -> None:
+        """Record that a message of a delivery is on its way."""
         self._sent[delivery] = _Sent(self._loop.time(), self._clock())
         if self._timer is None:
             self._timer = self._loop.call_later(self._patience, self._look)
 
-    def refuse(self, delivery: object, reason: str) -> None:
-        """The broker did not take the message, which will be published again."""
+    def refused(self, delivery: object, reason: str) -> None:
+        """Record that the broker did not take the message, which will be published again."""
         self._refusals[delivery] = reason
         self._answer(delivery)
 
-    def confirm(self, delivery: object) -> float:
-        """The broker has taken the message; gives the seconds that this took."""
+    def confirmed(self, delivery: object) -> float:
+        """Record that the broker has taken the message. Returns how many seconds that took."""
         seconds = self._has_waited(self._sent[delivery])
         self._refusals.pop(delivery, None)
         self._answer(delivery)

@@ -1,6 +1,7 @@
 """A file on its way: under a hidden name until it is whole, verified and durable. Everything here blocks.
 
-`worker.core.paths` makes the hidden name. `worker.storage.sweep` removes what a dead worker left under one.
+`worker.core.paths.part_name` formats the hidden name, and `SharedStorage.store` makes it unique. What a dead
+worker left under one is swept (`worker.storage.sweep`), hourly by `worker.watches.volume`.
 """
 
 import os
@@ -89,7 +90,7 @@ class Part:
             raise
 
     def create(self, announced: int) -> None:
-        """Open it, and make its directories. Raises JobError STORAGE_FULL without space for as much."""
+        """Open it, and make its directories. Raises JobError STORAGE_FULL if `announced` bytes do not fit."""
         self._limits.check_space(announced, self._tree.free_bytes())
         with self._tree.directory(self._path.parent, make=True) as directory:
             self._create(directory)
@@ -100,7 +101,7 @@ class Part:
         self.content.take(chunk)
 
     def publish(self, stop: threading.Event) -> float:
-        """Verify it, make it durable, and give it its name in place of what has it.
+        """Verify it, make it durable, and rename it to its final name, replacing a file there.
 
         The directory is reached anew: files on a volume that was unmounted meanwhile would be out of sight.
 
@@ -162,11 +163,11 @@ class Part:
 
 
 def _rename(part: str, name: str, directory: int, identity: Identity) -> None:
-    """Give a file its name, in place of what has it.
+    """Rename a file to its final name, replacing a file there.
 
     When the answer of an NFS server is lost, the client repeats its request, and the server no longer finds
     the old name: ENOENT for a rename that succeeded. The server's cache of answers helps only for a while
-    (RFC 1813, section 4.4). So an error counts only when the file does not have its name.
+    (RFC 1813, section 4.4). So an error is ignored when the file has its final name.
     """
     try:
         os.replace(part, name, src_dir_fd=directory, dst_dir_fd=directory)
