@@ -103,8 +103,7 @@ def keda_model(document: Document) -> tuple[Document, type[BaseModel]] | None:
         return None
     known = deepcopy(document)
     fallback = known["spec"].get("fallback", {})
-    behavior = fallback.pop("behavior", None)
-    assert behavior is None or behavior in _FALLBACKS
+    assert fallback.pop("behavior", "static") in _FALLBACKS
     return known, model
 
 
