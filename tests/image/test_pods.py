@@ -20,8 +20,8 @@ pytestmark = [pytest.mark.image, pytest.mark.timeout(300)]
 
 PATIENCE = 120.0
 PAUSE = 0.1
-SLOW = at("simulator.extraArgs", ["--size=1MiB", "--bandwidth=128KiB"])
-"""Files that take about eight seconds."""
+SLOW = at("simulator.extraArgs", ["--size=8MiB", "--bandwidth=512KiB"])
+"""Files of about sixteen seconds, written in parts: one of 1 MiB has its temporary name for a moment only."""
 
 
 def probe(release: Release, kind: str) -> tuple[int, str]:
