@@ -19,7 +19,8 @@ class JobError(Exception):
     """Why one attempt at a job failed. Its attributes become fields of the outcome.
 
     Attributes:
-        code: The contract's error code. It decides whether the job is tried again.
+        code: The contract's error code. `worker.core.retry` says what follows it, unless a watch finds that a
+            dependency is out, or the account is held: then the job waits.
         message: One line for a human. It goes into events, logs and message headers, so it must
             hold no key and no other secret.
         result_code: CC-FS's own `resultCode`, when it gave one.
@@ -60,8 +61,10 @@ class JobError(Exception):
         return {"code": self.code, "reason": self.message, **given}
 
 
-class HeldBackError(Exception):
-    """The job cannot be tried now, for no reason of its own: it goes back to the broker, uncounted.
+class DeferredError(Exception):
+    """The job is deferred: it cannot be tried now, for no reason of its own.
+
+    It waits in the broker, and no attempt is counted.
 
     Attributes:
         wait: Seconds until its turn may come; None when that is not known.

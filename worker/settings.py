@@ -319,7 +319,7 @@ class StorageGroup(_Group):
     min_free_bytes: Bytes = 256 * 1024**2
     """Bytes that stay free on the volume; below, intake pauses."""
     stale_after: Seconds = 86_400.0
-    """Seconds after which an untouched temporary file counts as left behind and is removed."""
+    """Seconds after which an untouched temporary file counts as a leftover and is removed."""
     check_interval: Seconds = 5.0
     """Seconds between two looks at the volume."""
     hang_after: Seconds = 30.0

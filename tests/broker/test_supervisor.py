@@ -27,13 +27,13 @@ from worker.core.outcome import StoredFile
 from worker.core.pace import Pace
 from worker.core.progress import Progress
 from worker.core.retry import RetryPolicy
-from worker.errors import HeldBackError
+from worker.errors import DeferredError
 from worker.observe.metrics import Metrics
 from worker.supervisor import Supervisor
 
 
 async def refuse(_: DownloadJob, __: Progress) -> StoredFile:
-    raise HeldBackError("no job is expected")
+    raise DeferredError("no job is expected")
 
 
 FILE = StoredFile(path="app1/20260131/20260131_a.zip", size_bytes=3, sha256="0" * 64, reused=False)

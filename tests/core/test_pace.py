@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from schemas import ErrorCode
 from worker.core.pace import Pace, Window
-from worker.errors import HeldBackError, JobError
+from worker.errors import DeferredError, JobError
 
 BUSY_ACCOUNT = JobError(ErrorCode.FLOW_CONTROL, "slow down", result_code="0300008", http_status=200)
 BUSY_WAF = JobError(ErrorCode.FLOW_CONTROL, "slow down", http_status=429)
@@ -131,7 +131,7 @@ async def test_jobs_that_wait_for_their_account_hold_a_quarter() -> None:
 
     assert (first.holds, len(refused)) == (True, 3)
     for hog in refused:
-        with pytest.raises(HeldBackError, match="has its share"):
+        with pytest.raises(DeferredError, match="has its share"):
             await hog.task
     second, third = (hog for hog in others if not hog.task.done())
 
@@ -146,7 +146,7 @@ async def waits(paced: Pace, app_id: str, count: int) -> list[float]:
     """The seconds after which each of these jobs without a place should come back."""
     sent_back = []
     for _ in range(count):
-        with pytest.raises(HeldBackError) as caught:
+        with pytest.raises(DeferredError) as caught:
             async with paced.place(app_id):
                 pass
         sent_back.append(caught.value.wait or 0.0)
@@ -267,7 +267,7 @@ async def test_who_waits_too_long_goes_back() -> None:
     paced = pace(concurrency=4, per_app=2, patience=0.001)
     one, other = await hold(paced, "one", 2), await hold(paced, "other", 2)
 
-    with pytest.raises(HeldBackError, match=r"no place came free within 0\.001 s"):
+    with pytest.raises(DeferredError, match=r"no place came free within 0\.001 s"):
         await Holder(paced, "third").task
 
     for holder in one + other:

@@ -86,13 +86,13 @@ async def test_a_cancelled_task_goes_on_without_a_call_that_hangs(threads: Threa
         async with asyncio.timeout(60):
             await waiting
 
-    assert threads.left_behind == 1
+    assert threads.hung == 1
     assert threads.waiting_since is not None
     release.set()
     await strand.idle()
     barrier = threading.Barrier(3)
     await asyncio.gather(*(run(threads, lambda: barrier.wait(60)) for _ in range(3)))
-    assert threads.left_behind == 0
+    assert threads.hung == 0
 
 
 async def test_what_was_given_up_before_its_turn_is_not_begun() -> None:

@@ -143,7 +143,7 @@ class Keyring:
         except (JobError, OSError):
             return ""
 
-    async def answers(self) -> None:
+    async def wait_for_answer(self) -> None:
         """Wait until the key that was asked for last can be read, or there is an error that says why not."""
         reading = asyncio.ensure_future(self._call(partial(self._directory.read, self._asked_for)))
         # Not awaited itself: a cancelled task would first wait for the call that hangs.

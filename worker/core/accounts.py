@@ -20,7 +20,7 @@ import structlog
 from schemas import ErrorCode
 from worker.core.job import Hold, Job
 from worker.core.progress import Signed
-from worker.errors import HeldBackError, JobError
+from worker.errors import DeferredError, JobError
 
 _HTTP_OK = 200
 _LONGEST_WAIT = 5
@@ -37,7 +37,7 @@ _UNTOLD = frozenset({ErrorCode.UPSTREAM_ERROR, ErrorCode.INTERNAL_ERROR})
 log = structlog.stdlib.get_logger(__name__)
 
 
-class AccountHeldError(HeldBackError):
+class AccountHeldError(DeferredError):
     """A job was not tried, because its account's key is refused.
 
     Attributes:

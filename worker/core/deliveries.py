@@ -27,7 +27,7 @@ from worker.core.progress import Progress
 from worker.core.retry import PARKED, Retry, RetryPolicy, backoff
 from worker.core.trace import NoTracer
 from worker.core.unconfirmed import Unconfirmed
-from worker.errors import HeldBackError, JobError, NotConfirmedError, SessionLostError
+from worker.errors import DeferredError, JobError, NotConfirmedError, SessionLostError
 
 _GAVE_UP = {
     "delivery_limit": "the broker gave up on the message: worker after worker died or lost its connection "
@@ -229,7 +229,7 @@ class Deliveries:
             if (hold := self._accounts.kept_waiting(job, exc.error)) is not None:
                 return await self._hold(delivery, job, hold)
             return await self._give_up(delivery, job, exc.error, started_at)
-        except HeldBackError as exc:
+        except DeferredError as exc:
             log.debug("job.deferred", reason=str(exc))
             await self._send_to_tier(delivery, self._policy.defer(job.attempt, exc.wait))
             return _End(Ending.DEFERRED)

@@ -18,7 +18,7 @@ from worker.core.outcome import StoredFile
 from worker.core.pace import Pace
 from worker.core.ports import Observer, Watch
 from worker.core.progress import Progress
-from worker.errors import HeldBackError, JobError
+from worker.errors import DeferredError, JobError
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -46,7 +46,7 @@ class Download:
 
         Raises:
             JobError: The attempt failed.
-            HeldBackError: It cannot be made now.
+            DeferredError: It cannot be made now.
             UnwantedError: It was not begun.
         """
         return await asyncio.shield(self.task)
@@ -156,7 +156,7 @@ class Downloads:
             if not any(is_wanted() for is_wanted in wanted):
                 raise UnwantedError("the connection was lost before the download began")
             if reasons := self._gate.reasons:
-                raise HeldBackError(f"intake is paused: {'; '.join(reasons.values())}")
+                raise DeferredError(f"intake is paused: {'; '.join(reasons.values())}")
             began = clock()
             progress.wait_seconds = began - asked
             log.debug("job.started")
@@ -183,7 +183,7 @@ class Downloads:
             if await self._is_outage(error):
                 log.warning("job.outage", **error.log_fields)
                 self._pace.collapse(error.message)
-                raise HeldBackError(error.message) from error
+                raise DeferredError(error.message) from error
             self._pace.failed(request.app_id, error, began)
             if progress.signed is not None:
                 self.accounts.answered(request.app_id, progress.signed, error)

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from schemas import ErrorCode
-from worker.errors import HeldBackError, JobError
+from worker.errors import DeferredError, JobError
 
 _WAITING_SHARE = 4
 """One place in four may be held by a job that waits for its account's turn. More go back to the broker,
@@ -144,7 +144,7 @@ class Pace:
         """Wait for a place and hold it.
 
         Raises:
-            HeldBackError: The account has its share already, or no place came free in time.
+            DeferredError: The account has its share already, or no place came free in time.
         """
         if self._is_free(app_id):
             self._running[app_id] += 1
@@ -230,7 +230,7 @@ class Pace:
         """Wait until `_wake` has given us a place."""
         has_share = self._running[app_id] < self._share(app_id)
         if not has_share and len(self._waiting) >= self._most_waiting:
-            raise HeldBackError("the account has its share of the downloads", wait=self._until_return(app_id))
+            raise DeferredError("the account has its share of the downloads", wait=self._until_return(app_id))
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[turn] = app_id
         try:
@@ -241,7 +241,7 @@ class Pace:
             if self._waiting.pop(turn, None) is None:
                 self._leave(app_id)
             if isinstance(exc, TimeoutError):
-                raise HeldBackError(f"no place came free within {self._patience:g} s") from None
+                raise DeferredError(f"no place came free within {self._patience:g} s") from None
             raise
 
     def _wake(self) -> None:

@@ -13,7 +13,7 @@ from worker.errors import JobError
 
 
 class Rule(Enum):
-    """How an error code is treated, after the contract's column "tried again first"."""
+    """Whether a job that failed is tried again. docs/runbook.md ("Error codes") says it for each code."""
 
     NEVER = auto()
     """Over."""
@@ -55,6 +55,8 @@ PARKED = (ErrorCode.INVALID_JOB, ErrorCode.DELIVERY_LIMIT)
 @dataclass(frozen=True, slots=True)
 class Retry:
     """The job waits `delay` seconds in the broker and comes back as attempt number `attempt`.
+
+    A deferred job comes back with the number that it had.
 
     Attributes:
         delay: Seconds, the time to live of the queue that it waits in.

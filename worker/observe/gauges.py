@@ -47,7 +47,7 @@ class Readings:
         space: What the storage volume has; NaN when unknown.
         reserved_bytes: Bytes that are to stay free there.
         storage_silence: Age in seconds of the oldest call to that volume that has not returned.
-        left_behind: Threads whose call to it has not returned although its job was given up.
+        hung_threads: Threads whose call to it has not returned although its job was given up.
         held: For each account that is held, how many of its jobs wait, and for how many seconds it has been.
     """
 
@@ -63,7 +63,7 @@ class Readings:
     space: Space = field(default_factory=Space)
     reserved_bytes: float = math.nan
     storage_silence: float = 0.0
-    left_behind: int = 0
+    hung_threads: int = 0
     held: Sequence[tuple[int, float]] = ()
 
 
@@ -208,7 +208,7 @@ _GAUGES: tuple[tuple[Entry, Callable[[Readings], Mapping[Labels, float]]], ...] 
             "gauge",
             "Threads whose call to the volume has not returned although its job was given up.",
         ),
-        lambda now: {(): now.left_behind},
+        lambda now: {(): now.hung_threads},
     ),
     (
         Entry(

@@ -121,7 +121,7 @@ class Overview:
             space=self.volume.space,
             reserved_bytes=self.identity.reserved_bytes,
             storage_silence=self.volume.silence,
-            left_behind=self.volume.left_behind,
+            hung_threads=self.volume.hung_threads,
             held=[(held.waiting, (now - held.since).total_seconds()) for held in self.accounts.held],
         )
 

@@ -116,9 +116,9 @@ class SharedStorage:
         return max(self._executor.silence, self._lookout.silence)
 
     @property
-    def left_behind(self) -> int:
+    def hung_threads(self) -> int:
         """Threads that hold a call whose job was given up meanwhile."""
-        return self._executor.left_behind
+        return self._executor.hung
 
     def new_sweep(self, older_than: float) -> Sweep:
         """Make a sweep of temporary files that nobody has written to for `older_than` seconds."""
@@ -150,7 +150,7 @@ class SharedStorage:
                 await take_in(chunk)
             async for chunk in chunks:
                 await take_in(chunk)
-            progress.sync_seconds = await strand.run_stoppable(part.publish)
+            progress.sync_seconds = await strand.run_stoppable(part.finish)
         except BaseException:
             await self._discard(strand, part)
             raise

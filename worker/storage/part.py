@@ -74,7 +74,7 @@ class Part:
         self._descriptor = -1
 
     def store(self, whole: Chunk, stop: threading.Event) -> float:
-        """Store a whole file; on any failure nothing of it remains. Returns and raises as `publish`.
+        """Store a whole file; on any failure nothing of it remains. Returns and raises as `finish`.
 
         Raises:
             JobError: STORAGE_FULL.
@@ -84,7 +84,7 @@ class Part:
                 self._limits.check_space(len(whole), self._tree.space(directory).free_bytes)
                 self._create(directory)
                 self.take_in(whole)
-                return self._publish(directory, stop)
+                return self._finish(directory, stop)
         except BaseException:
             self.discard()
             raise
@@ -100,7 +100,7 @@ class Part:
         write_all(self._descriptor, chunk)
         self.content.take(chunk)
 
-    def publish(self, stop: threading.Event) -> float:
+    def finish(self, stop: threading.Event) -> float:
         """Verify it, make it durable, and rename it to its final name, replacing a file there.
 
         The directory is reached anew: files on a volume that was unmounted meanwhile would be out of sight.
@@ -117,7 +117,7 @@ class Part:
             StoppedError: `stop` was set before it had its name.
         """
         with self._tree.directory(self._path.parent) as directory:
-            return self._publish(directory, stop)
+            return self._finish(directory, stop)
 
     def discard(self) -> None:
         """Remove it, if the volume allows; otherwise a later sweep does."""
@@ -133,7 +133,7 @@ class Part:
             # The umask was taken from the mode above; fchmod(2) ignores it.
             os.fchmod(self._descriptor, self._tree.rules.file_mode)
 
-    def _publish(self, directory: int, stop: threading.Event) -> float:
+    def _finish(self, directory: int, stop: threading.Event) -> float:
         if not self.content.is_proven:
             with open_to_read(self._name, directory) as file:
                 self.content.judge(file, stop)

@@ -137,7 +137,7 @@ class Threads:
             thread.start()
 
     @property
-    def left_behind(self) -> int:
+    def hung(self) -> int:
         """How many threads hold a call that nobody waits for any more."""
         return sum((call := bench.call) is not None and call.is_left for bench in self._benches)
 

@@ -44,7 +44,7 @@ class KeyWatch:
         """Open the gate whenever the directory answers again."""
         while True:
             await self._is_silent.wait()
-            await self._keyring.answers()
+            await self._keyring.wait_for_answer()
             self._is_silent.clear()
             self._gate.open(KEYS)
             log.warning("keys.answer")
@@ -53,7 +53,7 @@ class KeyWatch:
         """Say whether a download failed because the directory is silent; close the gate if so."""
         # The job's deadline may come before the bound of the read: the error is then a TIMEOUT of the job,
         # and only the thread that is still in its call shows why.
-        is_given_up = error.code is ErrorCode.TIMEOUT and not error.asked and self._reader.left_behind > 0
+        is_given_up = error.code is ErrorCode.TIMEOUT and not error.asked and self._reader.hung > 0
         if not (isinstance(error, KeysSilentError) or is_given_up):
             return False
         if not self._is_silent.is_set():

@@ -17,6 +17,7 @@ FLOW_CONTROL = "flow_control"
 """The reason under which intake pauses for as long as a Retry-After asks."""
 
 _SILENT_CODES = frozenset({ErrorCode.UPSTREAM_UNREACHABLE, ErrorCode.TIMEOUT})
+"""Errors that a silent CC-FS would cause, too."""
 _PROBE_WAIT = 1.0
 """Seconds before the first probe: this to twice this. Each further wait is about twice as long."""
 

@@ -24,7 +24,8 @@ _PROBLEMS_LOGGED = 5
 _PROMPT = 2.0
 """Seconds that a failed job waits for a look at the volume: a hung one never answers."""
 _UTC = "%Y-%m-%dT%H:%M:%SZ"
-_CODES = frozenset({ErrorCode.STORAGE_FULL, ErrorCode.STORAGE_ERROR})
+_VOLUME_CODES = frozenset({ErrorCode.STORAGE_FULL, ErrorCode.STORAGE_ERROR})
+"""Errors after which the volume is in doubt."""
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -86,9 +87,9 @@ class VolumeWatch:
         return self._storage.silence
 
     @property
-    def left_behind(self) -> int:
+    def hung_threads(self) -> int:
         """Threads whose call has not returned although its job was given up."""
-        return self._storage.left_behind
+        return self._storage.hung_threads
 
     async def run(self) -> None:
         """Look at the volume every `check_interval` seconds."""
@@ -109,7 +110,7 @@ class VolumeWatch:
             # A job whose call hangs fails by its own deadline: nothing in its error names the volume.
             await self._look()
             return self._silent_since is not None
-        if error.code not in _CODES:
+        if error.code not in _VOLUME_CODES:
             return False
         # The volume may be usable again by now although it was not when this download failed.
         was_out = STORAGE in self._gate.reasons
@@ -131,7 +132,7 @@ class VolumeWatch:
             looking = self._looking = self._looking or self._storage.look(write=self._is_doubted)
             await asyncio.wait([looking], timeout=min(self._hang_after, _PROMPT))
             silence = self._storage.silence
-            if silence >= self._hang_after or self._storage.left_behind:
+            if silence >= self._hang_after or self._storage.hung_threads:
                 self._note_silence(silence)
             elif looking.done() and looking is self._looking:
                 self._note_answer(looking)
