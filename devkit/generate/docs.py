@@ -10,9 +10,9 @@ from worker.core.outcome import Ending
 from worker.observe.gauges import Entry
 from worker.observe.metrics import (
     CALLER,
-    CALLERS_CODES,
     COMPLETED,
     FAILED,
+    FAULTS,
     NOBODY,
     OK,
     SERVICE,
@@ -122,7 +122,7 @@ _LABELS: Mapping[str, str] = {
     "code": f"`{OK}`, or an error code of the contract: {_listed(ErrorCode)}",
     "ending": f"how a delivery ended: {_listed(Ending)}",
     "fault": f"whose fault an outcome is: `{NOBODY}` (completed), `{CALLER}` "
-    f"({_listed(sorted(CALLERS_CODES))}), `{SERVICE}` (any other code)",
+    f"({_listed(sorted(code for code in FAULTS if FAULTS[code] == CALLER))}), `{SERVICE}` (any other code)",
     "python": "the interpreter's version",
     "reason": "why intake is paused: `storage` (full, missing or silent), `keys` (their directory is "
     "silent), `upstream` (CC-FS is silent), `flow_control` (CC-FS asked to stay away), `descriptors` (there "

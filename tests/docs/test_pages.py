@@ -18,6 +18,7 @@ from devkit.run.worker_process import WorkerProcess
 from schemas import ErrorCode
 from tests.docs.pages import Step, steps
 from tests.docs.shell import Shell
+from worker.core.retry import RULES, Rule
 
 PAGES = sorted(page.relative_to(ROOT) for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
 CLAIMS = {str(page): list(steps(ROOT / page)) for page in PAGES}
@@ -108,6 +109,21 @@ def test_the_page_of_messages_lists_every_error_code() -> None:
     assert {code for line in table for code in re.findall(r"`([A-Z_]+)`", line.split("|")[1])} == set(
         ErrorCode
     )
+
+
+def test_the_runbook_says_how_each_code_is_tried_again() -> None:
+    words = {
+        Rule.NEVER: "not",
+        Rule.USUAL: "usual",
+        Rule.SLOWER: "slower",
+        Rule.FEW: "a few times",
+        Rule.UNCOUNTED: "uncounted",
+    }
+    rows = re.findall(
+        r"^\| `([A-Z_]+)` \| ([a-z ]+) \|", (ROOT / "docs/runbook.md").read_text(), re.MULTILINE
+    )
+
+    assert dict(rows) == {code: words[rule] for code, rule in RULES.items()}
 
 
 def test_links_between_documents_lead_somewhere() -> None:

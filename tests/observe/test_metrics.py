@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from schemas import ErrorCode
 from worker.core.outcome import Ending
 from worker.observe.gauges import Readings
-from worker.observe.metrics import Metrics, powers_of_two
+from worker.observe.metrics import FAULTS, Metrics, powers_of_two
 from worker.storage import Space
 
 
@@ -30,6 +30,11 @@ def test_failures_are_there_with_0_before_the_first() -> None:
         assert seen["ccfs_worker_attempts_total", code] == 0
     assert seen["ccfs_worker_publish_failures_total", "unroutable"] == 0
     assert seen["ccfs_worker_dead_letters_total", "INVALID_JOB"] == 0
+
+
+def test_every_code_is_somebodys_fault() -> None:
+    """A code that the contract gains must be given one here, too."""
+    assert set(FAULTS) == set(ErrorCode)
 
 
 def test_a_completed_job() -> None:

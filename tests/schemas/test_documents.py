@@ -14,6 +14,7 @@ from schemas.__main__ import documents
 from schemas.asyncapi import PROPERTIES, asyncapi
 from schemas.documents import CONTRACT_VERSION, HOME, MODELS, json_schema
 from worker.broker import Names
+from worker.core.retry import PARKED
 from worker.settings import AmqpGroup
 
 META_SCHEMA = Path(__file__).parents[1] / "data" / "asyncapi-3.1.0.schema.json"
@@ -41,6 +42,12 @@ def subschemas(schema: Any) -> Iterator[dict[str, Any]]:
 def test_a_committed_document_is_what_the_models_say(path: Path) -> None:
     """When it is not, `make generate` writes it anew."""
     assert path.read_text(encoding="utf-8") == documents()[path]
+
+
+def test_a_parked_job_names_every_code_that_parks() -> None:
+    headers = resolved(MESSAGES["parkedJob"]["headers"])
+
+    assert headers["properties"]["x-dead-reason"]["enum"] == list(PARKED)
 
 
 def test_no_document_is_left_of_a_model_that_is_gone() -> None:

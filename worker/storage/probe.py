@@ -47,7 +47,7 @@ def probe_storage(root: Path) -> Iterator[Finding]:
             yield _synced(directory)
     except OSError as exc:
         if exc.errno in FULL:
-            yield fine("storage writable", "not tried: the volume is full")
+            yield fine("storage writable", "not tried: the volume or a quota is full")
             return
         yield wrong(
             "storage writable",
