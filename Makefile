@@ -195,12 +195,17 @@ bench-full: $(STAMP) $(BENCH_STAMP) ## the same with larger samples, in forty mi
 	$(BIN)/python -m bench run --full $(ARGS)
 
 .PHONY: bench-fair
-bench-fair: $(STAMP) ## time one account beside the backlog of another
+bench-fair: $(STAMP) $(BENCH_STAMP) ## time one account beside the backlog of another, in five minutes
 	@$(BIN)/python -m devkit.run.broker ensure
 	@$(BIN)/python -m bench.fair $(ARGS)
 
+.PHONY: bench-held
+bench-held: $(STAMP) $(BENCH_STAMP) ## measure what 10,000 and 50,000 held jobs cost, in ten minutes
+	@$(BIN)/python -m devkit.run.broker ensure
+	@$(BIN)/python -m bench.held $(ARGS)
+
 .PHONY: bench-failed
-bench-failed: $(STAMP) ## measure the commands on 100,000 failed jobs
+bench-failed: $(STAMP) $(BENCH_STAMP) ## measure the commands on 100,000 failed jobs
 	@$(BIN)/python -m devkit.run.broker ensure
 	@$(BIN)/python -m bench.failed $(ARGS)
 

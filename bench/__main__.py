@@ -12,7 +12,7 @@ from bench import check, machine, profile, report
 from bench.lab import Lab, open_lab
 from bench.plan import FULL, QUICK, Experiment, Sizes, experiments, headline_ratios
 from bench.queues import Queues, open_queues
-from bench.results import Results, Table
+from bench.results import Results, Table, shown
 
 _CHECKED = Sizes(small=600, medium=60, large=2, lone=0, shallow=0, deep=0, rounds=5, whole=False)
 
@@ -52,11 +52,12 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.rounds:
         sizes = replace(sizes, rounds=arguments.rounds)
     chosen = [each for each in experiments(sizes) if not arguments.only or each.key in arguments.only]
-    kept = arguments.only and report.RESULTS_FILE.exists()
-    earlier = Results.read(report.RESULTS_FILE).tables if kept else {}
+    earlier = Results.read(report.RESULTS_FILE).tables if report.RESULTS_FILE.exists() else {}
+    added = {key: table for key, table in earlier.items() if key in report.ADDED}
 
     def keep(results: Results) -> None:
-        replace(results, tables=earlier | results.tables).write(report.RESULTS_FILE)
+        tables = earlier | results.tables if arguments.only else results.tables | added
+        replace(results, tables=tables).write(report.RESULTS_FILE)
 
     with suppress(KeyboardInterrupt):
         asyncio.run(_measure(chosen, sizes.rounds, keep))
@@ -90,8 +91,7 @@ async def _take_turns(lab: Lab, queues: Queues, experiment: Experiment, table: T
         for entrant in experiment.entrants:
             figures = await entrant.take(lab, queues)
             table.add(entrant.name, figures)
-            shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
-            print(f"{experiment.key} {number + 1}/{rounds} {entrant.name}: {shown}", flush=True)
+            print(f"{experiment.key} {number + 1}/{rounds} {entrant.name}: {shown(figures)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -34,8 +34,14 @@ def record(measured: dict[str, float]) -> None:
 
 
 def compare(measured: dict[str, float]) -> bool:
-    """Print each ratio beside the recorded one. Return whether none fell by more than the tolerance."""
+    """Print each ratio beside the recorded one. Return whether none fell by more than the tolerance.
+
+    Raises:
+        SystemExit: Other ratios were recorded.
+    """
     recorded: dict[str, float] = json.loads(RECORD.read_text())
+    if recorded.keys() != measured.keys():
+        raise SystemExit(f"{RECORD} has other ratios: record them anew (make bench-check ARGS=--record).")
     fine = True
     for name, value in measured.items():
         fell = value < recorded[name] * (1 - TOLERANCE)

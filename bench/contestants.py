@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pamqp.common import FieldTable
@@ -120,6 +120,7 @@ def _peer(*words: str) -> tuple[str, ...]:
 
 
 OURS = Contestant(name="ccfs-worker", command=(sys.executable, "-m", "bench.worker"), dead_letters=True)
+UNLISTED = replace(OURS, name="ccfs-worker without entries", command=(sys.executable, "-m", "bench.unlisted"))
 EARLIER = Contestant(
     name=f"ccfs-worker at {earlier.COMMIT}",
     # -P: the folder that this is started in holds today's code.

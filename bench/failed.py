@@ -22,9 +22,11 @@ from statistics import quantiles
 
 import aio_pika
 from aio_pika.abc import AbstractChannel
-from rich.console import Console
-from rich.table import Table
 
+from bench import report
+from bench.payload import MIB
+from bench.results import Table, shown
+from bench.sample import Figures
 from devkit.run.queues import declared
 from devkit.run.rabbitmq import PrivateRabbitMQ
 from worker.broker import Names, Topology
@@ -62,9 +64,14 @@ class Cost:
     around: tuple[float, ...]
 
     @property
-    def p95(self) -> float:
-        """95% of the messages took no longer."""
-        return quantiles(self.around, n=20)[18]
+    def figures(self) -> Figures:
+        """As the report shows it."""
+        return {
+            "seconds": self.seconds,
+            "cpu_seconds": self.processor_seconds,
+            "peak_mib": self.peak_bytes / MIB,
+            "around_p95_ms": quantiles(self.around, n=20)[18] * 1000,
+        }
 
 
 def failure(number: int) -> bytes:
@@ -150,9 +157,15 @@ def command(url: str, folder: Path, *words: str) -> tuple[int, float]:
     return usage.ru_maxrss * 1024, usage.ru_utime + usage.ru_stime
 
 
-async def costs(count: int) -> dict[str, Cost]:
+async def costs(count: int) -> Table:
     """Measure each command."""
     names = Names()
+    table = Table(f"The commands on {count:,} failed jobs", "seconds", "make bench-failed ARGS=--record")
+
+    def add(what: str, cost: Cost) -> None:
+        table.add(what, cost.figures)
+        print(f"{what}: {shown(cost.figures)}", flush=True)
+
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="failed-")))
         url = stack.enter_context(PrivateRabbitMQ()).url
@@ -162,35 +175,24 @@ async def costs(count: int) -> dict[str, Cost]:
         ):
             channel = await connection.channel()
             await fill(channel, names.failed or "", count)
-            found = {"no command": await measure(channel, nothing)}
+            add("no command", await measure(channel, nothing))
             for words in COMMANDS:
                 given = [word.format(count=count, last=count - 1) for word in words]
                 run = partial(asyncio.to_thread, command, url, folder, *given)
-                found[" ".join(given)] = await measure(channel, run)
+                add(" ".join(given), await measure(channel, run))
                 print((folder / "output").read_text().splitlines()[-1], file=sys.stderr)
-        return found
-
-
-def show(found: dict[str, Cost]) -> None:
-    """Print a table."""
-    alone = found["no command"]
-    table = Table("", "time", "CPU", "peak memory", "others: p95 ÷ alone")
-    for name, cost in found.items():
-        table.add_row(
-            name,
-            f"{cost.seconds:.0f} s",
-            f"{cost.processor_seconds:.0f} s",
-            f"{cost.peak_bytes / 2**20:.0f} MiB",
-            f"{cost.p95 / alone.p95:.1f}",
-        )
-    Console().print(table)
+        return table
 
 
 def main() -> None:
     """Measure with as many failed jobs as the command line says."""
     parser = argparse.ArgumentParser(prog="python -m bench.failed", description=__doc__)
     parser.add_argument("--count", type=int, default=100_000, help="failed jobs (default: 100,000)")
-    show(asyncio.run(costs(parser.parse_args().count)))
+    parser.add_argument("--record", action="store_true", help="add the figures to the report")
+    arguments = parser.parse_args()
+    measured = asyncio.run(costs(arguments.count))
+    if arguments.record:
+        report.add({"failed": measured})
 
 
 if __name__ == "__main__":

@@ -87,6 +87,10 @@ GOALS: Sequence[Goal] = (
         "jobs_per_second on disk ÷ on RAM", Cell("S-disk", OURS.name, _RATE), Cell("S", OURS.name, _RATE), 0.7
     ),
     *(
+        _between("entries", _CPU_JOB, f"{files}, listed", f"{files}, not listed", 1.05, at_least=False)
+        for files in ("20 KiB", "4 MiB")
+    ),
+    *(
         Goal(f"peak_mib: {entrant}", Cell("memory", entrant, _PEAK), None, bound, at_least=False)
         for entrant, bound in (
             ("1 GiB, alone", 80),

@@ -6,10 +6,12 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from schemas import MAX_ENTRIES
+
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 
 _BLOCK = 1 * MIB
-_ENTRY = "20260131081500123456_call.csv"
+_ENTRY = "20260131081500123456_call_{:02}.csv"
 _SEED = 20260131
 
 
@@ -20,36 +22,45 @@ class Payload:
     Attributes:
         name: Also the account whose jobs get it: the file server tells payloads apart by the appId.
         size: Its bytes.
+        entries: The files in it.
     """
 
     name: str
     size: int
+    entries: int = 1
 
 
 SMALL = Payload("small", 20 * KIB)
+MANY = Payload("many", 20 * KIB, entries=MAX_ENTRIES)
+"""As many entries as an event lists."""
 MEDIUM = Payload("medium", 4 * MIB)
 LARGE = Payload("large", 512 * MIB)
 HUGE = Payload("huge", 1 * GIB)
-PAYLOADS = (SMALL, MEDIUM, LARGE, HUGE)
+PAYLOADS = (SMALL, MANY, MEDIUM, LARGE, HUGE)
 
 
 def write(payload: Payload, path: Path) -> None:
-    """Write the zip: one entry that does not compress, stored, which random numbers from a seed fill."""
-    content = payload.size - _overhead()
+    """Write the zip: entries that do not compress, stored, which random numbers from a seed fill."""
+    each, rest = divmod(payload.size - _overhead(payload.entries), payload.entries)
     block = random.Random(_SEED).randbytes(_BLOCK)
-    with zipfile.ZipFile(path, "w") as archive, archive.open(_info(), "w") as entry:
-        for _ in range(content // _BLOCK):
-            entry.write(block)
-        entry.write(block[: content % _BLOCK])
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(payload.entries):
+            size = each + (0 if number else rest)
+            with archive.open(_info(number), "w") as entry:
+                for _ in range(size // _BLOCK):
+                    entry.write(block)
+                entry.write(block[: size % _BLOCK])
 
 
-def _info() -> zipfile.ZipInfo:
-    return zipfile.ZipInfo(_ENTRY)
-
-
-def _overhead() -> int:
-    """The bytes of a zip around its entry."""
+def _overhead(entries: int) -> int:
+    """The bytes of a zip around its entries."""
     empty = io.BytesIO()
-    with zipfile.ZipFile(empty, "w") as archive, archive.open(_info(), "w"):
-        pass
+    with zipfile.ZipFile(empty, "w") as archive:
+        for number in range(entries):
+            with archive.open(_info(number), "w"):
+                pass
     return len(empty.getvalue())
+
+
+def _info(number: int) -> zipfile.ZipInfo:
+    return zipfile.ZipInfo(_ENTRY.format(number))

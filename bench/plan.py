@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from bench import curl, files, floor, lone, sample
-from bench.contestants import CELERY, DRAMATIQ, EARLIER, OBVIOUS, OURS, PEERS, Contestant
+from bench.contestants import CELERY, DRAMATIQ, EARLIER, OBVIOUS, OURS, PEERS, UNLISTED, Contestant
 from bench.lab import Lab
-from bench.payload import HUGE, LARGE, MEDIUM, SMALL
+from bench.payload import HUGE, LARGE, MANY, MEDIUM, SMALL
 from bench.queues import Queues
 from bench.sample import Figures
 from bench.setting import Setting, Volume
@@ -84,7 +84,7 @@ FULL = Sizes(small=5000, medium=300, large=6, lone=500, shallow=1000, deep=50_00
 def experiments(sizes: Sizes) -> Sequence[Experiment]:
     """Everything that a run measures, in the order of the report: over TLS as CC-FS is, then plain."""
     limits = _limits(sizes) if sizes.whole else ()
-    return (*_small(sizes), *_bulk(sizes), *_growth(sizes), _lone(sizes), *limits)
+    return (*_small(sizes), *_bulk(sizes), _entries(sizes), *_growth(sizes), _lone(sizes), *limits)
 
 
 def headline_ratios(sizes: Sizes) -> Sequence[Experiment]:
@@ -142,6 +142,24 @@ def _bulk(sizes: Sizes) -> Sequence[Experiment]:
             ("M-plain", "M: 4 MiB, plain HTTP, RAM file system", _workers(medium_plain, OURS, EARLIER)),
             ("L-plain", "L: 512 MiB, plain HTTP, RAM file system", _workers(large_plain, OURS, EARLIER)),
         )
+    )
+
+
+def _entries(sizes: Sizes) -> Experiment:
+    small, medium, _ = _over_tls(sizes)
+    return Experiment(
+        "entries",
+        "The list of a zip's entries in the event, over TLS, RAM file system",
+        tuple(
+            replace(_worker(contestant, setting), name=f"{name}, {listed}")
+            for name, setting in (
+                ("20 KiB", small),
+                ("20 KiB of 32 entries", replace(small, payload=MANY)),
+                ("4 MiB", medium),
+            )
+            for contestant, listed in ((OURS, "listed"), (UNLISTED, "not listed"))
+        ),
+        "cpu_per_1000_jobs",
     )
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -11,6 +12,8 @@ from bench.results import Results, Table
 
 FOLDER = Path("docs/performance")
 RESULTS_FILE = FOLDER / "results.json"
+ADDED = ("fair", "held", "waits", "failed")
+"""Tables of other commands: a run of the benchmark leaves them as they are."""
 
 _COLUMNS = {
     "jobs_per_second": "jobs/s",
@@ -29,13 +32,36 @@ _COLUMNS = {
     "file_ms": "file ms",
     "confirm_ms": "confirm ms",
     "delivery_ms": "delivery ms",
+    "broker_cpu_per_1000_jobs": "RabbitMQ's CPU s/1,000 jobs",
+    "first_s": "first job s",
+    "p50_s": "p50 s",
+    "p95_s": "p95 s",
+    "hold_s": "until held s",
+    "run_s": "from the new key to the last job s",
+    "seconds": "time s",
+    "cpu_seconds": "CPU s",
+    "around_p95_ms": "p95 of others ms",
+    "worker_cores": "worker's cores",
+    "broker_cores": "RabbitMQ's cores",
+    "broker_mib": "RabbitMQ's MiB",
 }
 
 
 def write(results: Results) -> None:
     """Write the report and draw the plots."""
+    for plot in FOLDER.glob("*.png"):
+        if plot.stem not in results.tables:
+            plot.unlink()
     (FOLDER / "report.md").write_text("\n".join([*_lines(results), ""]))
     subprocess.run([PEERS_PYTHON, "-m", "bench.peers.plots", RESULTS_FILE, FOLDER], check=True)
+
+
+def add(tables: dict[str, Table]) -> None:
+    """Write the report with further tables, in the place of those of the same keys."""
+    results = Results.read(RESULTS_FILE)
+    results = replace(results, tables=results.tables | tables)
+    results.write(RESULTS_FILE)
+    write(results)
 
 
 def _lines(results: Results) -> Iterator[str]:

@@ -8,6 +8,11 @@ from statistics import median
 from typing import Self
 
 
+def shown(figures: Mapping[str, float]) -> str:
+    """A sample as a line."""
+    return ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """One experiment's figures.

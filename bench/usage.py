@@ -19,21 +19,24 @@ class Usage:
     Attributes:
         cpu_seconds: User and system time, children that ended included.
         peak_bytes: The highest resident sizes so far, added up; shared pages count in each process.
+        resident_bytes: Those of this moment.
     """
 
     cpu_seconds: float
     peak_bytes: int
+    resident_bytes: int
 
 
 def of_tree(root: int) -> Usage:
     """Read a process and its living descendants."""
-    cpu, peak = 0.0, 0
+    cpu, peak, resident = 0.0, 0, 0
     for process in _tree(root):
         # It may end meanwhile; its parent then has its time.
         with suppress(FileNotFoundError, ProcessLookupError):
             cpu += _cpu_seconds(process)
-            peak += _peak_bytes(process)
-    return Usage(cpu, peak)
+            peak += _bytes(process, "VmHWM")
+            resident += _bytes(process, "VmRSS")
+    return Usage(cpu, peak, resident)
 
 
 def _tree(root: int) -> Iterator[int]:
@@ -49,8 +52,8 @@ def _cpu_seconds(process: int) -> float:
     return sum(map(int, after_command[_UTIME : _CSTIME + 1])) / _TICKS
 
 
-def _peak_bytes(process: int) -> int:
+def _bytes(process: int, size: str) -> int:
     for line in (_PROC / str(process) / "status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
+        if line.startswith(f"{size}:"):
             return int(line.split()[1]) * 1024
     return 0

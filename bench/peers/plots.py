@@ -14,7 +14,16 @@ from matplotlib import pyplot as plt
 
 mpl.use("Agg")
 
-_UNITS = {"jobs_per_second": "jobs/s", "mb_per_second": "MB/s", "peak_mib": "peak MiB", "p50_ms": "p50, ms"}
+_UNITS = {
+    "jobs_per_second": "jobs/s",
+    "mb_per_second": "MB/s",
+    "cpu_per_1000_jobs": "CPU s/1,000 jobs",
+    "peak_mib": "peak MiB",
+    "p50_ms": "p50, ms",
+    "p95_s": "p95, s",
+    "broker_mib": "RabbitMQ, MiB",
+    "seconds": "s",
+}
 _OURS, _OTHERS = "#1f77b4", "#b0b7bf"
 
 

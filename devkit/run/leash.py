@@ -41,6 +41,11 @@ class Leashed:
             )
 
     @property
+    def pid(self) -> int:
+        """The leash's process id: the command is its child."""
+        return self._leash.pid
+
+    @property
     def running(self) -> bool:
         """Whether the command has not ended yet."""
         return self._leash.poll() is None

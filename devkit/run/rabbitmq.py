@@ -152,6 +152,13 @@ class PrivateRabbitMQ:
         """Whether the node's process is alive."""
         return self._node is not None and self._node.running
 
+    @property
+    def pid(self) -> int:
+        """The id of a process whose descendant is the node. Raises RuntimeError before its start."""
+        if self._node is None:
+            raise RuntimeError("the node was not started")
+        return self._node.pid
+
     def start(self) -> None:
         """Start the node with the data it had unless it runs, and return when clients are served.
 
