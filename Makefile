@@ -78,6 +78,14 @@ test-brokers: $(STAMP) ## run the tests that need RabbitMQ on several versions o
 test-cluster: $(STAMP) ## break clusters of three RabbitMQ nodes under two workers (root on Debian; RABBITMQ="bookworm sid")
 	@$(BIN)/python -m tests.cluster $(ARGS)
 
+.PHONY: test-powercut
+test-powercut: $(STAMP) ## cut the power of a machine in which the worker works (root on Debian)
+	@$(BIN)/python -m tests.vm powercut $(ARGS)
+
+.PHONY: test-nfs
+test-nfs: $(STAMP) ## let an NFS server misbehave under the worker, in a machine of its own (root on Debian)
+	@$(BIN)/python -m tests.vm nfs $(ARGS)
+
 .PHONY: test-versions
 test-versions: $(STAMP) ## run the adapters' tests on every Python and library release admitted (PYTHONS="3.12 3.13")
 	@$(BIN)/python -m devkit.run.broker ensure

@@ -6,7 +6,8 @@ duplicate is allowed and counted; the other three are always to be 0.
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -89,6 +90,7 @@ class Ledger:
     def counts(self) -> Counts:
         """Sum up, and read every file; blocks."""
         seen = [self.outcomes[job_id] for job_id in self._published & self.outcomes.keys()]
+        files = self.files()
         completed = sum(any(isinstance(event, DownloadCompleted) for event in events) for events in seen)
         return Counts(
             published=len(self._published),
@@ -96,34 +98,38 @@ class Ledger:
             failed=len(seen) - completed,
             lost=len(self.open_jobs),
             duplicated=sum(len(events) - 1 for events in seen),
-            unexpected=sum(1 for _ in self.unexpected()),
-            partial=sum(1 for _ in self.partial()),
+            unexpected=sum(1 for _ in self.unexpected(files)),
+            partial=sum(1 for _ in self.partial(files)),
         )
 
-    def unexpected(self) -> Iterator[Outcome]:
-        """Yield the outcomes that should not exist; blocks."""
+    def files(self) -> dict[str, str]:
+        """The SHA-256 of each file below the root, by its path there; blocks."""
+        digests = {}
+        for file in self.root.rglob("*"):
+            # Workers may be at work.
+            with suppress(FileNotFoundError):
+                if file.is_file():
+                    with file.open("rb") as opened:
+                        digests[str(file.relative_to(self.root))] = hashlib.file_digest(
+                            opened, "sha256"
+                        ).hexdigest()
+        return digests
+
+    def unexpected(self, files: Mapping[str, str]) -> Iterator[Outcome]:
+        """Yield the outcomes that should not exist, given what `files` says."""
         for job_id, events in self.outcomes.items():
             for event in events:
-                if job_id not in self._intended or not self._holds(event):
+                if job_id not in self._intended or not self._holds(event, files):
                     yield event
 
-    def _holds(self, event: Outcome) -> bool:
+    def _holds(self, event: Outcome, files: Mapping[str, str]) -> bool:
         if isinstance(event, DownloadFailed):
             return True
-        return (
-            event.sha256 == self.digest(event.app_id, event.bill_file_name) == _sha256(self.root / event.path)
-        )
+        return event.sha256 == self.digest(event.app_id, event.bill_file_name) == files.get(event.path)
 
-    def partial(self) -> Iterator[Path]:
-        """Yield the files that should not exist; blocks."""
-        for file in self.root.glob("*/*/*"):
-            if not file.name.startswith(".") and _sha256(file) != self.digest(file.parts[-3], file.name):
-                yield file
-
-
-def _sha256(file: Path) -> str | None:
-    try:
-        with file.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
-    except FileNotFoundError:
-        return None
+    def partial(self, files: Mapping[str, str]) -> Iterator[str]:
+        """Yield the files that should not exist, given what `files` says."""
+        for path, sha256 in files.items():
+            match path.split("/"):
+                case [app_id, _, name] if not name.startswith(".") and sha256 != self.digest(app_id, name):
+                    yield path

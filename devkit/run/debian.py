@@ -68,7 +68,7 @@ def _checked(suite: str) -> str:
 
 def _unpack(suite: str) -> Path:
     tool = programs.find("mmdebstrap")
-    mirror = _mirror()
+    site = mirror()
     print(f"Unpacking RabbitMQ of Debian {suite} ...", file=sys.stderr)
     unfinished = TREES / f".{suite}"
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -81,21 +81,26 @@ def _unpack(suite: str) -> Path:
         '--aptopt=Acquire::Check-Valid-Until "false"',
         suite,
         str(unfinished),
-        mirror,
+        site,
     )
     if done.returncode:
         raise SystemExit(f"{done.stderr.strip()}\nRabbitMQ of Debian {suite} could not be unpacked.")
     return unfinished.rename(TREES / suite)
 
 
-def _mirror() -> str:
+def mirror() -> str:
+    """Return the address of the mirror that this machine takes its packages from.
+
+    Raises:
+        SystemExit: It names none.
+    """
     sites = _sites()
     if not sites:
         # Where packages come from is only known after a first update.
         _run("apt-get", "update")
         sites = _sites()
     if not sites:
-        raise SystemExit("This machine's package sources name no mirror of Debian to fetch RabbitMQ from.")
+        raise SystemExit("This machine's package sources name no mirror of Debian.")
     return sites[0]
 
 

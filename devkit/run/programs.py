@@ -7,11 +7,16 @@ from collections.abc import Mapping
 from devkit.run import system
 
 _PACKAGES: Mapping[str, str] = {
+    "busybox": "busybox-static",
     "chromium": "chromium",
+    "cpio": "cpio",
     "ip": "iproute2",
+    "mkfs.ext4": "e2fsprogs",
+    "mkfs.xfs": "xfsprogs",
     "mmdebstrap": "mmdebstrap",
     "prometheus": "prometheus",
     "promtool": "prometheus",
+    "qemu-system-x86_64": "qemu-system-x86",
 }
 """By program, the Debian package that has it."""
 

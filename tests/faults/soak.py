@@ -286,7 +286,8 @@ async def run(minutes: float) -> tuple[Counts, Tally, float]:
                     )
             await asyncio.to_thread(node.start)
             counts = await site.settled(SETTLE_WITHIN)
-            for wrong in (*site.ledger.unexpected(), *site.ledger.partial()):
+            files = site.ledger.files()
+            for wrong in (*site.ledger.unexpected(files), *site.ledger.partial(files)):
                 print(f"wrong: {wrong}")
             return counts, tally, time.monotonic() - started
 

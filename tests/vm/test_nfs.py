@@ -1,0 +1,259 @@
+"""The storage is a mount of real NFS, whose server misbehaves in every way that an operator meets."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+
+import pytest
+
+from tests.vm import nfs, rows
+from tests.vm.disk import format_image
+from tests.vm.lab import DATA, Lab
+from tests.vm.machine import Machine, MachineError
+
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
+
+Report = Callable[[rows.Row], None]
+
+_SYNC = "rw,sync,no_root_squash"
+_JOBS = 60
+_BEFORE = 8
+"""Outcomes before anything goes wrong."""
+_AWARE_WITHIN = 60.0
+"""Seconds within which a worker says what is wrong."""
+_PAUSE = 0.5
+_SETTINGS = {
+    "STORAGE__HANG_AFTER": "5",
+    "STORAGE__CHECK_INTERVAL": "1",
+    "CONCURRENCY": "4",
+    "AMQP__HEARTBEAT": "10",
+}
+
+
+@dataclass
+class Share:
+    """A machine with an NFS server, a mount of what it exports, and a worker that works there.
+
+    Attributes:
+        lab: The installation.
+        machine: The machine.
+        pid: The worker's process there.
+    """
+
+    lab: Lab
+    machine: Machine
+    pid: int = 0
+
+    async def readiness(self, *, port: int = 8080) -> tuple[int, str]:
+        """What the worker says of itself: the HTTP status, and all details in a line."""
+        status, body = await self.machine.get("/readyz", port=port)
+        if status == 0:
+            return status, body
+        return status, "; ".join(check["detail"] for check in json.loads(body)["checks"].values())
+
+    async def says(self, text: str) -> None:
+        """Wait until the worker is not ready, and says why."""
+        status, detail = 200, ""
+        try:
+            async with asyncio.timeout(_AWARE_WITHIN):
+                while not (status == 503 and text in detail):
+                    await asyncio.sleep(_PAUSE)
+                    status, detail = await self.readiness()
+        except TimeoutError:
+            raise AssertionError(f"{text!r} is not in {status} {detail!r}") from None
+
+    async def is_ready(self) -> None:
+        """Wait until the worker is ready again."""
+        async with asyncio.timeout(_AWARE_WITHIN):
+            while True:
+                if (await self.readiness())[0] == 200:
+                    return
+                await asyncio.sleep(_PAUSE)
+
+    async def outcomes(self, number: int) -> None:
+        """Wait for that many further outcomes."""
+        await self.machine.during("worker", self.lab.outcomes(number))
+
+    def row(self, experiment: str) -> rows.Row:
+        """What came of it, once the files have been judged."""
+        counts = self.lab.ledger.counts()
+        return {
+            "experiment": experiment,
+            "jobs": counts.published,
+            "lost": counts.lost,
+            "duplicated": counts.duplicated,
+            "unexpected": counts.unexpected,
+            "partial": counts.partial,
+            "failed": counts.failed,
+            "most attempts": max(self.lab.attempts),
+            "longest gap": f"{self._longest_gap():.0f} s",
+        }
+
+    def _longest_gap(self) -> float:
+        settled = sorted(
+            datetime.fromisoformat(line["timestamp"])
+            for lines in self.machine.lines.values()
+            for line in lines
+            if line["event"] == "job.settled"
+        )
+        return max(((after - before).total_seconds() for before, after in pairwise(settled)), default=0.0)
+
+
+@asynccontextmanager
+async def sharing(
+    lab: Lab, *, version: str = "4.2", how: str = "hard", **settings: str
+) -> AsyncIterator[Share]:
+    """Have a worker at work in a mount."""
+    format_image(lab.disk.image, "ext4")
+    async with lab.machine() as machine:
+        await machine.sh(f"mount -t ext4 /dev/vdb {nfs.DISK}")
+        await nfs.serve(machine)
+        await nfs.export(machine, _SYNC)
+        await nfs.mount(machine, version=version, how=how)
+        await lab.prepare(machine)
+        share = Share(lab, machine)
+        await lab.publish(_JOBS)
+        share.pid = await lab.start_worker(machine, **(_SETTINGS | settings))
+        await share.outcomes(_BEFORE)
+        yield share
+
+
+async def _ended_well(share: Share, experiment: str, report: Report, *, worker: str = "worker") -> None:
+    """Wait for all outcomes, and see that no promise was broken and that nothing failed."""
+    await share.machine.during(worker, share.lab.settled())
+    counts = await share.lab.judge(share.machine, nfs.SHARE)
+    report(share.row(experiment))
+
+    assert counts.sound
+    assert counts.failed == 0
+
+
+@pytest.mark.parametrize("version", ["4.2", "3"])
+async def test_a_mount(lab: Lab, version: str, report: Report) -> None:
+    async with sharing(lab, version=version) as share:
+        await _ended_well(share, f"NFS {version}, nothing goes wrong", report)
+
+
+@pytest.mark.parametrize("version", ["4.2", "3"])
+async def test_a_server_that_stops_for_a_while(lab: Lab, version: str, report: Report) -> None:
+    """A hard mount waits, no attempt is burned, and readiness says what hangs."""
+    async with sharing(lab, version=version) as share:
+        await nfs.stop(share.machine)
+        await share.says("does not answer")
+        await nfs.resume(share.machine)
+        await share.is_ready()
+        await _ended_well(share, f"NFS {version}, hard: the server stops for a while", report)
+
+    assert lab.attempts == {1}
+
+
+async def test_packets_that_are_lost_for_a_while(lab: Lab, report: Report) -> None:
+    """Nobody closes a connection: a partition that only silence shows."""
+    table = "nft add table ip lab; nft add chain ip lab in '{ type filter hook input priority 0; }'"
+    async with sharing(lab) as share:
+        await share.machine.sh(f"{table}; nft add rule ip lab in tcp dport 2049 drop")
+        await share.says("does not answer")
+        await share.machine.sh("nft delete table ip lab")
+        await _ended_well(share, "NFS 4.2, hard: packets to the server are lost", report)
+
+    assert lab.attempts == {1}
+
+
+async def test_a_soft_mount_whose_server_stops(lab: Lab, report: Report) -> None:
+    """Calls fail after a while instead of waiting: intake pauses, and no job fails."""
+    async with sharing(lab, how="soft,timeo=30,retrans=2") as share:
+        await nfs.stop(share.machine)
+        await share.says("storage")
+        await nfs.resume(share.machine)
+        await _ended_well(share, "NFS 4.2, soft: the server stops for a while", report)
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ("ro,sync,no_root_squash", "the export turns read-only"),
+        ("rw,sync,root_squash", "the export squashes root"),
+    ],
+)
+async def test_an_export_that_refuses_writes(lab: Lab, options: str, name: str, report: Report) -> None:
+    """Nothing but a write shows it: intake pauses after one, and no job burns its attempts."""
+    async with sharing(lab) as share:
+        await nfs.export(share.machine, options)
+        await share.says("storage")
+        await nfs.export(share.machine, _SYNC)
+        await share.is_ready()
+        await _ended_well(share, f"NFS 4.2: {name} for a while", report)
+
+
+async def test_a_volume_that_fills_up(lab: Lab, report: Report) -> None:
+    """Intake pauses until there is room again."""
+    async with sharing(lab) as share:
+        await share.machine.sh(
+            f"fallocate -l $(($(stat -f -c '%a * %S' {nfs.DISK}) - 2097152)) {nfs.DISK}/filler"
+        )
+        await share.says("storage")
+        await share.machine.sh(f"rm {nfs.DISK}/filler")
+        await _ended_well(share, "NFS 4.2: the server's disk is full for a while", report)
+
+
+async def test_a_stale_root(lab: Lab, report: Report) -> None:
+    """The exported directory is replaced: readiness says that the pod must go, and a new mount goes on."""
+    async with sharing(lab) as share:
+        machine = share.machine
+        await machine.sh(f"exportfs -ua; mv {nfs.SHARE} {nfs.DISK}/old")
+        await nfs.export(machine, _SYNC)
+        await machine.sh("echo 3 > /proc/sys/vm/drop_caches")
+        await share.says("stale")
+        await machine.sh(f"exportfs -ua; rm -rf {nfs.SHARE}; mv {nfs.DISK}/old {nfs.SHARE}")
+        await nfs.export(machine, _SYNC)
+        await machine.sh(f"kill -TERM {share.pid}; umount -l {DATA}")
+        assert await machine.until_ended("worker", _AWARE_WITHIN)
+        await nfs.mount(machine)
+        await lab.start_worker(machine, "worker2", **_SETTINGS)
+        await _ended_well(
+            share, "NFS 4.2: the exported directory is replaced, then a new pod", report, worker="worker2"
+        )
+
+
+async def test_sigterm_while_the_server_is_gone(lab: Lab, report: Report) -> None:
+    """The jobs go back, although the process itself may have to wait for the mount."""
+    async with sharing(lab, SHUTDOWN_GRACE="5") as share:
+        await nfs.stop(share.machine)
+        await share.says("does not answer")
+        await share.machine.sh(f"kill -TERM {share.pid}")
+        await _until_given_back(lab)
+        await nfs.resume(share.machine)
+        assert await share.machine.until_ended("worker", _AWARE_WITHIN)
+        await lab.start_worker(share.machine, "worker2", **_SETTINGS)
+        await _ended_well(share, "NFS 4.2, hard: SIGTERM while the server is gone", report, worker="worker2")
+
+
+async def _until_given_back(lab: Lab) -> None:
+    async with asyncio.timeout(_AWARE_WITHIN):
+        while True:
+            if await lab.site.queue_length(lab.site.names.jobs) >= len(lab.ledger.open_jobs):
+                return
+            await asyncio.sleep(_PAUSE)
+
+
+async def test_two_workers_in_two_mounts_and_every_job_twice(lab: Lab, report: Report) -> None:
+    """Two clients rename over each other's files: each outcome is of the file that is there."""
+    async with sharing(lab) as share:
+        await share.machine.sh("mkdir -p /data2")
+        await nfs.mount(share.machine, where="/data2", how="hard,nosharecache")
+        await lab.start_worker(
+            share.machine, "worker2", **(_SETTINGS | {"STORAGE__ROOT": "/data2", "HTTP__PORT": "8081"})
+        )
+        await lab.publish_twice(_JOBS)
+        await _ended_well(share, "NFS 4.2: two workers in two mounts, every job twice", report)
+
+
+async def test_a_machine_says_what_failed(lab: Lab) -> None:
+    """So that the tests above can fail."""
+    async with lab.machine() as machine:
+        with pytest.raises(MachineError, match="no such file"):
+            await machine.sh("echo no such file; exit 1")
