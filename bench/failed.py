@@ -23,7 +23,7 @@ from statistics import quantiles
 import aio_pika
 from aio_pika.abc import AbstractChannel
 
-from bench import report
+from bench import report, usage
 from bench.payload import MIB
 from bench.results import Table, shown
 from bench.sample import Figures
@@ -35,6 +35,7 @@ COMMAND = str(Path(sys.executable).with_name("ccfs-worker"))
 CODES = "UNAUTHORIZED", "FILE_NOT_FOUND", "REQUEST_REJECTED", "UPSTREAM_ERROR"
 ACCOUNTS = 20
 BATCH = 1000
+_POLL = 0.05
 COMMANDS: tuple[tuple[str, ...], ...] = (
     ("failed", "list", "--limit", "10"),
     ("failed", "list", "-o", "json", "--limit", "{count}"),
@@ -53,7 +54,7 @@ class Cost:
 
     Attributes:
         seconds: From its start to its end.
-        peak_bytes: The most memory that it had (ru_maxrss).
+        peak_bytes: The most memory that it had.
         processor_seconds: CPU time of its own.
         around: Seconds for each message that went around meanwhile.
     """
@@ -150,11 +151,16 @@ def command(url: str, folder: Path, *words: str) -> tuple[int, float]:
                 (os.POSIX_SPAWN_DUP2, output.fileno(), 2),
             ],
         )
-        _, status, usage = os.wait4(process, 0)
+        peak = 0
+        # Not ru_maxrss, which begins with the memory of the process that spawned it.
+        while (ended := os.wait4(process, os.WNOHANG))[0] == 0:
+            peak = max(peak, usage.of_tree(process).peak_bytes)
+            time.sleep(_POLL)
+        _, status, used = ended
     if status:
         said = (folder / "output").read_text().splitlines()[-1]
         raise RuntimeError(f"{' '.join(words)} ended with {os.waitstatus_to_exitcode(status)}: {said}")
-    return usage.ru_maxrss * 1024, usage.ru_utime + usage.ru_stime
+    return peak, used.ru_utime + used.ru_stime
 
 
 async def costs(count: int) -> Table:
