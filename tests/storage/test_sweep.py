@@ -97,6 +97,23 @@ async def test_a_file_too_young_for_one_round_goes_in_a_later_one(
     assert await sweep_once(storage, sweep) == 1
 
 
+@pytest.mark.parametrize("off", [3600, -3600])
+async def test_a_wrong_clock_changes_nothing_about_the_sweep(
+    storage: SharedStorage, days: list[Path], monkeypatch: pytest.MonkeyPatch, off: float
+) -> None:
+    """A file server dates files by its own clock: what is in use stays, and leftovers go in each round."""
+    in_use, left = leave(days[3]), leave(days[4])
+    age(left, 2000)
+    right = time.time
+    monkeypatch.setattr(time, "time", lambda: right() + off)
+    sweep = storage.new_sweep(1000)
+    assert await sweep_once(storage, sweep) == 1
+    assert in_use.exists()
+
+    os.utime(leave(days[5]), (right() - 2000,) * 2)
+    assert await sweep_once(storage, sweep) == 1
+
+
 async def test_a_bad_directory_does_not_end_the_sweep(
     storage: SharedStorage, root: Path, days: list[Path], listed: list[str]
 ) -> None:

@@ -25,7 +25,7 @@ _BLOCK = 1024 * 1024
 _WHOLE = 64 * 1024
 _RENAMES = 200
 _MAX_SKEW = 60.0
-"""Seconds. Temporary files are swept by their age: the file server dates them, this machine has the time."""
+"""Seconds. Leftovers are told by the clock of the file server, or by this machine's if none can be asked."""
 
 
 def probe_storage(root: Path) -> Iterator[Finding]:
@@ -93,7 +93,7 @@ def _written(directory: Path) -> Iterator[Finding]:
         yield wrong(
             "storage clock",
             f"new files are dated {skew:+.0f} s off this machine's clock",
-            "set the clocks of this machine and of the file server (NTP): stale files are told by their age",
+            "set the clocks of this machine and of the file server (NTP): leftovers are told by their age",
         )
     else:
         yield fine("storage clock", "agrees with this machine's clock")

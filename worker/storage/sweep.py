@@ -1,7 +1,6 @@
 """Removes temporary files that dead workers left, a little at a time."""
 
 import math
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -14,8 +13,7 @@ _ROOT = PurePosixPath()
 _STEP = 20
 """Directories that one step looks into: it holds a thread, and each may take a file server's round trip."""
 _SLACK = 300.0
-"""Seconds by which the clocks of this machine and of the file server may differ (`ccfs-worker check` refuses
-a minute), and by which a file server may show a change late."""
+"""Seconds by which a file server may show a change late, and its clock be set back between two rounds."""
 
 
 class Sweep:
@@ -24,6 +22,7 @@ class Sweep:
     A temporary file comes into being in its directory, which changes that directory's own time. So a later
     round looks only into those that have changed since the round before, and into those in which that round
     saw a file too young to be removed, or an error. The others cost a line of their account's listing.
+    All times are by the clock that dates the files, the file server's: this machine's may be wrong.
     The root itself holds what looks at the volume left (`worker.storage.trial`).
 
     Attributes:
@@ -60,10 +59,10 @@ class Sweep:
 
     def _go_through(self) -> Iterator[None]:
         """Yield after each directory."""
-        began, watched = time.time(), self._watched
+        began, watched = self._tree.now(), self._watched
         self._watched = set()
         accounts = self._tree.subdirectories(_ROOT)
-        self._look_into(_ROOT)
+        self._look_into(_ROOT, began)
         yield
         for account, _ in accounts:
             days: list[tuple[PurePosixPath, float]] = []
@@ -72,13 +71,13 @@ class Sweep:
             yield
             for day, changed in days:
                 if changed >= self._unchanged_before or {account, day} & watched:
-                    self._look_into(day)
+                    self._look_into(day, began)
                     yield
         self._unchanged_before = began - _SLACK
 
-    def _look_into(self, path: PurePosixPath) -> None:
+    def _look_into(self, path: PurePosixPath, now: float) -> None:
         with self._noting(path):
-            removed, young = self._tree.sweep(path, time.time() - self._older_than)
+            removed, young = self._tree.sweep(path, now - self._older_than)
             self.removed += removed
             if young:
                 self._watched.add(path)

@@ -11,6 +11,7 @@ import math
 import os
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -100,7 +101,8 @@ class Tree:
     def __init__(self, root: Path, rules: RootRules) -> None:
         self._root = root
         self.rules = rules
-        self._trial = Trial()
+        # A look and a sweep may write theirs concurrently.
+        self._trial, self._dated = Trial(), Trial()
         self._needs_mount = rules.require_mount
         self._device: int | None = None
         """The device of the root as last looked at and found to be usable."""
@@ -193,6 +195,19 @@ class Tree:
                 for entry in entries
                 if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
             ]
+
+    def now(self) -> float:
+        """The Unix time by which the volume dates files; by this machine where none can be written.
+
+        Raises:
+            JobError: STORAGE_ERROR when the root cannot be read.
+        """
+        with self.directory(PurePosixPath()) as root:
+            try:
+                return self._dated.write(root)
+            except OSError:
+                # A volume that is full is swept, too: that makes room.
+                return time.time()
 
     def sweep(self, path: PurePosixPath, written_before: float) -> tuple[int, int]:
         """Remove temporary files in a directory that nobody has written to since a Unix time.

@@ -33,8 +33,11 @@ class Trial:
     def __init__(self) -> None:
         self._name = f".ccfs-worker-look-{uuid.uuid4().hex}"
 
-    def write(self, directory: int) -> None:
+    def write(self, directory: int) -> float:
         """Make the file in an open directory, make it durable, and remove it.
+
+        Returns:
+            The Unix time that the volume dated it with: a file server has a clock of its own.
 
         Raises:
             OSError: The volume refuses one of that. The sweep removes what may be left.
@@ -44,6 +47,7 @@ class Trial:
         try:
             write_all(descriptor, _BLOCK)
             os.fsync(descriptor)
+            dated = os.fstat(descriptor).st_mtime
         except BaseException:
             with suppress(OSError):
                 os.close(descriptor)
@@ -51,6 +55,7 @@ class Trial:
         # Some file systems tell only now that a quota is used up (close(2)).
         os.close(descriptor)
         self._remove(directory)
+        return dated
 
     def _remove(self, directory: int) -> None:
         with suppress(FileNotFoundError):
