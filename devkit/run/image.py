@@ -5,7 +5,6 @@ as root on a Debian machine: its base is made of Debian's packages, as the real 
 storage of its own. It trusts the authorities of this machine, so do not use it elsewhere.
 """
 
-import os
 import resource
 import shutil
 import subprocess
@@ -102,7 +101,7 @@ def build(podman: Podman, image: str = IMAGE) -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     # Layers would be copied for each step, and host networking spares a bridge.
     options = ("--layers=false", "--isolation=chroot", "--network=host", "--pull=never", f"--tag={image}")
-    epoch = _run("git", "-C", str(ROOT), "log", "-1", "--format=%ct").strip()
+    epoch = system.run("git", "-C", str(ROOT), "log", "-1", "--format=%ct").strip()
     arguments = {"BASE": _BASE, "VERSION": version, "SOURCE_DATE_EPOCH": epoch}
     words = [f"--build-arg={name}={value}" for name, value in arguments.items()]
     podman("build", *options, f"--timestamp={epoch}", *words, str(ROOT))
@@ -112,7 +111,7 @@ def _bootstrap(podman: Podman) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
-        _run("debootstrap", "--variant=minbase", "--include=ca-certificates", _SUITE, name, _mirror())
+        system.run("debootstrap", "--variant=minbase", "--include=ca-certificates", _SUITE, name, _mirror())
         for slimmed in _SLIMMED:
             shutil.rmtree(folder / slimmed)
             (folder / slimmed).mkdir()
@@ -120,7 +119,7 @@ def _bootstrap(podman: Podman) -> None:
         (folder / "etc" / "pip.conf").write_text(_PIP)
         archive = folder.with_suffix(".tar")
         try:
-            _run("tar", "--create", "--file", str(archive), "--directory", name, ".")
+            system.run("tar", "--create", "--file", str(archive), "--directory", name, ".")
             podman("import", "--quiet", str(archive), _BASE)
         finally:
             archive.unlink()
@@ -128,22 +127,8 @@ def _bootstrap(podman: Podman) -> None:
 
 def _mirror() -> str:
     """The mirror that this machine's own packages come from."""
-    printed = _run("apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages")
+    printed = system.run("apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages")
     return printed.split()[0]
-
-
-def _run(*words: str) -> str:
-    done = subprocess.run(
-        words,
-        env={**os.environ, "PATH": system.search_path()},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(words)}: {done.stderr.strip() or done.stdout.strip()}")
-    return done.stdout
 
 
 if __name__ == "__main__":

@@ -73,6 +73,25 @@ def only_one(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def run(*words: str) -> str:
+    """Run a command to its end, without input, and return what it printed.
+
+    Raises:
+        RuntimeError: It failed; the text says how.
+    """
+    done = subprocess.run(
+        words,
+        env={**os.environ, "PATH": search_path()},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(words)}: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
+
+
 def _apt_get(*words: str) -> subprocess.CompletedProcess[str]:
     options = ("--yes", "--quiet", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300")
     return subprocess.run(

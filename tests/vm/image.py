@@ -6,7 +6,6 @@ and the agent are packed each time: that takes a second.
 
 import gzip
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -38,7 +37,7 @@ _PACKAGES = (
 _MODULES = ("virtio_pci", "virtio_blk", "virtio_console")
 """What it takes to reach the disk with the Debian on it, and the host."""
 _UNUSED = ("usr/share/doc", "usr/share/man", "usr/share/locale", "var/cache/apt", "var/lib/apt/lists")
-_MOUNTED = ("data", "data2", "export", "srv/broker")
+_MOUNTED = ("data", "data2", "export")
 _SPARE = 1.2, 96
 """The image's size: that of its files times the one, and so many MiB."""
 _INIT = """\
@@ -67,7 +66,10 @@ def build() -> None:
         stamp, wanted = FOLDER / "made-of", _made_of()
         if not stamp.exists() or stamp.read_text() != wanted:
             stamp.unlink(missing_ok=True)
-            _make_debian(FOLDER / "root")
+            try:
+                _make_debian(FOLDER / "root")
+            except RuntimeError as exc:
+                raise SystemExit(f"{exc}\nThe lab's machine could not be built.") from None
             stamp.write_text(wanted)
         _pack_first(FOLDER / "root", FOLDER / "first")
 
@@ -80,7 +82,7 @@ def _made_of() -> str:
 def _make_debian(tree: Path) -> None:
     print("Building the lab's machine (some minutes, once) ...", file=sys.stderr, flush=True)
     shutil.rmtree(tree, ignore_errors=True)
-    _run(
+    system.run(
         programs.find("mmdebstrap"),
         "--variant=minbase",
         '--aptopt=APT::Install-Recommends "false"',
@@ -90,12 +92,12 @@ def _make_debian(tree: Path) -> None:
         str(tree),
         debian.mirror(),
     )
-    _run(
+    system.run(
         *(str(ROOT / ".venv/bin/uv"), "pip", "install", "--quiet", "--require-hashes", "--only-binary=:all:"),
         *("--python-version", _PYTHON, "--python-platform", "x86_64-manylinux_2_28"),
         *("--target", str(tree / "opt/libraries"), "--requirements", str(_LOCK)),
     )
-    _run("chroot", str(tree), "python3", "-m", "compileall", "-q", "/opt/libraries")
+    system.run("chroot", str(tree), "python3", "-m", "compileall", "-q", "/opt/libraries")
     (tree / "etc/hosts").write_text("127.0.0.1 localhost guest\n")
     (tree / "etc/hostname").write_text("guest\n")
     for folder in _MOUNTED:
@@ -107,7 +109,7 @@ def _make_debian(tree: Path) -> None:
     size = sum(file.lstat().st_size for file in tree.rglob("*") if file.is_file()) >> 20
     DISK.unlink(missing_ok=True)
     times, more = _SPARE
-    _run(
+    system.run(
         "mke2fs",
         "-q",
         "-t",
@@ -172,18 +174,3 @@ def _in_order(modules: Path) -> Iterator[str]:
     }
     # A line names what is to be loaded first last.
     yield from dict.fromkeys(file for module in _MODULES for file in reversed(needs[module]))
-
-
-def _run(*words: str) -> None:
-    done = subprocess.run(
-        words,
-        env={**os.environ, "PATH": system.search_path()},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(
-            f"{done.stderr.strip()[-2000:]}\nThe lab's machine could not be built: {words[0]} failed."
-        )
