@@ -68,7 +68,7 @@ class Experiment:
 SOUND = [
     Experiment("ext4"),
     Experiment("xfs", system="xfs"),
-    Experiment("NFS, `sync` export; client and server at once", export="rw,sync,no_root_squash"),
+    Experiment("NFS, `sync` export; client and server together", export="rw,sync,no_root_squash"),
 ]
 CONTROLS = [
     Experiment("control: no fsync", before=_NO_FLUSH),
@@ -88,6 +88,7 @@ class Cuts:
 
     Attributes:
         made: How many cuts there were.
+        settled: Whether every job had its time to have an outcome.
         damage: The most files that were ever missing or wrong though announced, and that were partial.
     """
 
@@ -95,6 +96,7 @@ class Cuts:
         self._lab = lab
         self._experiment = experiment
         self.made = 0
+        self.settled = False
         self.damage = 0, 0
 
     async def cut(self) -> None:
@@ -112,6 +114,7 @@ class Cuts:
         async with self._lab.machine() as machine:
             await self._started(machine)
             await machine.during("worker", self._lab.settled())
+            self.settled = True
             await self._judge(machine)
 
     def row(self) -> rows.Row:
@@ -123,7 +126,7 @@ class Cuts:
             "in a flush": self._lab.disk.cuts_in_a_flush,
             "jobs": counts.published,
             "announced": counts.completed,
-            "lost": counts.lost,
+            "lost": counts.lost if self.settled else "-",
             "duplicated": counts.duplicated,
             "unexpected": unexpected,
             "partial": partial,
