@@ -20,6 +20,8 @@ pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
 Report = Callable[[rows.Row], None]
 
 _SYNC = "rw,sync,no_root_squash"
+_USER = 1000
+"""Whose files those are on a server that takes every user for this one."""
 _JOBS = 60
 _BEFORE = 8
 """Outcomes before anything goes wrong."""
@@ -32,6 +34,28 @@ _SETTINGS = {
     "CONCURRENCY": "4",
     "AMQP__HEARTBEAT": "10",
 }
+
+
+@dataclass(frozen=True)
+class Volume:
+    """What the server exports.
+
+    Attributes:
+        system: The file system.
+        options: How the server mounts it.
+        owner: Who owns the directory.
+        export: How it is exported.
+    """
+
+    system: str = "ext4"
+    options: str = "defaults"
+    owner: int = 0
+    export: str = _SYNC
+
+
+_USUAL = Volume()
+# Root is above every quota.
+_WITH_QUOTA = Volume("xfs", "uquota", _USER, f"rw,sync,all_squash,anonuid={_USER},anongid={_USER}")
 
 
 @dataclass
@@ -105,14 +129,15 @@ class Share:
 
 @asynccontextmanager
 async def sharing(
-    lab: Lab, *, version: str = "4.2", how: str = "hard", **settings: str
+    lab: Lab, *, volume: Volume = _USUAL, version: str = "4.2", how: str = "hard", **settings: str
 ) -> AsyncIterator[Share]:
     """Have a worker at work in a mount."""
-    format_image(lab.disk.image, "ext4")
+    format_image(lab.disk.image, volume.system)
     async with lab.machine() as machine:
-        await machine.sh(f"mount -t ext4 /dev/vdb {nfs.DISK}")
+        await machine.sh(f"mount -t {volume.system} -o {volume.options} /dev/vdb {nfs.DISK}")
         await nfs.serve(machine)
-        await nfs.export(machine, _SYNC)
+        await machine.sh(f"chown {volume.owner} {nfs.SHARE}")
+        await nfs.export(machine, volume.export)
         await nfs.mount(machine, version=version, how=how)
         await lab.prepare(machine)
         share = Share(lab, machine)
@@ -198,6 +223,17 @@ async def test_a_volume_that_fills_up(lab: Lab, report: Report) -> None:
         await share.says("storage")
         await share.machine.sh(f"rm {nfs.DISK}/filler")
         await _ended_well(share, "NFS 4.2: the server's disk is full for a while", report)
+
+
+async def test_a_quota_that_is_used_up(lab: Lab, report: Report) -> None:
+    """The volume has room, but not for this user: intake pauses until there is."""
+    limit = f"xfs_quota -x -c 'limit bhard={{}} {_USER}' {nfs.DISK}"
+    async with sharing(lab, volume=_WITH_QUOTA) as share:
+        await share.machine.sh(limit.format("64k"))
+        await share.says("quota")
+        await share.machine.sh(limit.format("0"))
+        await share.is_ready()
+        await _ended_well(share, "NFS 4.2: the user's quota is used up for a while", report)
 
 
 async def test_a_stale_root(lab: Lab, report: Report) -> None:
