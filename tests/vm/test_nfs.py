@@ -22,12 +22,16 @@ Report = Callable[[rows.Row], None]
 _SYNC = "rw,sync,no_root_squash"
 _USER = 1000
 """Whose files those are on a server that takes every user for this one."""
+_LEFT_FOR = 2000
+"""Seconds, less than an hour, since somebody wrote to a leftover."""
+_SWEEPS_SOON = {"STORAGE__STALE_AFTER": "700", "JOB_TIMEOUT": "600"}
 _JOBS = 60
 _BEFORE = 8
 """Outcomes before anything goes wrong."""
 _AWARE_WITHIN = 60.0
 """Seconds within which a worker says what is wrong."""
 _PAUSE = 0.5
+_UNIQUE = "0123456789abcdef" * 2
 _SETTINGS = {
     "STORAGE__HANG_AFTER": "5",
     "STORAGE__CHECK_INTERVAL": "1",
@@ -236,14 +240,49 @@ async def test_a_quota_that_is_used_up(lab: Lab, report: Report) -> None:
         await _ended_well(share, "NFS 4.2: the user's quota is used up for a while", report)
 
 
-async def test_a_stale_root(lab: Lab, report: Report) -> None:
-    """The exported directory is replaced: readiness says that the pod must go, and a new mount goes on."""
+async def test_clocks_that_are_an_hour_apart(lab: Lab, report: Report) -> None:
+    """Leftovers are told by their age: what is being written stays, what is left behind goes."""
     async with sharing(lab) as share:
+        for number, off in enumerate((3600, -3600), 2):
+            clock = f"import time\nright = time.time\ntime.time = lambda: right() + {off}\n"
+            port = {"HTTP__PORT": f"808{number}"}
+            day = await _leave_temporary_files(share.machine, f"2020010{number}")
+            await lab.start_worker(
+                share.machine, f"worker{number}", before=clock, **(_SETTINGS | _SWEEPS_SOON | port)
+            )
+            await _until_swept(share.machine, f"worker{number}")
+            (left,) = (await share.machine.sh(f"cd {day}; ls -A")).split()
+            assert "in-use" in left
+        await _ended_well(share, "NFS 4.2: the clocks of worker and server are an hour apart", report)
+
+
+async def _leave_temporary_files(machine: Machine, day: str) -> str:
+    """Have the server hold a file that is being written and one that is left behind; gives where."""
+    folder = f"{nfs.SHARE}/app1/{day}"
+    in_use, left = (f".{day}_{name}.zip.{_UNIQUE}.part" for name in ("in-use", "left"))
+    await machine.sh(
+        f"mkdir -p {folder}; cd {folder}; touch {in_use}; touch -d '-{_LEFT_FOR} seconds' {left}"
+    )
+    return folder
+
+
+async def _until_swept(machine: Machine, worker: str) -> None:
+    async with asyncio.timeout(_AWARE_WITHIN):
+        while True:
+            if any(line["event"] == "storage.swept" for line in machine.lines[worker]):
+                return
+            await asyncio.sleep(_PAUSE)
+
+
+async def test_a_stale_root(lab: Lab, report: Report) -> None:
+    """The exported directory is replaced: probes say that the pod must go, and a new mount goes on."""
+    async with sharing(lab, STORAGE__RESTART_ON_STALE_MOUNT="true") as share:
         machine = share.machine
         await machine.sh(f"exportfs -ua; mv {nfs.SHARE} {nfs.DISK}/old")
         await nfs.export(machine, _SYNC)
         await machine.sh("echo 3 > /proc/sys/vm/drop_caches")
         await share.says("stale")
+        assert (await machine.get("/livez"))[0] == 503
         await machine.sh(f"exportfs -ua; rm -rf {nfs.SHARE}; mv {nfs.DISK}/old {nfs.SHARE}")
         await nfs.export(machine, _SYNC)
         await machine.sh(f"kill -TERM {share.pid}; umount -l {DATA}")
