@@ -8,6 +8,7 @@ import difflib
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar, get_args
 
@@ -214,7 +215,7 @@ class AmqpGroup(_Group):
     """Where RabbitMQ's management API is, with a login: `https://user:password@host:15671/`. It may list
     hosts. The user has the tag `management` or `monitoring`, and some permission on the virtual host. Only
     `check` and the metrics use it, for members and policies of queues. `ca_file`, `cert_file` and `key_file`
-    serve it, too."""
+    serve it, too. A worker that starts with one reads it again before each question."""
     heartbeat: Annotated[int, Field(ge=1, le=300), _SECONDS] = 15
     """Seconds between two heartbeats; a dead connection is noticed within three."""
     connect_timeout: Seconds = 15.0
@@ -529,11 +530,18 @@ def load_part(part: type[_Part], **given: Any) -> _Part:  # noqa: ANN401 - as py
     Raises:
         SettingsError: Something in that part is missing or wrong.
     """
-    directory = os.environ.get(SECRETS_DIR)
-    if directory and not Path(directory).is_dir():
-        raise SettingsError([f"{SECRETS_DIR}: {directory} is no directory: mount it, or unset the variable"])
-    try:
+    with _readable_sources():
         return part(**given)
+
+
+@contextmanager
+def _readable_sources() -> Iterator[None]:
+    """Raise whatever the sources, or the values in them, have wrong in the block as a SettingsError."""
+    directory = os.environ.get(SECRETS_DIR)
+    try:
+        if directory and (odd := [*_odd_secrets(Path(directory))]):
+            raise SettingsError(odd)
+        yield
     except ValidationError as exc:
         wrong: dict[str, str] = {}
         for error in exc.errors(include_input=False, include_url=False):
@@ -547,6 +555,21 @@ def load_part(part: type[_Part], **given: Any) -> _Part:  # noqa: ANN401 - as py
         raise SettingsError([f".env, or a file in {SECRETS_DIR}, is not UTF-8 text"]) from None
     except OSError as exc:
         raise SettingsError([f"{exc.filename} cannot be read: {os.strerror(exc.errno or 0)}"]) from exc
+
+
+def _odd_secrets(directory: Path) -> Iterator[str]:
+    """Say what pydantic-settings would leave out without a word: no directory, or no file in it.
+
+    It never follows a link that leads out of the directory. Those of a mounted Secret stay inside.
+    """
+    if not directory.is_dir():
+        yield f"{SECRETS_DIR}: {directory} is no directory: mount it, or unset the variable"
+        return
+    known, root = {place.variable for place in places()}, directory.resolve()
+    for entry in sorted(directory.iterdir()):
+        name = entry.name.upper()
+        if name in known and not (entry.is_file() and root in entry.resolve().parents):
+            yield f"{name}: {entry} is no file, or a link that leads out of its directory"
 
 
 def unknown_variables(environ: Mapping[str, str]) -> Iterator[str]:
@@ -594,13 +617,20 @@ def places(model: type[BaseModel] = Settings, *path: str) -> Iterator[Place]:
             yield Place(PREFIX + DELIMITER.join((*path, name)).upper(), (*path, name), model)
 
 
-def sources() -> Iterator[tuple[str, PydanticBaseSettingsSource]]:
-    """Name the sources in the order in which they win, and give them for a look at what each has."""
-    environment = EnvSettingsSource(Settings)
-    yield "environment", environment
-    yield ".env", DotEnvSettingsSource(Settings)
-    if directory := os.environ.get(SECRETS_DIR):
-        yield directory, _secret_files(environment, directory)
+def sources() -> Mapping[str, PydanticBaseSettingsSource]:
+    """Give the sources by name, in the order in which they win, for a look at what each has.
+
+    Raises:
+        SettingsError: One cannot be read.
+    """
+    directory = os.environ.get(SECRETS_DIR)
+    with _readable_sources():
+        environment = EnvSettingsSource(Settings)
+        found: dict[str, PydanticBaseSettingsSource] = {
+            "environment": environment,
+            ".env": DotEnvSettingsSource(Settings),
+        }
+        return found | {directory: _secret_files(environment, directory)} if directory else found
 
 
 def _secret_files(of: PydanticBaseSettingsSource, directory: str) -> PydanticBaseSettingsSource:

@@ -9,19 +9,20 @@ import os
 import socket
 import ssl
 import stat
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import metadata, version
 from pathlib import Path
+from typing import TypeVar
 
 from yarl import URL
 
 from worker.broker import Address, BrokerOptions, Names, Topology
 from worker.broker.connection import AmqpConnection, open_connection
-from worker.broker.management import ManagementApi
+from worker.broker.management import ManagementApi, QueueView
 from worker.ccfs import CcfsClient, open_client
 from worker.ccfs.keys import KeyDirectory, Keyring
 from worker.core.accounts import Accounts, HoldPolicy
@@ -89,6 +90,9 @@ class Pools:
     def hanging(self) -> bool:
         """Whether a call is still running that is no longer awaited."""
         return any(threads.running for threads in (self.files, self.lookout, self.keys, self.login))
+
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +203,7 @@ def put_together(
         grace=settings.shutdown_grace,
         on_session=metrics.session_opened,
     )
-    members = member_watch(settings, around.management)
+    members = member_watch(settings, around.management, threads.login)
     overview = Overview(
         identity=whoami,
         clock=now,
@@ -263,10 +267,20 @@ def volume_watch(storage: StorageGroup, opened: SharedStorage, gate: Gate) -> Vo
     )
 
 
-def member_watch(settings: Settings, api: ManagementApi | None) -> MemberWatch:
-    """What watches the members of the queues, if there is a management API."""
+def member_watch(settings: Settings, api: ManagementApi | None, executor: Threads) -> MemberWatch:
+    """What watches the members of the queues, if there is a management API.
+
+    Its URL and login are read again on `executor` for each question, as the broker's are for each session.
+    """
     queues = topology(settings.amqp, settings.retry, settings.accounts).queues()
-    return MemberWatch(None if api is None else partial(api.queues, queues))
+    patience = settings.amqp.connect_timeout
+
+    async def ask() -> Mapping[str, QueueView]:
+        if current := await _read_again(executor, patience, management_api):
+            return await current.queues(queues)
+        raise BrokerError("WORKER_AMQP__MANAGEMENT_URL is not set any more")
+
+    return MemberWatch(ask if api else None)
 
 
 def tracing(settings: Settings) -> AbstractAsyncContextManager[Tracer | None]:
@@ -535,14 +549,13 @@ async def broker_address(executor: Threads, patience: float) -> Address:
     Raises:
         BrokerError: They cannot be used; the text says why, and shows no secret.
     """
+    return await _read_again(executor, patience, lambda amqp: Address(amqp.address, amqp_tls(amqp)))
 
-    def read() -> Address:
-        amqp = load_part(BrokerSettings).amqp
-        return Address(amqp.address, amqp_tls(amqp))
 
+async def _read_again(executor: Threads, patience: float, take: Callable[[AmqpGroup], _T]) -> _T:
     try:
         async with asyncio.timeout(patience):
-            return await executor.start(read)
+            return await executor.start(lambda: take(load_part(BrokerSettings).amqp))
     except SettingsError as exc:
         raise BrokerError(f"RabbitMQ's address cannot be used any more: {'; '.join(exc.lines)}") from exc
     except TimeoutError as exc:

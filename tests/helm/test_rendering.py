@@ -15,6 +15,7 @@ from tests.helm.release import CHART, FIVE, MATRIX, Document, merged
 CUSTOM: dict[str, type[BaseModel]] = {
     "PodMonitor": PodMonitor,
     "PrometheusRule": PrometheusRule,
+    **custom.FLUX,
 }
 WARNING = 2
 
@@ -32,6 +33,8 @@ def assert_valid(document: Document, version: str) -> None:
         assert_known(document, model)
     elif known := custom.keda_model(document):
         assert_known(*known)
+    elif document["kind"] in custom.WRITTEN_DOWN:
+        custom.check_written_down(document)
     else:
         kubernetes_validate.validate(document, version, strict=True)
 

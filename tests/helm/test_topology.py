@@ -21,7 +21,7 @@ def specs(kind: str) -> list[dict[str, Any]]:
 
 def test_the_operator_knows_each_field() -> None:
     for found in OBJECTS:
-        custom.check_topology(found)
+        custom.check_written_down(found)
 
     names = [(found["kind"], found["metadata"]["name"]) for found in OBJECTS]
     assert len(names) == len(set(names))

@@ -1,5 +1,7 @@
-"""The broker's address is read again as it is set at that moment, with a bound."""
+"""The broker's address, and its management API's, is read again as it is set at that moment, with a bound."""
 
+import asyncio
+import base64
 import ssl
 import threading
 from pathlib import Path
@@ -7,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.ccfs.authority import Authority
+from tests.management import cluster, serving
 from worker.errors import BrokerError
+from worker.settings import load
 from worker.storage import Threads
-from worker.wiring import broker_address
+from worker.wiring import broker_address, management_api, member_watch
 
 
 @pytest.fixture
@@ -52,3 +56,31 @@ async def test_a_volume_that_hangs_is_given_up(executor: Threads) -> None:
             await broker_address(executor, 0.01)
     finally:
         answers.set()
+
+
+async def test_the_management_login_is_read_again_for_each_question(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, executor: Threads
+) -> None:
+    secret = tmp_path / "WORKER_AMQP__MANAGEMENT_URL"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WORKER_SECRETS_DIR", str(tmp_path))
+    monkeypatch.setenv("WORKER_CCFS__BASE_URL", "https://127.0.0.1:28080")
+    monkeypatch.setenv("WORKER_CREDENTIALS__DIR", str(tmp_path))
+    monkeypatch.setenv("WORKER_STORAGE__ROOT", str(tmp_path))
+    answer, seen = cluster(), asyncio.Queue[str]()
+
+    async def serve(head: bytes, writer: asyncio.StreamWriter) -> None:
+        (line,) = (line for line in head.splitlines() if line.lower().startswith(b"authorization: basic "))
+        seen.put_nowait(base64.b64decode(line.split()[2]).decode())
+        await answer(head, writer)
+
+    async with serving(serve) as place:
+        secret.write_text(f"http://monitor:first@{place}/")
+        settings = load()
+        watch = member_watch(settings, management_api(settings.amqp), executor)
+        for password in ("first", "second"):
+            secret.write_text(f"http://monitor:{password}@{place}/")
+            async with asyncio.TaskGroup() as tasks:
+                question = tasks.create_task(watch.run())
+                assert await seen.get() == f"monitor:{password}"
+                question.cancel()

@@ -1,6 +1,8 @@
 """Settings are checked together, and each wrong one is named with what is wrong."""
 
+import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.commands import CCFS_WORKER, PYTHON_M_WORKER, command
-from worker.settings import SettingsError, load, places, unknown_variables
+from worker.settings import SettingsError, load, places, sources, unknown_variables
 
 REQUIRED = {
     "WORKER_CCFS__BASE_URL": "https://127.0.0.1:28080",
@@ -307,17 +309,76 @@ def test_a_secrets_directory_that_is_not_there_is_told(environ: pytest.MonkeyPat
     assert "missing is no directory" in line
 
 
-def test_a_secrets_directory_full_of_something_else_is_told(
-    environ: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """It is read again for each session: what it holds by then must not end the worker."""
-    with (tmp_path / "core").open("wb") as core:
+def swell(path: Path) -> None:
+    with path.open("wb") as core:
         core.truncate(17 * 1024**2)
+
+
+def listen(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+
+
+ODD_SECRETS: dict[str, Callable[[Path], object]] = {
+    "more than 16 MiB": swell,
+    "directory": Path.mkdir,
+    "pipe": os.mkfifo,
+    "socket": listen,
+    "loop": lambda path: path.symlink_to(path.name),
+    "broken link": lambda path: path.symlink_to("nothing"),
+    "link to a file elsewhere": lambda path: path.symlink_to("/etc/passwd"),
+    "device": lambda path: path.symlink_to("/dev/zero"),
+    "bytes that are no text": lambda path: path.write_bytes(b"amqp://u:hunter2\xff@h"),
+}
+
+
+@pytest.mark.parametrize("make", ODD_SECRETS.values(), ids=ODD_SECRETS)
+def test_an_odd_secret_file_is_told_in_one_line(
+    make: Callable[[Path], object], environ: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    make(tmp_path / "WORKER_AMQP__URL")
+    environ.setenv("WORKER_SECRETS_DIR", str(tmp_path))
+
+    for read in (load, sources):
+        with pytest.raises(SettingsError) as told:
+            read()
+
+        (line,) = told.value.lines
+        assert line.startswith(("WORKER_SECRETS_DIR: ", "WORKER_AMQP__URL: ", ".env, or "))
+        assert "hunter2" not in line
+
+
+@pytest.mark.parametrize("arguments", [["config"], ["check"], ["run"]], ids=lambda names: names[0])
+def test_each_command_tells_of_odd_secrets_in_one_line(arguments: list[str], tmp_path: Path) -> None:
+    swell(tmp_path / "core")
+
+    told = command(
+        CCFS_WORKER, *arguments, settings=REQUIRED | {"WORKER_SECRETS_DIR": str(tmp_path)}, cwd=tmp_path
+    )
+
+    assert (told.returncode, told.stderr.count("\n")) == (2, 1)
+    assert told.stderr.startswith(f"WORKER_SECRETS_DIR: {tmp_path} cannot be read: ")
+
+
+def test_a_secrets_directory_with_too_many_files_is_told(environ: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It is read again for each session: what it holds by then must not end the worker."""
+    for number in range(10_001):
+        (tmp_path / str(number)).touch()
     environ.setenv("WORKER_SECRETS_DIR", str(tmp_path))
 
     (line,) = refusal()
 
     assert line.startswith(f"WORKER_SECRETS_DIR: {tmp_path} cannot be read: ")
+
+
+def test_the_links_of_a_mounted_secret_are_followed(environ: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "..2026_01").mkdir()
+    (tmp_path / "..2026_01/WORKER_AMQP__URL").write_text("amqp://u:p@h:1/")
+    (tmp_path / "..data").symlink_to("..2026_01")
+    (tmp_path / "WORKER_AMQP__URL").symlink_to("..data/WORKER_AMQP__URL")
+    environ.setenv("WORKER_SECRETS_DIR", str(tmp_path))
+
+    assert load().amqp.url.get_secret_value() == "amqp://u:p@h:1/"
 
 
 @pytest.mark.parametrize("place", [".env", "secrets/WORKER_AMQP__URL"])

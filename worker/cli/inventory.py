@@ -112,8 +112,12 @@ def reference() -> list[Setting]:
 
 
 def effective() -> list[Effective]:
-    """Everything as it is in effect, whether the worker could run with it or not."""
-    found = [(name, source()) for name, source in sources()]
+    """Everything as it is in effect, whether the worker could run with it or not.
+
+    Raises:
+        SettingsError: A source cannot be read.
+    """
+    found = [(name, source()) for name, source in sources().items()]
     try:
         lines = tuple(limit_problems(load().concurrency))
     except SettingsError as exc:
