@@ -37,16 +37,16 @@ name: {{ default (print (include "ccfs-worker.fullname" $root) (default "" .suff
 namespace: {{ default (include "ccfs-worker.namespace" $root) .namespace }}
 labels:
   {{- $ours := include "ccfs-worker.labels" (list $root (default "worker" .component)) | fromYaml }}
-  {{- toYaml (merge (dict) (default dict .labels) $ours (include "ccfs-worker.common" (list $root "commonLabels") | fromYaml)) | nindent 2 }}
-{{- with merge (dict) (default dict .annotations) (include "ccfs-worker.common" (list $root "commonAnnotations") | fromYaml) }}
+  {{- toYaml (merge (dict) (default dict .labels) $ours (include "ccfs-worker.filledIn" (list $root $root.Values.commonLabels) | fromYaml)) | nindent 2 }}
+{{- with merge (dict) (default dict .annotations) (include "ccfs-worker.filledIn" (list $root $root.Values.commonAnnotations) | fromYaml) }}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
-{{/* A map of the values, its templates filled in. Arguments: the root, and the map's name. */}}
-{{- define "ccfs-worker.common" -}}
-{{- tpl (index (first .).Values (last .) | toYaml) (first .) }}
+{{/* A map of the values, its templates filled in. Arguments: the root, and the map. */}}
+{{- define "ccfs-worker.filledIn" -}}
+{{- tpl (last . | toYaml) (first .) }}
 {{- end }}
 
 {{/* Labels that say whose an object is. Arguments: the root and the component. */}}
@@ -64,8 +64,8 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace 
 {{- $root := first . -}}
 {{- $selector := include "ccfs-worker.selectorLabels" . | fromYaml }}
 {{- $version := dict "app.kubernetes.io/version" $root.Chart.AppVersion }}
-{{- $own := include "ccfs-worker.common" (list $root "podLabels") | fromYaml }}
-{{- toYaml (merge (dict) $selector $own $version (include "ccfs-worker.common" (list $root "commonLabels") | fromYaml)) }}
+{{- $own := include "ccfs-worker.filledIn" (list $root $root.Values.podLabels) | fromYaml }}
+{{- toYaml (merge (dict) $selector $own $version (include "ccfs-worker.filledIn" (list $root $root.Values.commonLabels) | fromYaml)) }}
 {{- end }}
 
 {{- define "ccfs-worker.image" -}}

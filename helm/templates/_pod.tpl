@@ -178,6 +178,17 @@ volumeMounts:
   {{- include "ccfs-worker.volumeMounts" . | nindent 2 }}
 {{- end }}
 
+{{/* The pull secrets, each a name or a reference: charts that share `global.imagePullSecrets` differ in that. */}}
+{{- define "ccfs-worker.imagePullSecrets" -}}
+{{- $secrets := list }}
+{{- range concat .Values.imagePullSecrets ((.Values.global).imagePullSecrets | default list) }}
+{{- $secrets = append $secrets (kindIs "string" . | ternary (dict "name" .) .) }}
+{{- end }}
+{{- with uniq $secrets }}
+{{- toYaml . }}
+{{- end }}
+{{- end }}
+
 {{/* What is the same in every pod of ours. */}}
 {{- define "ccfs-worker.podSpec" -}}
 serviceAccountName: {{ include "ccfs-worker.serviceAccountName" . }}
@@ -186,9 +197,9 @@ enableServiceLinks: false
 {{- if not (kindIs "invalid" .Values.hostUsers) }}
 hostUsers: {{ .Values.hostUsers }}
 {{- end }}
-{{- with concat .Values.imagePullSecrets (($.Values.global).imagePullSecrets | default list) | uniq }}
+{{- with include "ccfs-worker.imagePullSecrets" . }}
 imagePullSecrets:
-  {{- toYaml . | nindent 2 }}
+  {{- . | nindent 2 }}
 {{- end }}
 {{- $context := .Values.podSecurityContext | default dict }}
 {{- if include "ccfs-worker.openshift" . }}
@@ -227,7 +238,7 @@ securityContext:
 {{- $port := .Values.config.http.port | default 8080 | toString }}
 {{- $ours = merge $ours (dict "prometheus.io/scrape" "true" "prometheus.io/path" "/metrics" "prometheus.io/port" $port) }}
 {{- end }}
-{{- with merge (include "ccfs-worker.common" (list . "podAnnotations") | fromYaml) $ours }}
+{{- with merge (include "ccfs-worker.filledIn" (list . .Values.podAnnotations) | fromYaml) $ours }}
 {{- toYaml . }}
 {{- end }}
 {{- end }}

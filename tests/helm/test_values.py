@@ -12,7 +12,7 @@ import pytest
 from devkit.generate.chart import derive, values
 from devkit.generate.chart.values import Group
 from tests.helm.conftest import Rehearse
-from tests.helm.release import CHART, FIVE, at, merged
+from tests.helm.release import CHART, FIVE, MATRIX, at, merged
 
 DOCUMENTED = values.read((CHART / "values.yaml").read_text())
 
@@ -55,6 +55,8 @@ def test_a_value_of_the_wrong_type_is_refused_and_named(chart: helm.Chart, path:
     [
         ("image.digest", "sha256:short"),
         ("image.pullPolicy", "Sometimes"),
+        ("imagePullSecrets", [{"names": "mirror"}]),
+        ("imagePullSecrets", [""]),
         ("broker.url", "http://rabbitmq:15672"),
         ("broker.managementUrl", "amqp://rabbitmq"),
         ("config.ccfs.baseUrl", "10.20.0.7:28080"),
@@ -140,6 +142,15 @@ def test_a_part_of_another_chart_gets_its_shared_values(rehearse: Rehearse) -> N
     assert release.pod["spec"]["imagePullSecrets"] == [{"name": "mirror"}]
 
 
+@pytest.mark.parametrize("secret", ["mirror", {"name": "mirror"}])
+def test_a_pull_secret_is_a_name_or_a_reference(rehearse: Rehearse, secret: object) -> None:
+    shared = {"imagePullSecrets": ["mirror"]}
+
+    release = rehearse(MATRIX["trial"], {"imagePullSecrets": [secret], "global": shared})
+
+    assert [pod["imagePullSecrets"] for pod in release.pod_specs()] == [[{"name": "mirror"}]] * 3
+
+
 def test_keys_for_anchors_are_let_through_and_others_are_not(chart: helm.Chart) -> None:
     chart.validate_schema({"x-common": {"a": 1}})
 
@@ -147,9 +158,13 @@ def test_keys_for_anchors_are_let_through_and_others_are_not(chart: helm.Chart) 
         chart.validate_schema({"mispelt": 1})
 
 
-def test_the_chart_is_of_the_version_of_the_worker(chart: helm.Chart) -> None:
+def test_the_chart_says_of_itself_what_the_worker_says(chart: helm.Chart) -> None:
     project = tomllib.loads((CHART.parent / "pyproject.toml").read_text())["project"]
-    assert (chart.name, chart.metadata["appVersion"]) == (project["name"], project["version"])
+    about = chart.metadata
+
+    assert (chart.name, about["appVersion"]) == (project["name"], project["version"])
+    assert (about["home"], about["sources"]) == (project["urls"]["Homepage"], [project["urls"]["Source"]])
+    assert about["maintainers"] == project["authors"]
 
 
 def test_five_values_are_all_that_is_needed() -> None:

@@ -226,6 +226,9 @@ def test_templates_are_filled_in_where_they_are_allowed(rehearse: Rehearse) -> N
     assert everything.env["ZONE"] == "calls"
     assert everything.volumes["cdr-scratch"] == {"name": "cdr-scratch", "emptyDir": {"sizeLimit": "1Gi"}}
     assert by_name(everything.worker["volumeMounts"])["cdr-scratch"]["mountPath"] == "/tmp"  # noqa: S108
+    assert everything.worker["lifecycle"]["preStop"]["exec"]["command"] == ["logger", "cdr ends"]
+    (account,) = everything.all("ServiceAccount")
+    assert account["metadata"]["annotations"] == {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/cdr"}
 
 
 def test_a_service_account_has_labels_of_its_own(rehearse: Rehearse) -> None:
