@@ -55,9 +55,9 @@ faults: $(STAMP) ## run the whole fault suite (ARGS=... for pytest)
 	$(BIN)/python -m pytest -m "" tests/faults $(ARGS)
 
 .PHONY: soak
-soak: $(STAMP) ## run jobs under all faults together (MINUTES=20)
+soak: $(STAMP) ## run jobs under all faults together (MINUTES=20; CLUSTER=3 on three nodes, as root on Debian)
 	@$(BIN)/python -m devkit.run.broker ensure
-	@$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),20)
+	@$(BIN)/python -m tests.faults.soak --minutes $(or $(MINUTES),20) --nodes $(or $(CLUSTER),1)
 
 FUZZ_STAMP := .venv/.fuzz-done
 

@@ -60,6 +60,8 @@ class Place:
         peers_port: The port of it; None takes a free one. It is the same for all nodes of a cluster, since
             there is no epmd to ask.
         cookie: What the nodes of a cluster have in common; None has Erlang make one up.
+        tick: Seconds of silence after which it takes another node for gone; None has Erlang's default, 60.
+            `net_ticktime` in `rabbitmq.conf` changes nothing: Erlang distribution runs before that is read.
         inside: The words before a command that make it run there, such as those of nsenter.
         patience: Seconds that a start, or a command, may take.
         spins: Whether its threads may spin before they sleep: a start is faster, as long as a core is free.
@@ -70,6 +72,7 @@ class Place:
     peers_host: str = "127.0.0.1"
     peers_port: int | None = None
     cookie: str | None = None
+    tick: int | None = None
     inside: tuple[str, ...] = ()
     patience: float = 180.0
     spins: bool = True
@@ -295,7 +298,8 @@ class PrivateRabbitMQ:
         place = self._place
         address = "{" + place.peers_host.replace(".", ",") + "}"
         listen = f"-erl_epmd_port {self._peers_port} -kernel inet_dist_use_interface {address}"
-        return f"{'-name' if place.has_long_name else '-sname'} {place.name} {listen}"
+        tick = f"-kernel net_ticktime {place.tick}" if place.tick else ""
+        return f"{'-name' if place.has_long_name else '-sname'} {place.name} {listen} {tick}"
 
     def _await_service(self, node: Leashed) -> None:
         deadline = time.monotonic() + self._place.patience

@@ -1,7 +1,6 @@
 """The cluster that the faults meet, formed once, and a lab for each of them."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +10,7 @@ import trustme
 
 from devkit.run.queues import declared
 from devkit.run.rabbitmq import TlsFiles
-from tests.cluster import net, rows
+from tests.cluster import apart, net, rows
 from tests.cluster.balancer import open_balancer
 from tests.cluster.cluster import SIZE, Cluster
 from tests.cluster.lab import Lab
@@ -27,9 +26,10 @@ _DELIVERY_LIMIT = 20
 @pytest.fixture(scope="session")
 def folder() -> Path:
     """Where rows and logs go."""
-    if rows.FOLDER not in os.environ:
+    folder = apart.current_folder()
+    if folder is None:
         pytest.fail("these tests need namespaces of their own: run `make test-cluster`", pytrace=False)
-    return Path(os.environ[rows.FOLDER])
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +48,7 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> TlsFiles:
 def any_cluster(folder: Path, tls: TlsFiles) -> Iterator[Cluster]:
     """The cluster, in whatever state it is."""
     net.build(SIZE)
-    cluster = Cluster(tls, logs=folder)
+    cluster = Cluster(logs=folder, tls=tls)
     try:
         yield cluster
     finally:
@@ -72,7 +72,7 @@ def report(folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[[rows.R
     """Prints and keeps what came of a fault."""
 
     def tell(row: rows.Row) -> None:
-        rows.write(folder / "rows.jsonl", row)
+        rows.write(folder / rows.FILE, row)
         with capsys.disabled():
             print(f"\n{row}", flush=True)
 

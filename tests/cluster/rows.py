@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-FOLDER = "CLUSTER_FOLDER"
-"""The variable that says where a run leaves rows and logs."""
+FILE = "rows.jsonl"
+"""Where a run leaves them, in its folder."""
 HEADS = ("fault", "jobs", "lost", "duplicated", "unexpected", "partial", "longest gap")
 
 

@@ -33,8 +33,10 @@ async def test_jobs_published_without_confirms_are_lost(lab: Lab) -> None:
                 await put(channel, names.jobs, body, message_id=job_id, delivery_mode=PERSISTENT)
                 ledger.publish(job_id)
             await asyncio.to_thread(victim.kill)
-        # The others have closed their connections with it by then: nothing of it reaches them any more.
         await asyncio.sleep(PARTED)
+        # Nothing of it reaches the others any more. A node of RabbitMQ 3.10 that comes back earlier meets its
+        # own old connections, and may not get through its start.
+        assert leader not in await asyncio.to_thread(lab.cluster.known_to, lab.cluster.others(leader)[0])
         net.join(leader)
         await asyncio.to_thread(victim.start)
         # What has outlived the leader stands before these jobs.

@@ -2,21 +2,20 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
 
-from tests.cluster import net
+from devkit.run.rabbitmq import TlsFiles
 from tests.cluster.balancer import open_balancer
-from tests.cluster.cluster import PARTED, name
+from tests.cluster.cluster import OUTAGE, PARTED, name
 from tests.cluster.lab import Lab
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(900)]
 
 WHILE_OUT = 40
 """Outcomes for which a node is out."""
-OUTAGE = 20.0
-"""Seconds for which nothing can be done."""
 LITTLE_MEMORY, USUAL_MEMORY = "0.0001", "0.4"
 
 
@@ -51,21 +50,14 @@ async def test_a_node_is_killed(lab: Lab, role: str) -> None:
 async def test_nodes_restart_one_by_one(lab: Lab, drained: bool) -> None:
     """A rolling upgrade, with and without the steps that RabbitMQ's guide asks for."""
     async with lab.fault(f"rolling restart {'with' if drained else 'without'} `rabbitmq-upgrade drain`"):
-        for node in lab.cluster.nodes.values():
-            if drained:
-                await blocking(node.run_tool, "rabbitmq-upgrade", "await_online_quorum_plus_one")
-                await blocking(node.run_tool, "rabbitmq-upgrade", "drain")
-            await blocking(node.stop)
-            await blocking(node.start)
+        await blocking(partial(lab.cluster.roll, drained=drained))
 
 
 async def test_two_nodes_stop(lab: Lab) -> None:
     """Nothing can be done without a majority; then everything is."""
     both = lab.cluster.others(await leader_of_jobs(lab))
     async with lab.fault(f"two of three nodes stopped for {OUTAGE:.0f} s"):
-        await blocking(lab.cluster.stop, both)
-        await asyncio.sleep(OUTAGE)
-        await blocking(lab.cluster.start, both)
+        await blocking(lab.cluster.rest, both, OUTAGE)
 
 
 async def test_two_nodes_freeze_under_load(lab: Lab) -> None:
@@ -86,10 +78,7 @@ async def test_a_node_is_parted_from_the_others(lab: Lab, role: str) -> None:
     leader = await leader_of_jobs(lab)
     victim = leader if role == "the leader of jobs" else lab.cluster.others(leader)[0]
     async with lab.fault(f"partition of {role} for {PARTED:.0f} s"):
-        net.cut(victim)
-        await asyncio.sleep(PARTED)
-        net.join(victim)
-        await blocking(lab.cluster.nodes[victim].start)
+        await blocking(lab.cluster.part, victim)
 
 
 async def test_a_frozen_node_behind_a_balancer_that_does_not_notice(lab: Lab) -> None:
@@ -137,18 +126,12 @@ async def test_queues_shrink_and_grow(lab: Lab) -> None:
 async def test_the_only_member_of_a_queue_is_killed(lab: Lab) -> None:
     """As where a queue was declared on one node, and nobody has added members since."""
     leader = await leader_of_jobs(lab)
-    only = lab.cluster.nodes[leader]
     async with lab.fault(f"jobs cut to one member, and kill -9 of its node for {OUTAGE:.0f} s"):
-        for other in lab.cluster.others(leader):
-            await blocking(
-                only.run_tool, "rabbitmq-queues", "delete_member", lab.site.names.jobs, name(other)
-            )
-        await blocking(only.kill)
-        await asyncio.sleep(OUTAGE)
-        await blocking(only.start)
+        await blocking(lab.cluster.keep_one_member, lab.site.names.jobs, leader)
+        await blocking(lab.cluster.crash, leader, OUTAGE)
 
 
-async def test_a_node_is_killed_over_tls(lab: Lab) -> None:
+async def test_a_node_is_killed_over_tls(lab: Lab, tls: TlsFiles) -> None:
     """The same as above, with workers that speak TLS."""
     victim = lab.cluster.nodes[await leader_of_jobs(lab)]
     async with open_balancer(lab.cluster.tls_addresses) as balancer:
@@ -156,7 +139,7 @@ async def test_a_node_is_killed_over_tls(lab: Lab) -> None:
         async with lab.fault(
             "kill -9 of the leader of jobs, over TLS",
             AMQP__URL=url,
-            AMQP__CA_FILE=str(lab.cluster.tls.ca),
+            AMQP__CA_FILE=str(tls.ca),
         ):
             await blocking(victim.kill)
             await lab.outcomes(WHILE_OUT)
