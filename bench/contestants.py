@@ -121,6 +121,10 @@ def _peer(*words: str) -> tuple[str, ...]:
 
 OURS = Contestant(name="ccfs-worker", command=(sys.executable, "-m", "bench.worker"), dead_letters=True)
 UNLISTED = replace(OURS, name="ccfs-worker without entries", command=(sys.executable, "-m", "bench.unlisted"))
+BY_AIORMQ = replace(OURS, name="all frames through aiormq", command=(sys.executable, "-m", "bench.by_aiormq"))
+BY_SESSION = replace(
+    OURS, name="requests by the session of aiohttp", command=(sys.executable, "-m", "bench.by_session")
+)
 EARLIER = Contestant(
     name=f"ccfs-worker at {earlier.COMMIT}",
     # -P: the folder that this is started in holds today's code.

@@ -6,7 +6,18 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from bench import curl, files, floor, lone, sample
-from bench.contestants import CELERY, DRAMATIQ, EARLIER, OBVIOUS, OURS, PEERS, UNLISTED, Contestant
+from bench.contestants import (
+    BY_AIORMQ,
+    BY_SESSION,
+    CELERY,
+    DRAMATIQ,
+    EARLIER,
+    OBVIOUS,
+    OURS,
+    PEERS,
+    UNLISTED,
+    Contestant,
+)
 from bench.lab import Lab
 from bench.payload import HUGE, LARGE, MANY, MEDIUM, SMALL
 from bench.queues import Queues
@@ -84,7 +95,15 @@ FULL = Sizes(small=5000, medium=300, large=6, lone=500, shallow=1000, deep=50_00
 def experiments(sizes: Sizes) -> Sequence[Experiment]:
     """Everything that a run measures, in the order of the report: over TLS as CC-FS is, then plain."""
     limits = _limits(sizes) if sizes.whole else ()
-    return (*_small(sizes), *_bulk(sizes), _entries(sizes), *_growth(sizes), _lone(sizes), *limits)
+    return (
+        *_small(sizes),
+        *_bulk(sizes),
+        *_libraries(sizes),
+        _entries(sizes),
+        *_growth(sizes),
+        _lone(sizes),
+        *limits,
+    )
 
 
 def headline_ratios(sizes: Sizes) -> Sequence[Experiment]:
@@ -142,6 +161,25 @@ def _bulk(sizes: Sizes) -> Sequence[Experiment]:
             ("M-plain", "M: 4 MiB, plain HTTP, RAM file system", _workers(medium_plain, OURS, EARLIER)),
             ("L-plain", "L: 512 MiB, plain HTTP, RAM file system", _workers(large_plain, OURS, EARLIER)),
         )
+    )
+
+
+def _libraries(sizes: Sizes) -> Sequence[Experiment]:
+    """What it gains to go past a library: each can be put back in."""
+    small, medium, _ = _over_tls(sizes)
+    return (
+        Experiment(
+            "S-libraries",
+            "S: 20 KiB, TLS, RAM file system, with what is ours or the library's",
+            _workers(small, OURS, BY_AIORMQ, BY_SESSION),
+            "cpu_per_1000_jobs",
+        ),
+        Experiment(
+            "M-libraries",
+            "M: 4 MiB, TLS, RAM file system, with what is ours or the library's",
+            _workers(medium, OURS, BY_AIORMQ, BY_SESSION),
+            "cpu_per_gib",
+        ),
     )
 
 
