@@ -12,7 +12,10 @@ from devkit.run import broker, programs, system
 from tests.vm import image, rows
 from tests.vm.machine import forget_snapshot
 
-_EXPERIMENTS = {"powercut": "tests/vm/test_powercut.py", "nfs": "tests/vm/test_nfs.py"}
+_EXPERIMENTS = {
+    "powercut": ("tests/vm/test_powercut.py", "tests/vm/test_broker.py"),
+    "nfs": ("tests/vm/test_nfs.py",),
+}
 
 
 def main() -> None:
@@ -24,7 +27,7 @@ def main() -> None:
     forget_snapshot()
     found = image.FOLDER / f"{which}.rows"
     found.unlink(missing_ok=True)
-    pytest = (sys.executable, "-m", "pytest", "-m", "vm", _EXPERIMENTS[which], *arguments)
+    pytest = (sys.executable, "-m", "pytest", "-m", "vm", *_EXPERIMENTS[which], *arguments)
     done = subprocess.run(
         pytest,
         cwd=ROOT,

@@ -32,12 +32,13 @@ _PACKAGES = (
     "nftables",
     "procps",
     "python3",
+    "rabbitmq-server",
     "xfsprogs",
 )
 _MODULES = ("virtio_pci", "virtio_blk", "virtio_console")
 """What it takes to reach the disk with the Debian on it, and the host."""
 _UNUSED = ("usr/share/doc", "usr/share/man", "usr/share/locale", "var/cache/apt", "var/lib/apt/lists")
-_MOUNTED = ("data", "data2", "export")
+_MOUNTED = ("data", "data2", "data3", "export")
 _SPARE = 1.2, 96
 """The image's size: that of its files times the one, and so many MiB."""
 _INIT = """\

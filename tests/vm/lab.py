@@ -91,6 +91,12 @@ class Lab:
         for name, body in islice(self._jobs, number):
             await self.site.publish_raw([(name, body), (f"{name}-again", body)])
 
+    async def publish_again(self, number: int) -> None:
+        """Publish the first jobs again, each under two new ids."""
+        for which in range(number):
+            body = self._body(which)
+            await self.site.publish_raw([(f"job-{which:04d}-{again}", body) for again in ("third", "fourth")])
+
     @property
     def attempts(self) -> set[int]:
         """How many attempts the jobs took."""

@@ -41,15 +41,17 @@ class Machine:
     Args:
         disk: The disk, in the machine `/dev/vdb`.
         folder: Where its sockets and its console's log go.
+        amqp_port: A port of the host's loopback that leads to the machine's port for AMQP; 0 for none.
 
     Attributes:
         lines: What the workers have printed, by worker.
         ended: Workers that have ended.
     """
 
-    def __init__(self, disk: Disk, folder: Path) -> None:
+    def __init__(self, disk: Disk, folder: Path, *, amqp_port: int = 0) -> None:
         self._disk = disk
         self._folder = folder
+        self._network = f"user,id=net,hostfwd=tcp:127.0.0.1:{amqp_port}-:5672" if amqp_port else "user,id=net"
         self._numbers = itertools.count()
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._up = asyncio.Event()
@@ -178,7 +180,8 @@ class Machine:
         await stack.enter_async_context(self._disk.served(disk))
         await stack.enter_async_context(await asyncio.start_unix_server(listen, port, limit=_LINE))
         env = {**os.environ, "PATH": system.search_path()}
-        qemu = Leashed([*_qemu(disk, port, self._folder), *more], env=env, output=self._folder / "qemu.log")
+        command = _qemu(disk, port, self._folder, self._network)
+        qemu = Leashed([*command, *more], env=env, output=self._folder / "qemu.log")
         stack.push_async_callback(asyncio.to_thread, qemu.kill)
         await asyncio.wait_for(connected.wait(), _CONNECTED_WITHIN)
 
@@ -222,7 +225,7 @@ class Machine:
                     await asyncio.sleep(_PAUSE)
 
 
-def _qemu(disk: Path, port: Path, folder: Path) -> list[str]:
+def _qemu(disk: Path, port: Path, folder: Path, network: str) -> list[str]:
     nbd = f"file.driver=nbd,file.server.type=unix,file.server.path={disk}"
     return [
         programs.find("qemu-system-x86_64"),
@@ -234,7 +237,7 @@ def _qemu(disk: Path, port: Path, folder: Path) -> list[str]:
         *("-append", "console=ttyS0 quiet panic=-1 mitigations=off random.trust_cpu=on"),
         *("-drive", f"file={image.DISK},if=virtio,format=raw,readonly=on"),
         *("-drive", f"{nbd},if=virtio,format=raw,cache=writeback"),
-        *("-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="),
+        *("-netdev", network, "-device", "virtio-net-pci,netdev=net,romfile="),
         *("-device", "virtio-serial-pci", "-chardev", f"socket,id=lab,path={port}"),
         *("-device", "virtserialport,chardev=lab,name=lab", "-device", "virtio-rng-pci"),
     ]

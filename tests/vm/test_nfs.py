@@ -30,8 +30,32 @@ _BEFORE = 8
 """Outcomes before anything goes wrong."""
 _AWARE_WITHIN = 60.0
 """Seconds within which a worker says what is wrong."""
+_STALL = 45.0
+"""Seconds that a server is gone."""
 _PAUSE = 0.5
 _UNIQUE = "0123456789abcdef" * 2
+_READ_WITHIN = 600.0
+# Holds every file open, reads half of it, and the rest once it has been replaced.
+_READER = """
+import errno, io, json, time, zipfile
+from pathlib import Path
+paths = Path("/data3").rglob("*.zip")
+held = [(file := path.open("rb"), file.read(path.stat().st_size // 2)) for path in paths]
+Path("/run/held").touch()
+while not Path("/run/replaced").exists():
+    time.sleep(0.1)
+Path("/proc/sys/vm/drop_caches").write_text("3")
+found = {"held": len(held), "whole": 0, "stale": 0, "torn": 0}
+for file, begin in held:
+    try:
+        found["torn" if zipfile.ZipFile(io.BytesIO(begin + file.read())).testzip() else "whole"] += 1
+    except zipfile.BadZipFile:
+        found["torn"] += 1
+    except OSError as exc:
+        assert exc.errno == errno.ESTALE
+        found["stale"] += 1
+print(json.dumps(found))
+"""
 _SETTINGS = {
     "STORAGE__HANG_AFTER": "5",
     "STORAGE__CHECK_INTERVAL": "1",
@@ -169,9 +193,11 @@ async def test_a_mount(lab: Lab, version: str, report: Report) -> None:
 
 @pytest.mark.parametrize("version", ["4.2", "3"])
 async def test_a_server_that_stops_for_a_while(lab: Lab, version: str, report: Report) -> None:
-    """A hard mount waits, no attempt is burned, and readiness says what hangs."""
+    """A hard mount waits, no attempt is burned, and readiness says what hangs, until it does not any more."""
     async with sharing(lab, version=version) as share:
         await nfs.stop(share.machine)
+        await share.says("does not answer")
+        await asyncio.sleep(_STALL)
         await share.says("does not answer")
         await nfs.resume(share.machine)
         await share.is_ready()
@@ -318,13 +344,40 @@ async def _until_given_back(lab: Lab) -> None:
 async def test_two_workers_in_two_mounts_and_every_job_twice(lab: Lab, report: Report) -> None:
     """Two clients rename over each other's files: each outcome is of the file that is there."""
     async with sharing(lab) as share:
-        await share.machine.sh("mkdir -p /data2")
-        await nfs.mount(share.machine, where="/data2", how="hard,nosharecache")
-        await lab.start_worker(
-            share.machine, "worker2", **(_SETTINGS | {"STORAGE__ROOT": "/data2", "HTTP__PORT": "8081"})
-        )
+        await _add_a_mount_with_a_worker(share)
         await lab.publish_twice(_JOBS)
         await _ended_well(share, "NFS 4.2: two workers in two mounts, every job twice", report)
+
+
+async def test_files_that_are_replaced_while_they_are_read(lab: Lab, report: Report) -> None:
+    """A reader that has a file open while two clients rename over it reads all of it, or meets ESTALE."""
+    async with sharing(lab) as share:
+        await _add_a_mount_with_a_worker(share)
+        await share.machine.during("worker", lab.settled())
+        await share.machine.sh(f"cat > /run/reader.py <<'END'\n{_READER}\nEND")
+        await nfs.mount(share.machine, where="/data3", how="hard,nosharecache")
+        reading = asyncio.create_task(share.machine.sh("python3 /run/reader.py", timeout=_READ_WITHIN))
+        await share.machine.sh("until test -e /run/held; do sleep 0.1; done")
+        await lab.publish_again(_JOBS)
+        await share.machine.during("worker", lab.settled())
+        await share.machine.sh("touch /run/replaced")
+        read = json.loads(await reading)
+        await _ended_well(
+            share,
+            f"NFS 4.2: {read['held']} files are replaced by two clients while a third reads: "
+            f"{read['whole']} read to the end, {read['stale']} ESTALE",
+            report,
+        )
+
+    assert read["whole"] + read["stale"] == read["held"] > 0
+
+
+async def _add_a_mount_with_a_worker(share: Share) -> None:
+    """Have a second worker work in a mount of its own, with a cache of its own."""
+    await nfs.mount(share.machine, where="/data2", how="hard,nosharecache")
+    await share.lab.start_worker(
+        share.machine, "worker2", **(_SETTINGS | {"STORAGE__ROOT": "/data2", "HTTP__PORT": "8081"})
+    )
 
 
 async def test_a_machine_says_what_failed(lab: Lab) -> None:

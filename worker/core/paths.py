@@ -20,7 +20,7 @@ def final_path(job: DownloadJob) -> PurePosixPath:
 
 
 def part_name(final_name: str, unique: str) -> str:
-    """The hidden name of an incomplete file, in the directory of its final name.
+    """The temporary name of an incomplete file, in the directory of its final name; the dot hides it.
 
     Args:
         final_name: The file's final name.

@@ -1,6 +1,6 @@
 """Puts files on the shared storage: whole, verified and durable under their final name, or not at all.
 
-A file is written under a hidden temporary name beside its target (`worker.core.paths`), hashed on the way,
+A file is written under a temporary name beside its target (`worker.core.paths`), hashed on the way,
 flushed to disk, checked as a zip and then renamed, which POSIX makes atomic (rename(2)). The directory is
 flushed last, since only that makes the new name durable (fsync(2)).
 """

@@ -1,6 +1,6 @@
-"""A file on its way: under a hidden name until it is whole, verified and durable. Everything here blocks.
+"""A file on its way: under a temporary name until it is whole, verified and durable. Everything here blocks.
 
-`worker.core.paths.part_name` formats the hidden name, and `SharedStorage.store` makes it unique. What a dead
+`worker.core.paths.part_name` formats that name, and `SharedStorage.store` makes it unique. What a dead
 worker left under one is swept (`worker.storage.sweep`), hourly by `worker.watches.volume`.
 """
 
@@ -59,7 +59,7 @@ class Part:
         tree: Where it lies.
         limits: What bounds it.
         path: Its final path.
-        name: Its hidden name beside that.
+        name: Its temporary name beside that.
 
     Attributes:
         content: What is known of its bytes.

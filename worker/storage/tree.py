@@ -113,7 +113,7 @@ class Tree:
         """See whether the volume can be used.
 
         Args:
-            write: Whether to write a hidden file and remove it, besides reading.
+            write: Whether to write a trial file and remove it, besides reading.
 
         Raises:
             JobError: STORAGE_ERROR: the root cannot be read, or is not the one that it should be. A

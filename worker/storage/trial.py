@@ -24,7 +24,7 @@ def is_trial(path: PurePosixPath) -> bool:
 
 
 class Trial:
-    """Writes a hidden file, and removes it.
+    """Writes a trial file, and removes it.
 
     The name is always the same one, and no other process has it. So a directory in which files can be made
     and not be removed holds one of them, and not one for each time.
