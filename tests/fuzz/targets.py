@@ -2,7 +2,6 @@
 
 import io
 import os.path
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from tests.malformed import GOOD, MALFORMED
 from worker.ccfs.answers import LONGEST_RETRY_AFTER, RESULT_CODES, NotAFile, is_file, refusal
 from worker.core.job import Envelope, read_job
 from worker.core.paths import final_path, is_part, part_name
+from worker.storage.stop import Stop
 from worker.storage.zip_file import CorruptArchiveError, check_archive
 
 Target = Callable[[bytes], None]
@@ -77,7 +77,7 @@ def build_a_path(data: bytes) -> None:
 def check_a_zip(data: bytes) -> None:
     """A file is a sound zip or a corrupt one."""
     with suppress(CorruptArchiveError):
-        check_archive(io.BytesIO(data), threading.Event())
+        check_archive(io.BytesIO(data), Stop())
 
 
 def _lies_under_the_root(job: DownloadJob) -> None:

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import re
-import threading
 import zipfile
 import zlib
 from itertools import islice
@@ -14,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.simulator import MIN_BILL_BYTES, Bill, Packing, crc, make_bill
+from worker.storage.stop import Stop
 from worker.storage.zip_file import check_archive
 
 NAME = "20260102_9239cb50a8384bb0ab503441bf089446.zip"
@@ -140,4 +140,4 @@ def test_deflated_bills_pass_the_workers_own_check(tmp_path: Path) -> None:
     file.write_bytes(content(make_bill("app1", NAME, size_bytes=2_000_000)))
 
     with file.open("rb") as bill:
-        check_archive(bill, threading.Event())
+        check_archive(bill, Stop())

@@ -5,7 +5,6 @@ import hashlib
 import io
 import os
 import stat
-import threading
 import time
 import zipfile
 from collections.abc import AsyncIterator
@@ -22,8 +21,8 @@ from worker.core.ports import Chunk
 from worker.errors import JobError
 from worker.storage import RootRules, SharedStorage, Threads
 from worker.storage.part import Limits, Part
+from worker.storage.stop import Stop, StoppedError
 from worker.storage.tree import Tree
-from worker.storage.zip_file import StoppedError
 
 MIB = 1024**2
 FILE = make_zip(os.urandom(3 * MIB), b"a,b\n1,2\n")
@@ -289,7 +288,7 @@ async def test_a_deadline_ends_a_transfer_as_a_timeout(storage: SharedStorage, r
 
 def test_a_write_whose_job_was_given_up_ends_in_no_file(root: Path) -> None:
     """It may have hung for hours, and the file be another's since."""
-    stop = threading.Event()
+    stop = Stop()
     stop.set()
 
     with pytest.raises(StoppedError):

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from functools import partial
@@ -10,6 +11,7 @@ from functools import partial
 import pytest
 
 from worker.storage import Threads
+from worker.storage.stop import Stop
 from worker.storage.threads import Strand, run, run_stoppable
 
 
@@ -125,7 +127,7 @@ async def test_a_call_that_shows_signs_of_life_does_not_hang() -> None:
     """Such as the check of a file of gigabytes."""
     at_work = threading.Barrier(2)
 
-    def work(stop: threading.Event) -> None:
+    def work(stop: Stop) -> None:
         at_work.wait(60)
         at_work.wait(60)
         stop.is_set()
@@ -157,19 +159,21 @@ async def test_a_call_that_nobody_waits_for_any_more_harms_nobody(threads: Threa
 
 
 async def test_a_long_call_is_asked_to_stop_when_cancelled(threads: Threads) -> None:
-    begun = threading.Event()
+    begun, ended = threading.Event(), threading.Event()
 
-    def work(stop: threading.Event) -> bool:
+    def work(stop: Stop) -> None:
         begun.set()
-        return stop.wait(60)
+        while not stop.is_set():
+            time.sleep(0.001)
+        ended.set()
 
     waiting = asyncio.create_task(run_stoppable(threads, work))
     await run(threads, begun.wait)
     waiting.cancel()
 
     with pytest.raises(asyncio.CancelledError):
-        async with asyncio.timeout(30):
-            await waiting
+        await waiting
+    assert await run(threads, partial(ended.wait, 30))
 
 
 def test_a_call_that_outlasts_its_loop_leaves_the_threads_usable() -> None:

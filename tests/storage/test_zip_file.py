@@ -4,7 +4,6 @@ import errno
 import io
 import random
 import struct
-import threading
 import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
@@ -16,7 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.storage.zip_file import CorruptArchiveError, StoppedError, check_archive
+from worker.storage.stop import Stop, StoppedError
+from worker.storage.zip_file import CorruptArchiveError, check_archive
 
 CONTENT = b"callid,begin,end\r\n" + random.Random(1).randbytes(5000)
 END = struct.Struct("<4s4H2LH")
@@ -139,9 +139,9 @@ def write(tmp_path: Path) -> Callable[[bytes], Path]:
     return written
 
 
-def check(path: Path, stop: threading.Event | None = None) -> None:
+def check(path: Path, stop: Stop | None = None) -> None:
     with path.open("rb") as file:
-        check_archive(file, stop or threading.Event())
+        check_archive(file, stop or Stop())
 
 
 @pytest.mark.parametrize("name", SOUND)
@@ -167,7 +167,7 @@ def test_a_file_that_cannot_be_read_is_no_matter_of_the_archive() -> None:
             return super().read(size)
 
     with pytest.raises(OSError, match="Input/output error"):
-        check_archive(Broken(zipped()), threading.Event())
+        check_archive(Broken(zipped()), Stop())
 
 
 @given(
@@ -203,10 +203,12 @@ def test_no_bit_of_the_content_can_be_wrong(tmp_path_factory: Any, bit: int) -> 
         check(path)
 
 
-class Stop(threading.Event):
+class Patience(Stop):
     """Is set when it is asked for the third time."""
 
-    asked = 0
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
 
     def is_set(self) -> bool:
         self.asked += 1
@@ -214,7 +216,7 @@ class Stop(threading.Event):
 
 
 def test_the_check_ends_soon_after_it_was_told_to(write: Callable[[bytes], Path]) -> None:
-    stop = Stop()
+    stop = Patience()
 
     with pytest.raises(StoppedError):
         check(write(zipped(content=bytes(16 * MIB))), stop)
@@ -241,7 +243,7 @@ def test_a_bomb_is_read_in_bounded_memory(write: Callable[[bytes], Path]) -> Non
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked(write: Callable[[bytes], Path]) -> None:
-    stop = Stop()
+    stop = Patience()
 
     with pytest.raises(CorruptArchiveError, match="would unpack to 167772160; at most"):
         check(write(zipped(content=bytes(80 * MIB))), stop)

@@ -2,7 +2,6 @@
 
 import io
 import random
-import threading
 import zipfile
 from collections.abc import Callable, Iterator
 
@@ -10,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from worker.storage.stop import Stop
 from worker.storage.zip_file import CorruptArchiveError, check_archive, most_unpacked
 from worker.storage.zip_stream import ZipWalk
 
@@ -59,7 +59,7 @@ def proves(body: bytes, *, step: int = 1 << 20) -> bool:
 
 def is_sound(body: bytes) -> bool:
     try:
-        check_archive(io.BytesIO(body), threading.Event())
+        check_archive(io.BytesIO(body), Stop())
     except CorruptArchiveError:
         return False
     return True
@@ -80,7 +80,7 @@ def test_ordinary_archives_are_proven_however_they_are_cut(body: bytes, step: in
     walk = walked(body, step=step)
 
     assert walk.proves_sound()
-    assert walk.listing() == check_archive(io.BytesIO(body), threading.Event())
+    assert walk.listing() == check_archive(io.BytesIO(body), Stop())
 
 
 def test_a_listing_has_each_file_with_its_unpacked_size() -> None:

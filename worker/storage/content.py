@@ -2,13 +2,13 @@
 
 import hashlib
 import os
-import threading
 from pathlib import PurePosixPath
 from typing import BinaryIO
 
 from worker.core.outcome import Listing, StoredFile
 from worker.core.ports import Chunk
-from worker.storage.zip_file import BLOCK_BYTES, StoppedError, check_archive, most_unpacked
+from worker.storage.stop import Stop, StoppedError
+from worker.storage.zip_file import BLOCK_BYTES, check_archive, most_unpacked
 from worker.storage.zip_stream import ZipWalk
 
 
@@ -37,7 +37,7 @@ class Content:
         self._digest.update(chunk)
         self._walk.feed(chunk)
 
-    def read(self, file: BinaryIO, stop: threading.Event) -> None:
+    def read(self, file: BinaryIO, stop: Stop) -> None:
         """Take in a whole file, and judge it where its bytes prove nothing. Raises as `check_archive`."""
         while block := file.read(BLOCK_BYTES):
             if stop.is_set():
@@ -46,7 +46,7 @@ class Content:
         if not self.is_proven:
             self.judge(file, stop)
 
-    def judge(self, file: BinaryIO, stop: threading.Event) -> None:
+    def judge(self, file: BinaryIO, stop: Stop) -> None:
         """Check the file as a whole. Raises as `check_archive`."""
         self._judged = check_archive(file, stop)
 

@@ -5,7 +5,6 @@ worker left under one is swept (`worker.storage.sweep`), hourly by `worker.watch
 """
 
 import os
-import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,8 +14,8 @@ from schemas import ErrorCode
 from worker.core.ports import Chunk
 from worker.errors import JobError
 from worker.storage.content import Content, write_all
+from worker.storage.stop import Stop, StoppedError
 from worker.storage.tree import Identity, Tree, identity_of, open_to_read
-from worker.storage.zip_file import StoppedError
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_MODE = 0o666
@@ -73,7 +72,7 @@ class Part:
         self._name = name
         self._descriptor = -1
 
-    def store(self, whole: Chunk, stop: threading.Event) -> float:
+    def store(self, whole: Chunk, stop: Stop) -> float:
         """Store a whole file; on any failure nothing of it remains. Returns and raises as `finish`.
 
         Raises:
@@ -100,7 +99,7 @@ class Part:
         write_all(self._descriptor, chunk)
         self.content.take(chunk)
 
-    def finish(self, stop: threading.Event) -> float:
+    def finish(self, stop: Stop) -> float:
         """Verify it, make it durable, and rename it to its final name, replacing a file there.
 
         The directory is reached anew: files on a volume that was unmounted meanwhile would be out of sight.
@@ -133,7 +132,7 @@ class Part:
             # The umask was taken from the mode above; fchmod(2) ignores it.
             os.fchmod(self._descriptor, self._tree.rules.file_mode)
 
-    def _finish(self, directory: int, stop: threading.Event) -> float:
+    def _finish(self, directory: int, stop: Stop) -> float:
         if not self.content.is_proven:
             with open_to_read(self._name, directory) as file:
                 self.content.judge(file, stop)

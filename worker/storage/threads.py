@@ -14,6 +14,8 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any, Self, TypeVar
 
+from worker.storage.stop import Stop
+
 PATIENCE = 1.0
 """Seconds that a cancelled task waits for its call."""
 
@@ -21,22 +23,6 @@ _JOIN = 0.5
 """Seconds that the end of a program waits for its threads."""
 
 _T = TypeVar("_T")
-
-
-class Stop(threading.Event):
-    """Asks a long call to end early; the call looks at it between its steps.
-
-    Each look is a sign that the call is alive: see `Threads.waiting_since`.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen_at = 0.0
-
-    def is_set(self) -> bool:
-        """Whether the call shall end."""
-        self.seen_at = time.monotonic()
-        return super().is_set()
 
 
 class Call(asyncio.Future[_T]):
@@ -230,8 +216,8 @@ class Strand:
         self._last = future = self._threads.start(call)
         return await future
 
-    async def run_stoppable(self, call: Callable[[threading.Event], _T]) -> _T:
-        """Run the next call, a long one; the event that it is given is set when we are cancelled."""
+    async def run_stoppable(self, call: Callable[[Stop], _T]) -> _T:
+        """Run the next call, a long one; the `Stop` that it is given is set when we are cancelled."""
         stop = Stop()
         self._last = future = self._threads.start(partial(call, stop), stop)
         return await future
@@ -264,8 +250,8 @@ async def run(threads: Threads, call: Callable[[], _T]) -> _T:
     return await threads.start(call)
 
 
-async def run_stoppable(threads: Threads, call: Callable[[threading.Event], _T]) -> _T:
-    """Run a long call on a thread; the event that it is given is set when we are cancelled."""
+async def run_stoppable(threads: Threads, call: Callable[[Stop], _T]) -> _T:
+    """Run a long call on a thread; the `Stop` that it is given is set when we are cancelled."""
     stop = Stop()
     return await threads.start(partial(call, stop), stop)
 

@@ -10,7 +10,6 @@ import errno
 import math
 import os
 import stat
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +25,7 @@ from worker.storage.content import Content
 from worker.storage.errors import root_errors
 from worker.storage.mount import CASE_FOLDED, folds_case, is_mount_point
 from worker.storage.openat2 import open_unlinked
+from worker.storage.stop import Stop
 from worker.storage.trial import Trial, is_trial
 from worker.storage.zip_file import CorruptArchiveError
 
@@ -159,7 +159,7 @@ class Tree:
         finally:
             os.close(directory)
 
-    def inspect(self, path: PurePosixPath, stop: threading.Event) -> StoredFile | None:
+    def inspect(self, path: PurePosixPath, stop: Stop) -> StoredFile | None:
         """Return a file if it is there, whole and sound, and make sure that it is durable."""
         if self._is_absent(path):
             return None

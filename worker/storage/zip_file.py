@@ -2,12 +2,12 @@
 
 import os
 import struct
-import threading
 import zipfile
 import zlib
 from typing import BinaryIO
 
 from worker.core.outcome import Listing, listing
+from worker.storage.stop import Stop, StoppedError
 
 BLOCK_BYTES = 1024 * 1024
 """The most that is read or unpacked in one step. zipfile keeps a whole central directory in memory, at
@@ -41,11 +41,7 @@ class CorruptArchiveError(Exception):
     """The file is not a sound zip; the text says why, as one line."""
 
 
-class StoppedError(Exception):
-    """The check was stopped before its end."""
-
-
-def check_archive(file: BinaryIO, stop: threading.Event) -> Listing:
+def check_archive(file: BinaryIO, stop: Stop) -> Listing:
     """Read every entry of a zip and compare its CRC; blocks, in bounded memory and CPU.
 
     An archive whose entries unpack to more than `most_unpacked` of its size is refused without unpacking it:
@@ -124,7 +120,7 @@ def _refuse_rest(comment: int, file: BinaryIO, size: int) -> None:
         raise CorruptArchiveError("the archive is not sound: something follows its end record")
 
 
-def _read_through(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, stop: threading.Event) -> None:
+def _read_through(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, stop: Stop) -> None:
     if entry.flag_bits & _ENCRYPTED:
         raise CorruptArchiveError(f"the archive cannot be checked: {entry.filename} is encrypted")
     if entry.compress_type not in _METHODS:
