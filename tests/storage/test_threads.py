@@ -7,12 +7,18 @@ import time
 import weakref
 from collections.abc import Iterator
 from functools import partial
+from typing import TypeVar
 
 import pytest
 
-from worker.storage import Threads
+from worker.storage import Call, Threads
 from worker.storage.stop import Stop
-from worker.storage.threads import Strand, run, run_stoppable
+
+T = TypeVar("T")
+
+
+async def result(call: Call[T]) -> T:
+    return await call
 
 
 @pytest.fixture
@@ -23,7 +29,7 @@ def threads() -> Iterator[Threads]:
 
 async def test_each_caller_gets_its_own_result(threads: Threads) -> None:
     """However many are concurrent, and in whatever order they are done."""
-    numbers = await asyncio.gather(*(run(threads, partial(int, number)) for number in range(2000)))
+    numbers = await asyncio.gather(*(threads.start(partial(int, number)) for number in range(2000)))
 
     assert numbers == [*range(2000)]
 
@@ -31,21 +37,21 @@ async def test_each_caller_gets_its_own_result(threads: Threads) -> None:
 async def test_an_error_goes_to_its_caller_and_the_thread_goes_on() -> None:
     with Threads(1) as thread:
         with pytest.raises(SystemExit):
-            await run(thread, sys.exit)
+            await thread.start(sys.exit)
 
-        assert await run(thread, lambda: 1) == 1
+        assert await thread.start(lambda: 1) == 1
 
 
 async def test_an_error_that_no_future_takes_comes_in_another(threads: Threads) -> None:
     with pytest.raises(RuntimeError, match="StopIteration"):
         async with asyncio.timeout(30):
-            await run(threads, partial(next, iter(())))
+            await threads.start(partial(next, iter(())))
 
 
 async def test_as_many_calls_run_concurrently_as_there_are_threads(threads: Threads) -> None:
     barrier = threading.Barrier(3)
 
-    numbers = await asyncio.gather(*(run(threads, lambda: barrier.wait(60)) for _ in range(3)))
+    numbers = await asyncio.gather(*(threads.start(lambda: barrier.wait(60)) for _ in range(3)))
 
     assert sorted(numbers) == [0, 1, 2]
 
@@ -64,8 +70,8 @@ async def test_a_cancelled_caller_waits_until_the_call_is_over(
         if error is not None:
             raise error
 
-    waiting = asyncio.create_task(run(threads, work))
-    await run(threads, begun.wait)
+    waiting = asyncio.create_task(result(threads.start(work)))
+    await threads.start(begun.wait)
     for _ in range(3):
         waiting.cancel()
         await asyncio.sleep(0)
@@ -80,8 +86,8 @@ async def test_a_cancelled_caller_waits_until_the_call_is_over(
 async def test_a_cancelled_task_goes_on_without_a_call_that_hangs(threads: Threads) -> None:
     """The thread is counted as left behind until the call returns, and then serves others again."""
     release = threading.Event()
-    strand = Strand(threads)
-    waiting = asyncio.create_task(strand.run(release.wait))
+    call = threads.start(release.wait)
+    waiting = asyncio.create_task(result(call))
     await asyncio.sleep(0)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -89,11 +95,11 @@ async def test_a_cancelled_task_goes_on_without_a_call_that_hangs(threads: Threa
             await waiting
 
     assert threads.hung == 1
-    assert threads.waiting_since is not None
+    assert threads.silence > 0
     release.set()
-    await strand.idle()
+    await call.returned()
     barrier = threading.Barrier(3)
-    await asyncio.gather(*(run(threads, lambda: barrier.wait(60)) for _ in range(3)))
+    await asyncio.gather(*(threads.start(lambda: barrier.wait(60)) for _ in range(3)))
     assert threads.hung == 0
 
 
@@ -103,13 +109,13 @@ async def test_what_was_given_up_before_its_turn_is_not_begun() -> None:
     begun: list[int] = []
     with Threads(1) as thread:
         first = thread.start(release.wait)
-        waiting = asyncio.create_task(run(thread, partial(begun.append, 1)))
+        waiting = asyncio.create_task(result(thread.start(partial(begun.append, 1))))
         await asyncio.sleep(0)
         waiting.cancel()
         await asyncio.wait([waiting])
         release.set()
         await first
-        await run(thread, lambda: None)
+        await thread.start(lambda: None)
 
     assert begun == []
 
@@ -135,18 +141,15 @@ async def test_a_call_that_shows_signs_of_life_does_not_hang() -> None:
         at_work.wait(60)
 
     with Threads(1) as thread:
-        working = asyncio.create_task(run_stoppable(thread, work))
+        working = thread.start_stoppable(work)
         await asyncio.to_thread(at_work.wait, 60)
-        began = thread.waiting_since
+        begun = time.monotonic()
+        assert thread.silence > 0
         for _ in range(2):
             await asyncio.to_thread(at_work.wait, 60)
-        seen = thread.waiting_since
+        assert 0 < thread.silence < time.monotonic() - begun
         await asyncio.to_thread(at_work.wait, 60)
         await working
-
-    assert began is not None
-    assert seen is not None
-    assert seen > began
 
 
 async def test_a_call_that_nobody_waits_for_any_more_harms_nobody(threads: Threads) -> None:
@@ -155,7 +158,7 @@ async def test_a_call_that_nobody_waits_for_any_more_harms_nobody(threads: Threa
     forgotten.cancel()
     release.set()
 
-    assert await run(threads, lambda: 1) == 1
+    assert await threads.start(lambda: 1) == 1
 
 
 async def test_a_long_call_is_asked_to_stop_when_cancelled(threads: Threads) -> None:
@@ -167,13 +170,13 @@ async def test_a_long_call_is_asked_to_stop_when_cancelled(threads: Threads) -> 
             time.sleep(0.001)
         ended.set()
 
-    waiting = asyncio.create_task(run_stoppable(threads, work))
-    await run(threads, begun.wait)
+    waiting = asyncio.create_task(result(threads.start_stoppable(work)))
+    await threads.start(begun.wait)
     waiting.cancel()
 
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    assert await run(threads, partial(ended.wait, 30))
+    assert await threads.start(partial(ended.wait, 30))
 
 
 def test_a_call_that_outlasts_its_loop_leaves_the_threads_usable() -> None:
@@ -183,7 +186,7 @@ def test_a_call_that_outlasts_its_loop_leaves_the_threads_usable() -> None:
         thread.start(release.wait)
 
     async def use(thread: Threads) -> int:
-        return await run(thread, lambda: 1)
+        return await thread.start(lambda: 1)
 
     with Threads(1) as thread:
         asyncio.run(leave(thread))
@@ -206,7 +209,7 @@ async def test_after_the_end_no_call_is_accepted() -> None:
         pass
 
     with pytest.raises(RuntimeError):
-        await run(threads, lambda: None)
+        threads.start_stoppable(print)
     with pytest.raises(RuntimeError):
         threads.start(print)
 
@@ -221,7 +224,7 @@ async def test_an_idle_thread_keeps_nothing_of_its_last_call() -> None:
     with Threads(1) as thread:
         large = Large()
         weakref.finalize(large, freed.set)
-        await run(thread, large.use)
+        await thread.start(large.use)
         del large
 
         assert freed.wait(60)

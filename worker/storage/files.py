@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 from itertools import count
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from worker.core.outcome import StoredFile
 from worker.core.paths import part_name
@@ -14,7 +15,7 @@ from worker.core.progress import Progress
 from worker.storage.errors import storage_errors
 from worker.storage.part import Limits, Part
 from worker.storage.sweep import Sweep
-from worker.storage.threads import PATIENCE, Call, Strand, Threads, outlast, run, run_stoppable
+from worker.storage.threads import PATIENCE, Call, Threads, outlast
 from worker.storage.tree import Look, RootRules, Tree
 
 _SMALL = 1024 * 1024
@@ -64,7 +65,7 @@ class SharedStorage:
             JobError: STORAGE_ERROR when the storage cannot be read.
         """
         with storage_errors(path):
-            return await run_stoppable(self._executor, partial(self._tree.inspect, path))
+            return await self._executor.start_stoppable(partial(self._tree.inspect, path))
 
     async def store(
         self,
@@ -100,8 +101,7 @@ class SharedStorage:
                 self._limits.check_size(size)
                 progress.received_bytes = size
                 # One hop to a thread: several would cost more than the work.
-                store = partial(part.store, begun[0])
-                progress.sync_seconds = await run_stoppable(self._executor, store)
+                progress.sync_seconds = await self._executor.start_stoppable(partial(part.store, begun[0]))
             else:
                 await self._store_large(part, announced_bytes or 0, begun, chunks, progress)
         return part.content.stored(path, reused=False)
@@ -131,42 +131,43 @@ class SharedStorage:
             JobError: STORAGE_ERROR when the root cannot be read.
         """
         with storage_errors(self._root):
-            return await run(self._executor, sweep.step)
+            return await self._executor.start(sweep.step)
 
     async def _store_large(
         self, part: Part, announced: int, begun: list[Chunk], chunks: AsyncIterator[Chunk], progress: Progress
     ) -> None:
         """Write, hash and check each chunk on a thread while the next one comes in from the network."""
-        strand = Strand(self._executor)
+        # One at a time: until a call has returned, nothing else may touch the file.
+        call: Call[Any] = self._executor.start(partial(part.create, announced))
 
         async def take_in(chunk: Chunk) -> None:
+            nonlocal call
             progress.received_bytes = part.content.size + len(chunk)
             self._limits.check_size(progress.received_bytes)
-            await strand.run(partial(part.take_in, chunk))
+            call = self._executor.start(partial(part.take_in, chunk))
+            await call
 
         try:
-            await strand.run(partial(part.create, announced))
+            await call
             for chunk in begun:
                 await take_in(chunk)
             async for chunk in chunks:
                 await take_in(chunk)
-            progress.sync_seconds = await strand.run_stoppable(part.finish)
+            call = self._executor.start_stoppable(part.finish)
+            progress.sync_seconds = await call
         except BaseException:
-            await self._discard(strand, part)
+            await self._discard(part, call)
             raise
 
-    async def _discard(self, strand: Strand, part: Part) -> None:
+    async def _discard(self, part: Part, last: Call[Any]) -> None:
         """Remove a file that is not wanted. On a slow volume that goes on in the background."""
 
         async def tidy() -> None:
-            await strand.idle()
-            await run(self._executor, part.discard)
+            await last.returned()
+            await self._executor.start(part.discard)
 
         tidying = asyncio.create_task(tidy())
-        try:
-            await outlast(tidying, PATIENCE)
-        finally:
-            if not tidying.done():
-                # The event loop alone would keep only a weak reference to it.
-                self._tidying.add(tidying)
-                tidying.add_done_callback(self._tidying.discard)
+        # The event loop alone would keep only a weak reference to it.
+        self._tidying.add(tidying)
+        tidying.add_done_callback(self._tidying.discard)
+        await outlast(tidying, PATIENCE)

@@ -11,8 +11,7 @@ class Stop:
     """Asks a long call to end early; the call looks at it between its steps.
 
     Attributes:
-        seen_at: When it was last looked at, by `time.monotonic`, which shows that the call is alive: see
-            `Threads.waiting_since`.
+        seen_at: When the call began or last looked, by `time.monotonic`: its last sign of life.
     """
 
     # Not a threading.Event, on which nobody waits here: each makes two locks, for each call of each job.

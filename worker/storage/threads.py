@@ -37,8 +37,8 @@ class Call(asyncio.Future[_T]):
         is_left: Whether its task goes on without it.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, stop: Stop | None) -> None:
-        super().__init__(loop=loop)
+    def __init__(self, stop: Stop) -> None:
+        super().__init__(loop=asyncio.get_running_loop())
         self.stop = stop
         self.is_left = False
         self._leaving: asyncio.TimerHandle | None = None
@@ -46,15 +46,17 @@ class Call(asyncio.Future[_T]):
 
     def cancel(self, msg: object | None = None) -> bool:  # noqa: ARG002 - the interface of Future
         """Ask the call to end early, and have the task go on without it if it does not return soon."""
-        if self.stop is not None:
-            self.stop.set()
+        self.stop.set()
         if self._leaving is None and not self.done():
             self._leaving = self.get_loop().call_later(PATIENCE, self._leave)
         return False
 
     async def returned(self) -> None:
-        """Wait until no thread works on it any more, however long that takes."""
+        """Wait until no thread works on it any more, however long that takes; its error is dropped."""
         await self._has_returned.wait()
+        if not self.cancelled():
+            # asyncio logs an error that nobody has looked at.
+            self.exception()
 
     def settle(self, result: Any, error: BaseException | None) -> None:  # noqa: ANN401 - whatever the call gave
         """Take what came of it."""
@@ -73,28 +75,6 @@ class Call(asyncio.Future[_T]):
             super().cancel()
 
 
-class _Bench:
-    """A thread's place, and what it works on.
-
-    Attributes:
-        began: When its call began, by `time.monotonic`; None while it has none.
-        call: That call.
-    """
-
-    def __init__(self) -> None:
-        self.began: float | None = None
-        self.call: Call[Any] | None = None
-
-    @property
-    def waiting_since(self) -> float | None:
-        """When its call last showed a sign of life."""
-        # Copied: the thread may change them between two lines of the event loop.
-        began, call = self.began, self.call
-        if began is None or call is None or call.stop is None:
-            return began
-        return max(began, call.stop.seen_at)
-
-
 class Threads:
     """Threads that give their results back to the event loop in batches.
 
@@ -109,15 +89,15 @@ class Threads:
     """
 
     def __init__(self, number: int) -> None:
-        self._calls: SimpleQueue[Callable[[_Bench], None] | None] = SimpleQueue()
+        self._calls: SimpleQueue[tuple[Call[Any], Callable[[], Any]] | None] = SimpleQueue()
+        self._at_work: set[Call[Any]] = set()
+        """What the threads are in. To be copied: they may change it between two lines of the event loop."""
         self._results: deque[tuple[Call[Any], Any, BaseException | None]] = deque()
         self._is_loop_told = False
         self._is_shut = False
-        self._benches = [_Bench() for _ in range(number)]
         # Daemons: one that hangs keeps no process from its end.
         self._threads = [
-            threading.Thread(target=self._work, args=(bench,), name="storage", daemon=True)
-            for bench in self._benches
+            threading.Thread(target=self._work, name="storage", daemon=True) for _ in range(number)
         ]
         for thread in self._threads:
             thread.start()
@@ -125,7 +105,7 @@ class Threads:
     @property
     def hung(self) -> int:
         """How many threads hold a call that nobody waits for any more."""
-        return sum((call := bench.call) is not None and call.is_left for bench in self._benches)
+        return sum(call.is_left for call in self._at_work.copy())
 
     @property
     def running(self) -> int:
@@ -133,32 +113,22 @@ class Threads:
         return sum(thread.is_alive() for thread in self._threads)
 
     @property
-    def waiting_since(self) -> float | None:
-        """When the call that has waited longest began, or last showed a sign of life; None without any.
-
-        By `time.monotonic`. Calls that wait for a thread do not count.
-        """
-        return min((since for bench in self._benches if (since := bench.waiting_since)), default=None)
-
-    @property
     def silence(self) -> float:
-        """Seconds for which that call has waited; 0 without any."""
-        since = self.waiting_since
-        return 0.0 if since is None else time.monotonic() - since
+        """Seconds since the last sign of life of the call that has given none for longest; 0 without any.
 
-    def start(self, call: Callable[[], _T], stop: Stop | None = None) -> Call[_T]:
-        """Run a call on a thread. All calls must come from one event loop.
-
-        Args:
-            call: The call.
-            stop: Asks it to end early, if it can.
+        Calls that wait for a thread do not count.
         """
-        if self._is_shut:
-            # It would never run, and its task would wait for ever.
-            raise RuntimeError("the threads were shut down")
-        future: Call[_T] = Call(asyncio.get_running_loop(), stop)
-        self._calls.put(partial(self._run, future, call))
-        return future
+        now = time.monotonic()
+        return max((now - call.stop.seen_at for call in self._at_work.copy()), default=0.0)
+
+    def start(self, call: Callable[[], _T]) -> Call[_T]:
+        """Run a call on a thread. All calls must come from one event loop."""
+        return self._start(call, Stop())
+
+    def start_stoppable(self, call: Callable[[Stop], _T]) -> Call[_T]:
+        """Run a long call on a thread; the `Stop` that it is given is set when its task is cancelled."""
+        stop = Stop()
+        return self._start(partial(call, stop), stop)
 
     def __enter__(self) -> Self:
         return self
@@ -172,18 +142,27 @@ class Threads:
         for thread in self._threads:
             thread.join(max(0, end - time.monotonic()))
 
-    def _work(self, bench: _Bench) -> None:
-        while (call := self._calls.get()) is not None:
-            bench.began = time.monotonic()
-            call(bench)
-            bench.began = bench.call = None
-            # It may keep a file's bytes in memory until the next call, which may be long in coming.
-            del call
+    def _start(self, call: Callable[[], _T], stop: Stop) -> Call[_T]:
+        if self._is_shut:
+            # It would never run, and its task would wait for ever.
+            raise RuntimeError("the threads were shut down")
+        future: Call[_T] = Call(stop)
+        self._calls.put((future, call))
+        return future
 
-    def _run(self, future: Call[Any], call: Callable[[], Any], bench: _Bench) -> None:
-        bench.call = future
+    def _work(self) -> None:
+        while (task := self._calls.get()) is not None:
+            self._run(*task)
+            # It may keep a file's bytes in memory until the next call, which may be long in coming.
+            del task
+
+    def _run(self, future: Call[Any], call: Callable[[], Any]) -> None:
+        future.stop.seen_at = time.monotonic()
+        self._at_work.add(future)
         # What was given up before its turn came is not begun: it would open a file that nobody closes.
-        self._results.append((future, *((None, None) if future.is_left else _outcome(call))))
+        result, error = (None, None) if future.is_left else _outcome(call)
+        self._at_work.discard(future)
+        self._results.append((future, result, error))
         # In this order: the loop takes the mark away before it takes results, so none is left lying.
         if not self._is_loop_told:
             self._is_loop_told = True
@@ -200,37 +179,6 @@ class Threads:
             future.settle(result, error)
 
 
-class Strand:
-    """Runs the calls of one file, which must not overlap, on any free thread.
-
-    Args:
-        threads: The threads.
-    """
-
-    def __init__(self, threads: Threads) -> None:
-        self._threads = threads
-        self._last: Call[Any] | None = None
-
-    async def run(self, call: Callable[[], _T]) -> _T:
-        """Run the next call; the one before must have ended or been left behind for good."""
-        self._last = future = self._threads.start(call)
-        return await future
-
-    async def run_stoppable(self, call: Callable[[Stop], _T]) -> _T:
-        """Run the next call, a long one; the `Stop` that it is given is set when we are cancelled."""
-        stop = Stop()
-        self._last = future = self._threads.start(partial(call, stop), stop)
-        return await future
-
-    async def idle(self) -> None:
-        """Wait until no thread works on the file any more, however long that takes."""
-        if self._last is not None:
-            await self._last.returned()
-            if not self._last.cancelled():
-                # asyncio logs an error that nobody has looked at.
-                self._last.exception()
-
-
 def _outcome(call: Callable[[], _T]) -> tuple[_T | None, BaseException | None]:
     # Its frame stays on the traceback of an error: with the future in it, there would be a cycle that keeps a
     # file's bytes until the garbage collector comes by.
@@ -243,17 +191,6 @@ def _outcome(call: Callable[[], _T]) -> tuple[_T | None, BaseException | None]:
         return None, error
     except BaseException as exc:  # noqa: BLE001 - it is raised where the call is awaited
         return None, exc
-
-
-async def run(threads: Threads, call: Callable[[], _T]) -> _T:
-    """Run a call on a thread."""
-    return await threads.start(call)
-
-
-async def run_stoppable(threads: Threads, call: Callable[[Stop], _T]) -> _T:
-    """Run a long call on a thread; the `Stop` that it is given is set when we are cancelled."""
-    stop = Stop()
-    return await threads.start(partial(call, stop), stop)
 
 
 async def outlast(future: asyncio.Future[Any], seconds: float) -> None:
