@@ -14,7 +14,7 @@ from schemas import DownloadJob, ErrorCode
 from tests.ccfs.samples import make_zip
 from tests.fuzz.messages import a_message_goes_round
 from tests.malformed import GOOD, MALFORMED
-from worker.ccfs.answers import LONGEST_RETRY_AFTER, RESULT_CODES, NotAFile, is_file, refusal
+from worker.ccfs.answers import LONGEST_RETRY_AFTER, RESULT_CODES, is_file, refusal
 from worker.core.job import Envelope, read_job
 from worker.core.paths import final_path, is_part, part_name
 from worker.storage.stop import Stop
@@ -53,10 +53,8 @@ def classify_an_answer(data: bytes) -> None:
     code = int(status) if status.isascii() and status.isdigit() and len(status) <= 3 else 200
     if is_file(code, body[:4]):
         return
-    answer = NotAFile(
-        status=code, content_type=content_type, content_encoding=encoding, retry_after=retry_after, body=body
-    )
-    error = refusal(answer, _NOW)
+    headers = {"content-type": content_type, "content-encoding": encoding, "retry-after": retry_after}
+    error = refusal(code, headers, body, _NOW)
     assert error.code not in _NEVER
     assert error.http_status == code
     assert error.message.isprintable()

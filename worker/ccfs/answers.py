@@ -1,6 +1,6 @@
 """Classifies CC-FS's responses by status, content type and first bytes, never by one of them alone. Pure."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -43,25 +43,6 @@ RESULT_CODES: dict[str, ErrorCode] = {
 """CC-FS's result codes (vendor's page cec_07_0835) as error codes; any other is an UPSTREAM_ERROR."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NotAFile:
-    """A response that is no file.
-
-    Attributes:
-        status: Its HTTP status.
-        content_type: Its Content-Type header as it came; empty without one.
-        content_encoding: Its Content-Encoding header as it came; empty without one.
-        retry_after: Its Retry-After header as it came, if any.
-        body: Its body, or the beginning of a long one.
-    """
-
-    status: int
-    content_type: str = ""
-    content_encoding: str = ""
-    retry_after: str | None = None
-    body: bytes = b""
-
-
 def is_file(status: int, head: bytes) -> bool:
     """Return whether a response is a file, by its status and the first `HEAD_BYTES` of its body.
 
@@ -71,22 +52,24 @@ def is_file(status: int, head: bytes) -> bool:
     return status == HTTP_OK and head.startswith(_ZIP_MAGIC)
 
 
-def refusal(answer: NotAFile, now: datetime) -> JobError:
+def refusal(status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> JobError:
     """Classify a response that is no file, by the contract's error table.
 
     Args:
-        answer: The response.
+        status: Its HTTP status.
+        headers: Its headers as they came, by lower-case name.
+        body: Its body, or the beginning of a long one.
         now: The time that a Retry-After date is counted from, timezone-aware.
     """
-    result_code, description = read_result(answer.body)
-    code, meaning = _meaning(answer, result_code)
+    result_code, description = read_result(body)
+    code, meaning = _meaning(status, headers, body, result_code)
     details = ", ".join(part for part in (result_code and f"resultCode {result_code}", description) if part)
     return JobError(
         code,
         f"{meaning}: {details}" if details else meaning,
         result_code=result_code,
-        http_status=answer.status,
-        retry_after=parse_retry_after(answer.retry_after, now),
+        http_status=status,
+        retry_after=parse_retry_after(headers.get("retry-after", ""), now),
     )
 
 
@@ -114,17 +97,13 @@ def read_result(body: bytes) -> tuple[str | None, str]:
     return one_line(code, _MAX_RESULT_CODE) or None, description
 
 
-def parse_retry_after(value: str | None, now: datetime) -> float | None:
+def parse_retry_after(value: str, now: datetime) -> float | None:
     """Return the seconds that a Retry-After header asks for, in either form (RFC 9110, section 10.2.3).
 
-    Args:
-        value: The header, if there was one.
-        now: What its date is counted from, timezone-aware.
-
-    Returns:
-        Between 0 and `LONGEST_RETRY_AFTER`; None for a header that is neither form.
+    They are between 0 and `LONGEST_RETRY_AFTER`; None for a header that is neither form. A date is counted
+    from `now`, timezone-aware.
     """
-    text = (value or "").strip()
+    text = value.strip()
     # By isdigit alone "²" is a number, which float() refuses.
     if text.isascii() and text.isdigit():
         seconds = float(text) if len(text) <= _MAX_RETRY_DIGITS else LONGEST_RETRY_AFTER
@@ -145,25 +124,28 @@ def read_date(value: str) -> datetime | None:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
 
 
-def _meaning(answer: NotAFile, result_code: str | None) -> tuple[ErrorCode, str]:
+def _meaning(
+    status: int, headers: Mapping[str, str], body: bytes, result_code: str | None
+) -> tuple[ErrorCode, str]:
     known = RESULT_CODES.get(result_code or "")
-    if answer.status != HTTP_OK:
+    if status != HTTP_OK:
         # A 401 is always about the key: it makes the worker read the key again.
-        is_known = known is not None and answer.status != _HTTP_UNAUTHORIZED
-        code = known if known is not None and is_known else code_of_status(answer.status)
-        return code, f"CC-FS answered HTTP {answer.status}"
+        if known is None or status == _HTTP_UNAUTHORIZED:
+            known = code_of_status(status)
+        return known, f"CC-FS answered HTTP {status}"
     if result_code == _SUCCESS:
         return ErrorCode.UPSTREAM_ERROR, "CC-FS reported success but sent no file"
     if result_code is not None:
         return known or ErrorCode.UPSTREAM_ERROR, "CC-FS refused the download"
-    content_type = answer.content_type.partition(";")[0].strip().lower()
-    if answer.content_encoding.strip().lower() not in {"", "identity"}:
-        encoding = one_line(answer.content_encoding, _MAX_RESULT_CODE)
+    content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    encoding = headers.get("content-encoding", "")
+    if encoding.strip().lower() not in {"", "identity"}:
+        encoding = one_line(encoding, _MAX_RESULT_CODE)
         code, reason = ErrorCode.UPSTREAM_ERROR, f"is encoded ({encoding}) although identity was asked for"
-    elif "json" in content_type or answer.body.removeprefix(_BOM).lstrip().startswith(b"{"):
+    elif "json" in content_type or body.removeprefix(_BOM).lstrip().startswith(b"{"):
         code, reason = ErrorCode.UPSTREAM_ERROR, "is JSON without a resultCode"
     elif content_type in _BINARY_TYPES:
-        code, reason = ErrorCode.CORRUPT_ARCHIVE, "is not a zip file" if answer.body else "is empty"
+        code, reason = ErrorCode.CORRUPT_ARCHIVE, "is not a zip file" if body else "is empty"
     else:
         code, reason = ErrorCode.UPSTREAM_ERROR, f"is not a zip file but {content_type}"
     return code, f"the body that CC-FS sent {reason}"

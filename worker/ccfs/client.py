@@ -11,7 +11,7 @@ from aiolimiter import AsyncLimiter
 from yarl import URL
 
 from schemas import DownloadJob
-from worker.ccfs.answers import HEAD_BYTES, HTTP_OK, NotAFile, is_file, read_date, refusal
+from worker.ccfs.answers import HEAD_BYTES, HTTP_OK, is_file, read_date, refusal
 from worker.ccfs.errors import UnansweredError, after_headers, before_headers
 from worker.ccfs.hints import Admission, explain
 from worker.ccfs.pool import Pool, Route
@@ -173,13 +173,9 @@ class CcfsClient:
                     await response.at_least(HEAD_BYTES)
             self._admission.heard(response.status)
             if not is_file(response.status, response.peek(HEAD_BYTES)):
-                raise explain(
-                    await self._refusal(response),
-                    self._admission,
-                    bill_file_name=job.bill_file_name,
-                    there=read_date(response.headers.get("date", "")),
-                    here=self._clock(),
-                )
+                error = await self._refusal(response)
+                there, here = read_date(response.headers.get("date", "")), self._clock()
+                raise explain(error, self._admission, job.bill_file_name, there=there, here=here)
             async with aclosing(response.chunks()) as chunks:
                 yield FileStream(response.content_length, chunks)
         except JobError as error:
@@ -228,11 +224,4 @@ class CcfsClient:
             # Any other status is enough to classify the response.
             if response.status == HTTP_OK:
                 raise
-        answer = NotAFile(
-            status=response.status,
-            content_type=response.headers.get("content-type", ""),
-            content_encoding=response.headers.get("content-encoding", ""),
-            retry_after=response.headers.get("retry-after"),
-            body=response.peek(MAX_ERROR_BODY),
-        )
-        return refusal(answer, self._clock())
+        return refusal(response.status, response.headers, response.peek(MAX_ERROR_BODY), self._clock())

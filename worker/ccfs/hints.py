@@ -35,7 +35,7 @@ class Admission:
 
 
 def explain(
-    error: JobError, admission: Admission, *, bill_file_name: str, there: datetime | None, here: datetime
+    error: JobError, admission: Admission, bill_file_name: str, *, there: datetime | None, here: datetime
 ) -> JobError:
     """Add to the refusal of a file what its likely cause is; `there` and `here` are as for `skew`."""
     if error.http_status == _HTTP_FORBIDDEN:
