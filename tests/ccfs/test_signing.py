@@ -69,7 +69,7 @@ def test_the_canonical_request_is_the_vendors(vector: Mapping[str, Any]) -> None
 def test_the_signing_key_is_the_vendors(vector: Mapping[str, Any]) -> None:
     prefix = vector["authorization"].rpartition("/")[0]
 
-    assert signing.signing_key(vector["secret_key"], prefix) == vector["signing_key"]
+    assert signing.hmac_hex(vector["secret_key"], prefix) == vector["signing_key"]
 
 
 @each_vector

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.storage.stop import Stop
-from worker.storage.zip_file import CorruptArchiveError, check_archive, most_unpacked
+from worker.storage.zip_file import CorruptArchiveError, check_archive
 from worker.storage.zip_stream import ZipWalk
 
 CSV = b"".join(b"%d,agent%d,2026-01-31\n" % (number, number % 7) for number in range(5000))
@@ -47,7 +47,7 @@ def with_descriptors(*contents: bytes) -> bytes:
 
 
 def walked(body: bytes, *, step: int = 1 << 20) -> ZipWalk:
-    walk = ZipWalk(most_unpacked)
+    walk = ZipWalk()
     for start in range(0, len(body), step):
         walk.feed(body[start : start + step])
     return walk

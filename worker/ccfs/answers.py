@@ -23,7 +23,6 @@ _BINARY_TYPES = frozenset({"", "application/octet-stream", "application/zip", "a
 _BOM = b"\xef\xbb\xbf"
 _SUCCESS = "0"
 _MAX_RESULT_CODE = 32
-_MAX_RETRY_DIGITS = 9
 
 RESULT_CODES: dict[str, ErrorCode] = {
     "0300001": ErrorCode.REQUEST_REJECTED,
@@ -106,7 +105,7 @@ def parse_retry_after(value: str, now: datetime) -> float | None:
     text = value.strip()
     # By isdigit alone "²" is a number, which float() refuses.
     if text.isascii() and text.isdigit():
-        seconds = float(text) if len(text) <= _MAX_RETRY_DIGITS else LONGEST_RETRY_AFTER
+        seconds = float(text)
     elif (moment := read_date(text)) is not None:
         seconds = (moment - now).total_seconds()
     else:

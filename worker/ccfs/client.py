@@ -31,13 +31,7 @@ _BURST_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class FileStream:
-    """A file on its way.
-
-    Attributes:
-        announced_bytes: Its size by Content-Length; None when the server did not say.
-        chunks: Its bytes, each chunk valid until the next is asked for. Raises JobError TRUNCATED, TIMEOUT,
-            UPSTREAM_ERROR.
-    """
+    """Implements `worker.core.ports.Stream`; chunks raise JobError TRUNCATED, TIMEOUT, UPSTREAM_ERROR."""
 
     announced_bytes: int | None
     chunks: AsyncIterator[Chunk]
@@ -169,7 +163,7 @@ class CcfsClient:
         progress.http_status = response.status
         try:
             if response.status == HTTP_OK:
-                with after_headers(response.status):
+                with after_headers():
                     await response.at_least(HEAD_BYTES)
             self._admission.heard(response.status)
             if not is_file(response.status, response.peek(HEAD_BYTES)):
@@ -179,7 +173,7 @@ class CcfsClient:
             async with aclosing(response.chunks()) as chunks:
                 yield FileStream(response.content_length, chunks)
         except JobError as error:
-            # An error of the storage carries CC-FS's status, too.
+            # Whatever went wrong with its body: an error of the storage carries CC-FS's status, too.
             error.http_status = response.status
             raise
         finally:
@@ -216,7 +210,7 @@ class CcfsClient:
 
     async def _refusal(self, response: Response) -> JobError:
         try:
-            with after_headers(response.status):
+            with after_headers():
                 # Against a body that trickles in, the idle timeout alone would never fire.
                 async with asyncio.timeout(self._idle_timeout):
                     await response.at_least(MAX_ERROR_BODY)

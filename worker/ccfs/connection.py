@@ -38,7 +38,6 @@ class Connection(asyncio.BufferedProtocol):
         self._memory = memory
         self._transport: asyncio.Transport | None = None
         self._unasked = select.poll()
-        self._is_paused = False
         self._tls: TlsLayer | None = None
         self._handshake: asyncio.Future[None] | None = None
         self._response: Response | None = None
@@ -172,7 +171,6 @@ class Connection(asyncio.BufferedProtocol):
                 transport.close()
         elif response.is_full and transport is not None:
             transport.pause_reading()
-            self._is_paused = True
 
     def _decrypt(self, tls: TlsLayer) -> None:
         if self._handshake is not None and tls.shake_hands() and not self._handshake.done():
@@ -192,10 +190,8 @@ class Connection(asyncio.BufferedProtocol):
             # What waits in the TLS makes the socket no more readable: no event would come for it.
             self._advance(0)
         is_full = self._response is not None and self._response.is_full
-        if self._is_paused and not is_full and self._transport is not None:
-            self._is_paused = False
-            if not self._transport.is_closing():
-                self._transport.resume_reading()
+        if not is_full and self._transport is not None:
+            self._transport.resume_reading()
 
     def _fail(self, error: Exception | None) -> None:
         if self._response is not None:

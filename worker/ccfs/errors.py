@@ -37,8 +37,8 @@ def before_headers() -> Iterator[None]:
 
 
 @contextmanager
-def after_headers(status: int) -> Iterator[None]:
-    """Map what can go wrong while the body of a response with that HTTP status is read.
+def after_headers() -> Iterator[None]:
+    """Map what can go wrong while the body of a response is read.
 
     Raises:
         JobError: TIMEOUT, TRUNCATED, or UPSTREAM_ERROR when the framing of the body is broken.
@@ -46,13 +46,11 @@ def after_headers(status: int) -> Iterator[None]:
     try:
         yield
     except TimeoutError as exc:
-        raise JobError(ErrorCode.TIMEOUT, _STALLED, http_status=status) from exc
+        raise JobError(ErrorCode.TIMEOUT, _STALLED) from exc
     except NotHttpError as exc:
-        message = f"CC-FS did not answer valid HTTP: {exc}"
-        raise JobError(ErrorCode.UPSTREAM_ERROR, message, http_status=status) from exc
+        raise JobError(ErrorCode.UPSTREAM_ERROR, f"CC-FS did not answer valid HTTP: {exc}") from exc
     except OSError as exc:
-        message = f"the body broke off: {_words(exc)}"
-        raise JobError(ErrorCode.TRUNCATED, message, http_status=status) from exc
+        raise JobError(ErrorCode.TRUNCATED, f"the body broke off: {_words(exc)}") from exc
 
 
 def _words(exc: Exception) -> str:

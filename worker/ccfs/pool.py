@@ -37,12 +37,8 @@ class Route:
 class Pool:
     """Connections by one route; as many as there are concurrent requests.
 
-    Args:
-        route: The way.
-        memory: What they receive into.
-        keep_alive: Whether they are kept between requests.
-
     Attributes:
+        keep_alive: Whether they are kept between requests.
         certificate_end: When the certificate ends that the server showed last, in Unix seconds; NaN
             before any.
     """

@@ -21,15 +21,11 @@ def host_and_port(base_url: str) -> str:
     return f"{url.host_subcomponent}:{url.port}"
 
 
-def request_body(job: DownloadJob) -> bytes:
-    """Return the request's JSON, serialised once: the bytes that are signed are the bytes that are sent."""
-    fields = {"request": {"version": "2.0"}, "msgBody": {"billFileName": job.bill_file_name}}
-    return _COMPACT.encode(fields).encode()
-
-
 def signing_request(job: DownloadJob, host: str) -> signing.Request:
     """Return the signed part of the request for a job's file; `host` as from `host_and_port`."""
-    body = request_body(job)
+    fields = {"request": {"version": "2.0"}, "msgBody": {"billFileName": job.bill_file_name}}
+    # Serialised once: the bytes that are signed are the bytes that are sent.
+    body = _COMPACT.encode(fields).encode()
     headers = {"Host": host, "Content-Type": CONTENT_TYPE, "Content-Length": str(len(body))}
     return signing.Request(method="POST", path=DOWNLOAD_PATH, headers=headers, body=body)
 
@@ -56,17 +52,10 @@ def signed_headers(
     }
 
 
-def download_bytes(
-    job: DownloadJob, host: str, *, secret_key: str, now: datetime, keep_alive: bool = True
-) -> bytes:
-    """Return the whole request for a job's file, signed.
+def download_bytes(job: DownloadJob, host: str, *, secret_key: str, now: datetime, keep_alive: bool) -> bytes:
+    """Return the whole request for a job's file, signed: see `signing_request` and `signed_headers`.
 
-    Args:
-        job: Names the account and the file.
-        host: As from `host_and_port`.
-        secret_key: The account's key.
-        now: As for `signed_headers`.
-        keep_alive: Whether another request may follow on the connection.
+    With `keep_alive`, another request may follow on the connection.
     """
     request = signing_request(job, host)
     headers = signed_headers(request, app_id=job.app_id, secret_key=secret_key, now=now)

@@ -58,6 +58,8 @@ class Response:
     """A response. Made by `Connection.ask`, which puts bytes into `room` and has them taken in by `take`.
 
     Attributes:
+        status: The HTTP status; 0 until the head is complete.
+        headers: As `Framing.headers`, from then on.
         content_length: The size of the body by Content-Length; None without that.
         is_over: Whether all of it came, or nothing more will.
         is_full: Whether there is no room for more until a block is used.
@@ -81,6 +83,8 @@ class Response:
         has_body: bool = True,
     ) -> None:
         self.has_body = has_body
+        self.status = 0
+        self.headers: Mapping[str, str] = {}
         self.content_length: int | None = None
         self.is_over = self.is_full = False
         self.is_parsed = True
@@ -103,16 +107,6 @@ class Response:
         self._timer: asyncio.TimerHandle | None = None
 
     @property
-    def status(self) -> int:
-        """The HTTP status; 0 until the head is complete."""
-        return self._framing.status
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """Those that anybody looks at, by lower-case name; of several of one name, the list."""
-        return self._framing.headers
-
-    @property
     def may_reuse(self) -> bool:
         """Whether the connection may serve another request once this is over."""
         return self._framing.may_reuse
@@ -131,7 +125,7 @@ class Response:
         data = bytes(self._memory.scratch[:size])
         while data and not self.status:
             data = self._framing.head(data)
-            if self.status:
+            if self._framing.status:
                 self._begin_body()
         if not self.is_parsed:
             self._add(data)
@@ -176,7 +170,7 @@ class Response:
     async def chunks(self) -> AsyncGenerator[memoryview, None]:
         """Yield the body; each chunk is valid until the next is asked for. Raises as `after_headers`."""
         self._wanted = sys.maxsize
-        with after_headers(self.status):
+        with after_headers():
             while await self._until(lambda: bool(self._whole)):
                 block, size = self._whole.popleft()
                 self._is_in_use = True
@@ -193,10 +187,12 @@ class Response:
             self._abort()
 
     def _begin_body(self) -> None:
-        if 100 <= self.status < 200 and self.status != SWITCHED:  # noqa: PLR2004 - RFC 9110, section 15.2
+        status = self._framing.status
+        if 100 <= status < 200 and status != SWITCHED:  # noqa: PLR2004 - RFC 9110, section 15.2
             # The answer itself is still to come, as after 103 (early hints).
             self._framing = Framing()
             return
+        self.status, self.headers = status, self._framing.headers
         self._wake()
         self._left = self.content_length = self._framing.body_length(has_body=self.has_body)
         self.is_parsed = self._framing.is_chunked

@@ -66,30 +66,23 @@ def canonical_request(request: Request) -> str:
 
 
 def authorization(request: Request, *, access_key: str, secret_key: str, timestamp: str) -> str:
-    """The value of the Authorization header.
+    """The value of the Authorization header. `access_key` is the appId.
 
-    Args:
-        request: What is signed.
-        access_key: The appId.
-        secret_key: Its secret key.
-        timestamp: From `format_timestamp`; CC-FS refuses a stale one.
+    The timestamp is as from `format_timestamp`; CC-FS refuses a stale one.
 
     Raises:
         ValueError: `host` is not among the headers.
     """
     signed_headers = ";".join(_lowered(request.headers))
     prefix = f"{SCHEME}/{access_key}/{timestamp}/{signed_headers}"
-    return f"{prefix}/{_hmac_hex(signing_key(secret_key, prefix), canonical_request(request))}"
+    signing_key = hmac_hex(secret_key, prefix)
+    return f"{prefix}/{hmac_hex(signing_key, canonical_request(request))}"
 
 
-def signing_key(secret_key: str, prefix: str) -> str:
-    """The key of one request's signature: the hex text of a digest, not its raw bytes.
-
-    Args:
-        secret_key: The account's secret key.
-        prefix: The Authorization value as far as the signature.
-    """
-    return _hmac_hex(secret_key, prefix)
+def hmac_hex(key: str, message: str) -> str:
+    """An HMAC by SHA-256. Its hex text, not its raw bytes, is the key of one request's signature."""
+    # Not hmac.digest: it releases Python's lock, and to take that again costs more than the digest.
+    return hmac.new(key.encode(), message.encode(), hashlib.sha256).hexdigest()
 
 
 def _lowered(headers: Mapping[str, str]) -> dict[str, str]:
@@ -103,8 +96,3 @@ def _lowered(headers: Mapping[str, str]) -> dict[str, str]:
 def _encode(text: str) -> str:
     # All but the unreserved characters of RFC 3986 are encoded, "/" too.
     return quote_from_bytes(text.encode(), safe="")
-
-
-def _hmac_hex(key: str, message: str) -> str:
-    # Not hmac.digest: it releases Python's lock, and to take that again costs more than the digest.
-    return hmac.new(key.encode(), message.encode(), hashlib.sha256).hexdigest()

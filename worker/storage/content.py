@@ -8,21 +8,17 @@ from typing import BinaryIO
 from worker.core.outcome import Listing, StoredFile
 from worker.core.ports import Chunk
 from worker.storage.stop import Stop, StoppedError
-from worker.storage.zip_file import BLOCK_BYTES, check_archive, most_unpacked
+from worker.storage.zip_file import BLOCK_BYTES, check_archive
 from worker.storage.zip_stream import ZipWalk
 
 
 class Content:
-    """A file's bytes: counted, hashed, and checked as a zip.
-
-    Attributes:
-        size: How many there were so far.
-    """
+    """A file's bytes so far: counted in `size`, hashed, and checked as a zip."""
 
     def __init__(self) -> None:
         self.size = 0
         self._digest = hashlib.sha256()
-        self._walk = ZipWalk(most_unpacked)
+        self._walk = ZipWalk()
         self._judged = Listing()
 
     @property

@@ -21,11 +21,7 @@ The NFS client marks the root of a mount for good where another directory answer
 
 
 class StaleRootError(JobError):
-    """The root's mount is stale, and no process can use it any more.
-
-    Args:
-        root: The root.
-    """
+    """The root's mount is stale, and no process can use it any more."""
 
     def __init__(self, root: PurePath) -> None:
         super().__init__(ErrorCode.STORAGE_ERROR, f"storage: {STALE.format(root=root)}")
@@ -49,10 +45,7 @@ def root_errors(root: PurePath) -> Iterator[None]:
 
 @contextmanager
 def storage_errors(path: PurePath) -> Iterator[None]:
-    """Map what can go wrong with a file or directory.
-
-    Args:
-        path: What is worked on, for the message.
+    """Map what can go wrong with a file or directory; the message names it.
 
     Raises:
         JobError: STORAGE_FULL, STORAGE_ERROR, CORRUPT_ARCHIVE.

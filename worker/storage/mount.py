@@ -9,7 +9,7 @@ from pathlib import Path
 CASE_FOLDED = "{root} takes upper and lower case for the same: accounts App1 and app1 would share their files"
 """Why a directory cannot be the storage root, with what to put for `{root}`."""
 
-_PREFIX = ".ccfs-worker-check-"
+PREFIX = ".ccfs-worker-check-"
 """A later trial removes what is left of one whose process died (`worker.storage.probe`)."""
 
 
@@ -27,7 +27,7 @@ def folds_case(directory: int) -> bool:
     Raises:
         OSError: It cannot be tried out: nothing can be made there.
     """
-    name = f"{_PREFIX}{uuid.uuid4().hex}"
+    name = f"{PREFIX}{uuid.uuid4().hex}"
     # The name is ours alone: it exists when this very call made it, and an NFS client had to repeat it.
     with suppress(FileExistsError):
         os.mkdir(name, dir_fd=directory)
@@ -43,19 +43,20 @@ def folds_case(directory: int) -> bool:
 
 def has_mount(root: Path) -> bool:
     """Whether something is mounted at a directory. Raises OSError when it cannot be opened."""
-    with _opened(root) as directory:
+    with opened(root) as directory:
         return is_mount_point(directory)
 
 
 def is_case_folded(root: Path) -> bool:
     """Whether a directory is known to fold case; one in which nothing can be made now is not."""
-    with suppress(OSError), _opened(root) as directory:
+    with suppress(OSError), opened(root) as directory:
         return folds_case(directory)
     return False
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[int]:
+def opened(path: Path) -> Iterator[int]:
+    """Hold a descriptor of a directory. Raises OSError when it cannot be opened."""
     directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield directory

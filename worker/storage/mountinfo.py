@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from worker.errors import one_line
 from worker.finding import Finding, doubtful, fine, wrong
+from worker.storage.mount import opened
 
 _NAME = "storage mount"
 _MNT_ID = re.compile(r"^mnt_id:\s*([0-9]+)$", re.MULTILINE)
@@ -123,15 +124,13 @@ def read_mounts(mountinfo: str) -> dict[int, Mount]:
 
 
 def _mount_of(root: Path) -> Mount | None:
-    directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        # By the id, and not by the path: another mount may lie over it.
-        found = _MNT_ID.search(Path(f"/proc/self/fdinfo/{directory}").read_text())
-        mounts = read_mounts(os.fsdecode(Path("/proc/self/mountinfo").read_bytes()))
-    except FileNotFoundError:
-        return None
-    finally:
-        os.close(directory)
+    with opened(root) as directory:
+        try:
+            # By the id, and not by the path: another mount may lie over it.
+            found = _MNT_ID.search(Path(f"/proc/self/fdinfo/{directory}").read_text())
+            mounts = read_mounts(os.fsdecode(Path("/proc/self/mountinfo").read_bytes()))
+        except FileNotFoundError:
+            return None
     return mounts.get(int(found[1])) if found else None
 
 

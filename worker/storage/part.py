@@ -15,7 +15,7 @@ from worker.core.ports import Chunk
 from worker.errors import JobError
 from worker.storage.content import Content, write_all
 from worker.storage.stop import Stop, StoppedError
-from worker.storage.tree import Identity, Tree, identity_of, open_to_read
+from worker.storage.tree import Tree, open_to_read
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_MODE = 0o666
@@ -24,12 +24,7 @@ _FILE_MODE = 0o666
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What bounds the files under a root.
-
-    Attributes:
-        max_file_bytes: Larger files are refused.
-        min_free_bytes: What stays free on the volume after a file of announced size.
-    """
+    """What bounds the files under a root: see `worker.storage.SharedStorage`."""
 
     max_file_bytes: int
     min_free_bytes: int
@@ -52,17 +47,7 @@ class Limits:
 
 
 class Part:
-    """A file that is written, and then gets its final name or is discarded.
-
-    Args:
-        tree: Where it lies.
-        limits: What bounds it.
-        path: Its final path.
-        name: Its temporary name beside that.
-
-    Attributes:
-        content: What is known of its bytes.
-    """
+    """A file that is written under a temporary name beside its path, and then gets that or is discarded."""
 
     def __init__(self, tree: Tree, limits: Limits, path: PurePosixPath, name: str) -> None:
         self.content = Content()
@@ -90,7 +75,8 @@ class Part:
 
     def create(self, announced: int) -> None:
         """Open it, and make its directories. Raises JobError STORAGE_FULL if `announced` bytes do not fit."""
-        self._limits.check_space(announced, self._tree.free_bytes())
+        with self._tree.directory(PurePosixPath()) as root:
+            self._limits.check_space(announced, self._tree.space(root).free_bytes)
         with self._tree.directory(self._path.parent, make=True) as directory:
             self._create(directory)
 
@@ -140,16 +126,16 @@ class Part:
         # Never tried again: Linux reports a failed write to one fsync(2), and then calls the pages clean.
         os.fsync(self._descriptor)
         seconds = time.monotonic() - began
-        identity = identity_of(os.fstat(self._descriptor))
+        written = os.fstat(self._descriptor)
         # NFS may say only now that a quota is used up (close(2)).
         self._close()
         # Who may write in the directory can swap the file: only what was checked gets the name.
-        if identity_of(os.stat(self._name, dir_fd=directory, follow_symlinks=False)) != identity:
+        if not _is_there(self._name, directory, written):
             raise JobError(ErrorCode.STORAGE_ERROR, f"storage: {self._path} was swapped for another file")
         if stop.is_set():
             # It may have hung until its job was given up: another worker may have made the file since.
             raise StoppedError
-        _rename(self._name, self._path.name, directory, identity)
+        _rename(self._name, self._path.name, directory, written)
         # Until then a power cut can undo the rename (fsync(2)).
         os.fsync(directory)
         return seconds
@@ -161,7 +147,7 @@ class Part:
             os.close(descriptor)
 
 
-def _rename(part: str, name: str, directory: int, identity: Identity) -> None:
+def _rename(part: str, name: str, directory: int, written: os.stat_result) -> None:
     """Rename a file to its final name, replacing a file there.
 
     When the answer of an NFS server is lost, the client repeats its request, and the server no longer finds
@@ -171,8 +157,11 @@ def _rename(part: str, name: str, directory: int, identity: Identity) -> None:
     try:
         os.replace(part, name, src_dir_fd=directory, dst_dir_fd=directory)
     except OSError:
-        found = None
         with suppress(OSError):
-            found = identity_of(os.stat(name, dir_fd=directory, follow_symlinks=False))
-        if found != identity:
-            raise
+            if _is_there(name, directory, written):
+                return
+        raise
+
+
+def _is_there(name: str, directory: int, written: os.stat_result) -> bool:
+    return os.path.samestat(os.stat(name, dir_fd=directory, follow_symlinks=False), written)

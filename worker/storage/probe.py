@@ -11,15 +11,14 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
 
 from worker.errors import one_line
 from worker.finding import Finding, fine, wrong
 from worker.storage.errors import FULL
+from worker.storage.mount import PREFIX, opened
 
-_PREFIX = ".ccfs-worker-check-"
 _LEFT_BEHIND = 3600.0
 _BLOCK = 1024 * 1024
 _WHOLE = 64 * 1024
@@ -32,9 +31,6 @@ def probe_storage(root: Path) -> Iterator[Finding]:
     """Try out a directory; blocks for as long as the storage does.
 
     A full volume breaks no promise, and a worker may start on it: that is left to `free_space`.
-
-    Args:
-        root: An existing directory.
 
     Yields:
         A finding for each promise; nothing more after one that the others need.
@@ -69,10 +65,10 @@ def free_space(root: Path, *, min_free_bytes: int) -> Finding:
 
 @contextmanager
 def _trial(root: Path) -> Iterator[Path]:
-    for left in root.glob(f"{_PREFIX}*"):
+    for left in root.glob(f"{PREFIX}*"):
         if time.time() - left.stat().st_mtime > _LEFT_BEHIND:
             shutil.rmtree(left, ignore_errors=True)
-    directory = root / f"{_PREFIX}{uuid.uuid4().hex}"
+    directory = root / f"{PREFIX}{uuid.uuid4().hex}"
     directory.mkdir()
     try:
         yield directory
@@ -120,11 +116,15 @@ def _atomic_rename(directory: Path) -> Finding:
     target = directory / "target"
     target.write_bytes(b"a" * _WHOLE)
     reader = _Reader(target)
-    with reader.reading():
+    reader.start()
+    try:
         for letter, number in zip(cycle(b"ab"), range(_RENAMES), strict=False):
             part = directory / f"part-{number}"
             part.write_bytes(bytes([letter]) * _WHOLE)
             part.replace(target)
+    finally:
+        reader.over.set()
+        reader.join()
     if reader.flaw:
         return wrong(
             name,
@@ -134,28 +134,19 @@ def _atomic_rename(directory: Path) -> Finding:
     return fine(name, f"{_RENAMES} times under the eyes of {reader.reads} reads, each of a whole file")
 
 
-@dataclass
-class _Reader:
+class _Reader(threading.Thread):
     """Reads a file over and over and notes the first time that it is not whole."""
 
-    target: Path
-    flaw: str = ""
-    reads: int = 0
-    _stop: threading.Event = field(default_factory=threading.Event)
-
-    @contextmanager
-    def reading(self) -> Iterator[None]:
+    def __init__(self, target: Path) -> None:
         # A daemon: a read that hangs keeps no process from its end.
-        thread = threading.Thread(target=self._read, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            self._stop.set()
-            thread.join()
+        super().__init__(daemon=True)
+        self.target = target
+        self.over = threading.Event()
+        self.flaw = ""
+        self.reads = 0
 
-    def _read(self) -> None:
-        while not self._stop.is_set() and not self.flaw:
+    def run(self) -> None:
+        while not self.over.is_set() and not self.flaw:
             try:
                 content = self.target.read_bytes()
             except FileNotFoundError:
@@ -171,11 +162,8 @@ class _Reader:
 def _synced(directory: Path) -> Finding:
     name = "storage durable names"
     try:
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
+        with opened(directory) as descriptor:
             os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
     except OSError as exc:
         return wrong(
             name,

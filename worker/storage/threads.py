@@ -34,13 +34,11 @@ class Call(asyncio.Future[_T]):
 
     Attributes:
         stop: Asks the call to end early.
-        is_left: Whether its task goes on without it.
     """
 
     def __init__(self, stop: Stop) -> None:
         super().__init__(loop=asyncio.get_running_loop())
         self.stop = stop
-        self.is_left = False
         self._leaving: asyncio.TimerHandle | None = None
         self._has_returned = asyncio.Event()
 
@@ -48,7 +46,7 @@ class Call(asyncio.Future[_T]):
         """Ask the call to end early, and have the task go on without it if it does not return soon."""
         self.stop.set()
         if self._leaving is None and not self.done():
-            self._leaving = self.get_loop().call_later(PATIENCE, self._leave)
+            self._leaving = self.get_loop().call_later(PATIENCE, super().cancel)
         return False
 
     async def returned(self) -> None:
@@ -63,16 +61,12 @@ class Call(asyncio.Future[_T]):
         self._has_returned.set()
         if self._leaving is not None:
             self._leaving.cancel()
-        if not self.is_left:
-            if error is None:
-                self.set_result(result)
-            else:
-                self.set_exception(error)
-
-    def _leave(self) -> None:
-        if not self.done():
-            self.is_left = True
-            super().cancel()
+        if self.cancelled():
+            return
+        if error is None:
+            self.set_result(result)
+        else:
+            self.set_exception(error)
 
 
 class Threads:
@@ -105,7 +99,7 @@ class Threads:
     @property
     def hung(self) -> int:
         """How many threads hold a call that nobody waits for any more."""
-        return sum(call.is_left for call in self._at_work.copy())
+        return sum(call.cancelled() for call in self._at_work.copy())
 
     @property
     def running(self) -> int:
@@ -160,7 +154,7 @@ class Threads:
         future.stop.seen_at = time.monotonic()
         self._at_work.add(future)
         # What was given up before its turn came is not begun: it would open a file that nobody closes.
-        result, error = (None, None) if future.is_left else _outcome(call)
+        result, error = (None, None) if future.cancelled() else _outcome(call)
         self._at_work.discard(future)
         self._results.append((future, result, error))
         # In this order: the loop takes the mark away before it takes results, so none is left lying.

@@ -35,14 +35,6 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 # What open(2) says of a link under O_DIRECTORY | O_NOFOLLOW: Linux the first, POSIX the second.
 _NO_DIRECTORY = frozenset({errno.ENOTDIR, errno.ELOOP})
 
-Identity = tuple[int, int]
-"""What tells a file from any other on the machine: its device and inode."""
-
-
-def identity_of(found: os.stat_result) -> Identity:
-    """The identity of a file by what stat(2) says of it."""
-    return found.st_dev, found.st_ino
-
 
 class Space(NamedTuple):
     """What a volume has, as statvfs(3) says; NaN is unknown.
@@ -91,12 +83,7 @@ class RootRules:
 
 
 class Tree:
-    """The files under a root.
-
-    Args:
-        root: An existing directory; it may be a link.
-        rules: What holds for it.
-    """
+    """The files under a root: an existing directory, or a link to one."""
 
     def __init__(self, root: Path, rules: RootRules) -> None:
         self._root = root
@@ -126,15 +113,6 @@ class Tree:
                 return Look(space, write, self._refusal(root) if write else "")
             finally:
                 os.close(root)
-
-    def free_bytes(self) -> int:
-        """Bytes that unprivileged writers may still use on the root's volume.
-
-        Raises:
-            JobError: STORAGE_ERROR when nobody may write there, however many are free.
-        """
-        with self.directory(PurePosixPath()) as directory:
-            return int(self.space(directory).free_bytes)
 
     def space(self, directory: int) -> Space:
         """What the volume of an open directory has. Raises JobError STORAGE_ERROR when it is read-only."""

@@ -29,11 +29,7 @@ _MOST_UNPACKED_PER_BYTE = 100
 
 
 def most_unpacked(packed: int) -> int:
-    """The bytes that an archive of this size may unpack to, so that the CPU for its check has a bound.
-
-    Args:
-        packed: The size of the archive, in bytes.
-    """
+    """The bytes that an archive of that many may unpack to, so that the CPU for its check has a bound."""
     return _ALWAYS_UNPACKED + _MOST_UNPACKED_PER_BYTE * packed
 
 
@@ -42,18 +38,11 @@ class CorruptArchiveError(Exception):
 
 
 def check_archive(file: BinaryIO, stop: Stop) -> Listing:
-    """Read every entry of a zip and compare its CRC; blocks, in bounded memory and CPU.
+    """Read every entry of a zip, compare its CRC, and list them; blocks, in bounded memory and CPU.
 
     An archive whose entries unpack to more than `most_unpacked` of its size is refused without unpacking it:
     unchecked it must not count as sound, and a zip bomb is no bill. Bytes behind the end record, which may
-    have a comment, are no part of a zip either.
-
-    Args:
-        file: The file to check, open for reading.
-        stop: Ends the check early once set: a gigabyte takes seconds.
-
-    Returns:
-        What it holds.
+    have a comment, are no part of a zip either. A gigabyte takes seconds, during which `stop` is looked at.
 
     Raises:
         CorruptArchiveError: The file is not a sound zip, or is encrypted or packed in a way that

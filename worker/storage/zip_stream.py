@@ -9,12 +9,13 @@ Layouts and section numbers are those of APPNOTE.TXT 6.3.10.
 
 import struct
 import zlib
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
+from typing import NamedTuple
 
 from isal import isal_zlib
 
 from worker.core.outcome import Listing, listing
+from worker.storage.zip_file import most_unpacked
 
 _LOCAL, _CENTRAL, _END = b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06"
 _ZIP64_LOCATOR = b"PK\x06\x07"
@@ -45,8 +46,7 @@ class _UnprovenError(Exception):
     """The archive has something that is not known here, or something wrong."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(NamedTuple):
     """What an entry turned out to be, in the order of the central directory's fields."""
 
     method: int
@@ -91,14 +91,9 @@ class _Bytes:
 
 
 class ZipWalk:
-    """One archive on its way. Feed it every block in order, then ask whether it proved sound.
+    """One archive on its way. Feed it every block in order, then ask whether it proved sound."""
 
-    Args:
-        most_unpacked: Says how many bytes an archive of that many may unpack to.
-    """
-
-    def __init__(self, most_unpacked: Callable[[int], int]) -> None:
-        self._most_unpacked = most_unpacked
+    def __init__(self) -> None:
         self._bytes = _Bytes()
         self._unpacked = 0
         self._entries: list[_Entry] = []
@@ -180,7 +175,7 @@ class ZipWalk:
                 # Bounded by what came so far, within the block: a mebibyte of a bomb is a gigabyte unpacked.
                 # The check of the file knows its whole size.
                 self._unpacked += len(block)
-                _insist(self._unpacked <= self._most_unpacked(self._bytes.position))
+                _insist(self._unpacked <= most_unpacked(self._bytes.position))
             if inflater.unused_data:
                 self._bytes.put_back(inflater.unused_data)
         packed = self._bytes.position - start
