@@ -43,7 +43,7 @@ async def start(machine: Machine, url: str) -> None:
     """Start it with the data it had, and return when it serves clients. Raises NodeError."""
     await machine.sh(_START)
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(2 * PATIENCE):
             while True:
                 if await _serves(url):
                     return
