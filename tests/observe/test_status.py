@@ -83,7 +83,7 @@ async def test_a_pause_shows_its_reason(site: Site) -> None:
         seen = await status_once(worker, lambda seen: seen.state is State.PAUSED)
         metrics = (await worker.get("/metrics"))[1]
 
-    assert "are free and" in seen.intake.pauses["storage"]
+    assert "are free, and" in seen.intake.pauses["storage"]
     assert seen.intake.paused_since["storage"] <= seen.now
     assert not seen.checks["intake"].ok
     assert seen.storage.free_bytes is not None

@@ -350,7 +350,7 @@ def explained(
         raise BrokerError(f"the {kind} {name} does not exist: {if_missing}") from exc
     except ChannelPreconditionFailed as exc:
         raise BrokerError(
-            f"the {kind} {name} exists with other arguments: remove it once it is empty, "
+            f"the {kind} {name} exists with other arguments: replace it (docs/runbook.md, Other arguments), "
             f"or choose another name ({exc})"
         ) from exc
     except ChannelClosed as exc:

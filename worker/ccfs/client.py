@@ -169,7 +169,10 @@ class CcfsClient:
             if not is_file(response.status, response.peek(HEAD_BYTES)):
                 error = await self._refusal(response)
                 there, here = read_date(response.headers.get("date", "")), self._clock()
-                raise explain(error, self._admission, job.bill_file_name, there=there, here=here)
+                location = response.headers.get("location", "")
+                raise explain(
+                    error, self._admission, job.bill_file_name, location=location, there=there, here=here
+                )
             async with aclosing(response.chunks()) as chunks:
                 yield FileStream(response.content_length, chunks)
         except JobError as error:

@@ -16,7 +16,15 @@ _NO_BODY = frozenset({SWITCHED, 204, 304})
 _VERSIONS = frozenset({"1.0", "1.1"})
 _BLANK_LINE = b"\r\n\r\n"
 _LOOKED_AT = frozenset(
-    (b"content-encoding", b"content-length", b"content-type", b"date", b"retry-after", b"transfer-encoding")
+    (
+        b"content-encoding",
+        b"content-length",
+        b"content-type",
+        b"date",
+        b"location",
+        b"retry-after",
+        b"transfer-encoding",
+    )
 )
 
 

@@ -2,12 +2,22 @@
 
 from datetime import datetime
 
+from yarl import URL
+
 from schemas import ErrorCode
 from worker.ccfs.answers import HTTP_OK
-from worker.errors import JobError
+from worker.errors import JobError, one_line
 
 _HTTP_FORBIDDEN = 403
+_REDIRECTS = range(300, 400)
 _TURNED_AWAY = "CC-FS has answered nothing but HTTP 403 since the start: is this address allowed there?"
+_SENT_ELSEWHERE = (
+    "CC-FS has answered nothing but redirects since the start: something else answers in its place; is "
+    "WORKER_CCFS__BASE_URL right?"
+)
+_LONGEST_ORIGIN = 100
+_WRONG_CLOCK = 60
+"""Seconds. A clock that is further off than that is a likelier cause of a 401 than the key is."""
 _EXACT = 1
 """Seconds within which two clocks agree, as far as a Date header of whole seconds can tell."""
 
@@ -16,7 +26,8 @@ class Admission:
     """Whether CC-FS lets requests from this address in.
 
     Its firewall answers 403 to everybody who is too fast, and to all requests of an address that is not
-    registered there. The difference is whether anything was ever let in.
+    registered there. The difference is whether anything was ever let in. It never redirects: whoever does
+    stands in its place.
 
     Attributes:
         problem: One line that says so when requests were refused and none was let in; empty otherwise.
@@ -30,16 +41,37 @@ class Admission:
         """Take in the HTTP status of an answer."""
         if status == HTTP_OK:
             self._has_let_in, self.problem = True, ""
-        elif status == _HTTP_FORBIDDEN and not self._has_let_in:
+        elif self._has_let_in:
+            return
+        elif status == _HTTP_FORBIDDEN:
             self.problem = _TURNED_AWAY
+        elif status in _REDIRECTS:
+            self.problem = _SENT_ELSEWHERE
 
 
 def explain(
-    error: JobError, admission: Admission, bill_file_name: str, *, there: datetime | None, here: datetime
+    error: JobError,
+    admission: Admission,
+    bill_file_name: str,
+    *,
+    location: str,
+    there: datetime | None,
+    here: datetime,
 ) -> JobError:
-    """Add to the refusal of a file what its likely cause is; `there` and `here` are as for `skew`."""
+    """Add to the refusal of a file what its likely cause is.
+
+    Args:
+        error: The refusal.
+        admission: What came of all requests so far.
+        bill_file_name: The file's name.
+        location: The Location header of the answer; empty without one.
+        there: As for `skew`.
+        here: As for `skew`.
+    """
     if error.http_status == _HTTP_FORBIDDEN:
         error.add(admission.problem)
+    elif error.http_status in _REDIRECTS:
+        error.add(redirected(location))
     elif error.code is ErrorCode.UNAUTHORIZED:
         error.add(skew(there, here))
     elif error.code is ErrorCode.FILE_NOT_FOUND:
@@ -59,7 +91,18 @@ def skew(there: datetime | None, here: datetime) -> str:
     seconds = round((here - there).total_seconds())
     if abs(seconds) <= _EXACT:
         return "the clocks here and there agree"
-    return f"the clock here is {abs(seconds)} s {'ahead of' if seconds > 0 else 'behind'} that of CC-FS"
+    apart = f"the clock here is {abs(seconds)} s {'ahead of' if seconds > 0 else 'behind'} that of CC-FS"
+    return apart if abs(seconds) <= _WRONG_CLOCK else f"{apart}: set the wrong one before you change the key"
+
+
+def redirected(location: str) -> str:
+    """Who may be behind a redirect. Of its target only the origin is told: the rest may hold secrets."""
+    try:
+        origin = one_line(str(URL(location).origin()), _LONGEST_ORIGIN)
+    except ValueError:
+        origin = ""
+    to = f" to {origin}" if origin else ""
+    return f"the redirect{to} is not CC-FS's, which sends none: see WORKER_CCFS__BASE_URL, or a proxy"
 
 
 def dashes(bill_file_name: str) -> str:

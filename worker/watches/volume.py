@@ -167,7 +167,10 @@ class VolumeWatch:
         self._note_stale("")
         free = int(self.space.free_bytes)
         if free < self._min_free_bytes:
-            self._close(f"storage: {free} bytes are free and {self._min_free_bytes} are to stay free")
+            self._close(
+                f"storage: {free} bytes are free, and {self._min_free_bytes} are to stay free "
+                "(WORKER_STORAGE__MIN_FREE_BYTES)"
+            )
         elif look.refusal:
             self._close(look.refusal)
         elif look.is_tried:
