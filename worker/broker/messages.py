@@ -58,8 +58,8 @@ _OURS = frozenset(
         PUBLISH_ID,
     )
 )
-# The broker's own records of a message's past. A fresh copy must not carry them: the broker could take it for
-# part of a dead-letter cycle and drop it, and CC would route the copy to further queues.
+# The broker's records of a message's past, and a publisher's routing orders. A fresh copy must not have them:
+# the broker could take it for part of a dead-letter cycle and drop it, and CC would route it elsewhere, too.
 _BROKERS = re.compile(
     rb"x-death|x-(first|last)-death-(exchange|queue|reason)|x-(delivery|acquired)-count|CC|BCC"
 )

@@ -1,4 +1,4 @@
-"""Publishes with confirms: a message is in a queue for good, or its publisher knows that it may not be.
+"""Publishes with confirms: each publish ends confirmed, refused, returned, or lost with its channel.
 
 The worker gives no `timeout` here, since the broker may have taken a message that it has not confirmed:
 `worker.core.unconfirmed` reports a late confirm, and nothing is published again. Only the copy of a failed

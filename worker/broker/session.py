@@ -43,8 +43,8 @@ _ASKERS = 3
 """Channels on which the states of all queues are asked for concurrently: without a leader each takes half a
 second, and a request for `/status` waits for two."""
 _STARVED, _UNCOUNTED = 2, 3
-"""Checks in a row after which a consumer counts as dropped: with jobs that do not come to us, and without a
-consumer. A queue whose leader's node is down has none, either, until another is elected."""
+"""Checks in a row after which the session is given up: jobs lie in the queue and none comes, or the broker
+counts no consumer. A queue whose leader's node is down has none, either, until another is elected."""
 _CONSUMING: FieldTable = {"x-consumer-timeout": 30 * 24 * 3600 * 1000}
 """Keeps RabbitMQ 4.3 from taking back a message that we hold, for 30 days (in milliseconds). Our deadlines
 end a job. What is held longer waits for a confirm, and a redelivery would only publish it twice. With this
@@ -147,7 +147,7 @@ class _Missing:
         self._completed_at = self._loop.time()
 
     def returned(self) -> None:
-        """No queue took a message of ours, or one came through a binding that should not exist."""
+        """No queue took a message of ours, or a message came through a binding that should not exist."""
         if self._loop.time() - self._completed_at >= _RESTORE_INTERVAL:
             self.is_suspected.set()
 

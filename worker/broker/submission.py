@@ -49,7 +49,7 @@ async def submit_all(
 
         async def publish(submission: Submission) -> None:
             message = messages.job_message(submission.job, submission.job_id, submission.priority)
-            await publisher.to_exchange("", message, names.jobs)
+            await publisher.to_queue(names.jobs, message)
             on_confirmed(submission)
 
         remaining = iter(submissions)

@@ -4,7 +4,9 @@
                             ▲
                             └──(TTL)── ccfs.jobs.retry.10s, ccfs.jobs.retry.60s, …, ccfs.jobs.held.300s
 
-    ccfs.results ──#──▶ ccfs.results          default exchange ──▶ ccfs.dead, ccfs.failed
+    default exchange ──▶ ccfs.jobs.retry.…, ccfs.jobs.held.300s, ccfs.dead, ccfs.failed
+
+    exchange ccfs.results ──#──▶ queue ccfs.results
 
 Everything is durable and every queue a quorum queue (RabbitMQ 3.10 and later: message TTL and
 at-least-once dead lettering on quorum queues).

@@ -1,8 +1,14 @@
 """Handles each delivery to its end: download the file, publish the outcome, wait for its confirm, then ack.
 
-Settlement is decided here and nowhere else. A message is acked once its event is confirmed, or the copy that
-takes its place (`_conclude`, `_send_to_tier`, `_hold`), nacked when it is given back during a drain, and
-rejected after a defect.
+Settlement is decided here and nowhere else:
+
+    completed, or failed for good  ack, once the event is confirmed; before it the copies among the dead
+                                   letters and the failed jobs (`_conclude`)
+    to be tried again, or held     ack, once the copy that takes its place is confirmed (`_send_to_tier`,
+                                   `_hold`)
+    given back during a drain      nack with requeue
+    a defect of ours               reject with requeue, which counts toward the delivery limit
+    its session is over            nothing: the broker delivers it again
 
 Every delivery is handled by a task of ours, which a closed channel does not cancel.
 """

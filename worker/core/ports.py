@@ -18,8 +18,8 @@ class Delivery(Protocol):
     """A message that the broker has delivered. It is ours until it is settled.
 
     All its methods use the session that it came from. Once that is over, the broker delivers the message
-    again, and they raise SessionLostError. An orphan is not delivered again: what is published for it waits
-    for the next session.
+    again, and they raise SessionLostError. An orphan is one whose queue was deleted: the broker does not
+    deliver it again, and what is published for it waits for the next session.
     """
 
     @property
@@ -34,7 +34,7 @@ class Delivery(Protocol):
 
     @property
     def alive(self) -> bool:
-        """False once the session is over: the broker redelivers the message."""
+        """False once the broker will deliver the message again: its session is over, and it is no orphan."""
         ...
 
     @property
@@ -97,11 +97,11 @@ class Keys(Protocol):
 
 
 Chunk = bytes | memoryview
-"""Bytes of a file on its way."""
+"""Bytes of a response's body."""
 
 
 class Stream(Protocol):
-    """A file on its way from CC-FS."""
+    """The body of a response that is a file."""
 
     @property
     def announced_bytes(self) -> int | None:

@@ -1,7 +1,8 @@
 """Decides what follows a failed attempt: how long the job waits in the broker, or that it is over.
 
-Asked last. Before it, a failure may be an outage (`worker.core.downloads`: uncounted, all wait), or a refused
-key (`worker.core.accounts`: the account's jobs wait). The wait is a queue's: `worker.broker.topology`.
+Asked last. Before it, a failure may be an outage (`worker.core.downloads`: no attempt is counted, all jobs
+wait), or a refused key (`worker.core.accounts`: the account's jobs wait). Jobs wait in a queue whose message
+TTL is the delay: `worker.broker.topology`.
 """
 
 from collections.abc import Mapping
@@ -18,11 +19,11 @@ class Rule(Enum):
     NEVER = auto()
     """Over."""
     USUAL = auto()
-    """Again after the delay of its attempt."""
+    """After attempt n, the n-th delay."""
     SLOWER = auto()
-    """Again after the delay of the attempt that would follow."""
+    """After attempt n, the delay after the n-th."""
     FEW = auto()
-    """As usual, but no more than `not_found_attempts` times."""
+    """As usual, with `not_found_attempts` attempts in all."""
     UNCOUNTED = auto()
     """Again without counting it: the fault is not the job's."""
 

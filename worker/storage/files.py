@@ -1,4 +1,4 @@
-"""Files on their way to the storage."""
+"""The storage as jobs see it: find a file, store one, look at the volume, sweep."""
 
 import asyncio
 import uuid

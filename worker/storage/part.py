@@ -1,4 +1,4 @@
-"""A file on its way: under a temporary name until it is whole, verified and durable. Everything here blocks.
+"""A file being written, under a temporary name until it is whole, verified and durable. All of it blocks.
 
 `worker.core.paths.part_name` formats that name, and `SharedStorage.store` makes it unique. What a dead
 worker left under one is swept (`worker.storage.sweep`), hourly by `worker.watches.volume`.

@@ -23,7 +23,7 @@ class Sweep:
     round looks only into those that have changed since the round before, and into those in which that round
     saw a file too young to be removed, or an error. The others cost a line of their account's listing.
     All times are by the clock that dates the files, the file server's: this machine's may be wrong.
-    The root itself holds what looks at the volume left (`worker.storage.trial`).
+    The root itself is swept for trial files (`worker.storage.trial`).
 
     Attributes:
         removed: Files removed in this round.

@@ -98,7 +98,7 @@ class VolumeWatch:
             await asyncio.sleep(self._check_interval)
 
     async def sweep_hourly(self) -> None:
-        """Remove stale temporary files now, and then about every hour."""
+        """Remove old temporary files now, and then about every hour."""
         sweep = self._storage.new_sweep(self._stale_after)
         while True:
             await self._sweep(sweep)
