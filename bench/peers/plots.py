@@ -18,6 +18,7 @@ _UNITS = {
     "jobs_per_second": "jobs/s",
     "mb_per_second": "MB/s",
     "cpu_per_1000_jobs": "CPU s/1,000 jobs",
+    "cpu_per_gib": "CPU s/GiB",
     "peak_mib": "peak MiB",
     "p50_ms": "p50, ms",
     "p95_s": "p95, s",
