@@ -15,6 +15,7 @@ from tests.ccfs.samples import make_zip
 from tests.fuzz.messages import a_message_goes_round
 from tests.malformed import GOOD, MALFORMED
 from worker.ccfs.answers import LONGEST_RETRY_AFTER, RESULT_CODES, is_file, refusal
+from worker.ccfs.hints import redirected
 from worker.core.job import Envelope, read_job
 from worker.core.paths import final_path, is_part, part_name
 from worker.storage.stop import Stop
@@ -25,6 +26,7 @@ Target = Callable[[bytes], None]
 _NOW = datetime(2026, 1, 31, 8, 15, tzinfo=UTC)
 _ROOT = "/srv/bills"
 _ANSWER_PARTS = 5
+_LONGEST_HINT = 400
 MAX_SEED = 4096
 """Bytes that inputs have at most: with more each takes longer and says no more."""
 _NEVER = {ErrorCode.INVALID_JOB, ErrorCode.UNKNOWN_APP, ErrorCode.INTERNAL_ERROR, ErrorCode.DELIVERY_LIMIT}
@@ -61,6 +63,13 @@ def classify_an_answer(data: bytes) -> None:
     assert error.retry_after is None or 0 <= error.retry_after <= LONGEST_RETRY_AFTER
 
 
+def name_a_redirect(data: bytes) -> None:
+    """Whatever a Location header says, its origin is one line for a human, and the rest is not told."""
+    said = redirected(data.decode("latin-1"))
+    assert said.isprintable()
+    assert len(said) < _LONGEST_HINT
+
+
 def build_a_path(data: bytes) -> None:
     """No account and file name that the model takes leads anywhere but three levels below the root.
 
@@ -91,6 +100,15 @@ TARGETS: dict[str, tuple[Target, list[bytes]]] = {
     "job": (
         read_a_job,
         [GOOD, *(message.body for message in MALFORMED.values() if len(message.body) <= MAX_SEED)],
+    ),
+    "redirect": (
+        name_a_redirect,
+        [
+            b"https://login.example.com/?token=secret",
+            b"http://user:secret@[::1]:8080/",
+            b"/login",
+            b"http://\xfc/",
+        ],
     ),
     "answer": (
         classify_an_answer,
