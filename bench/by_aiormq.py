@@ -4,6 +4,7 @@ import asyncio
 import struct
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 from unittest.mock import patch
 
@@ -18,6 +19,10 @@ from worker.cli import main
 
 _NO_CONSUMER_TAG = b"\0"
 _TAG = struct.Struct(">Q")
+
+_numbers = count()
+_acking: set[asyncio.Task[None]] = set()
+"""Acks on their way: the event loop refers to tasks weakly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +69,12 @@ class LibraryLane(Lane):
             self._take(BODY, message.body)
 
 
-_acking: set[asyncio.Task[None]] = set()
-
-
 class LibraryPublisher(Publisher):
     """Publishes and waits for confirms by aiormq."""
 
     async def to_exchange(self, name: str, message: Message, routing_key: str) -> None:
         """Publish a message. Raises aiormq's errors."""
-        self._number = getattr(self, "_number", 0) + 1
-        properties: Any = Encoded(message.properties.raw, str(self._number))
+        properties: Any = Encoded(message.properties.raw, str(next(_numbers)))
         await self._lane.channel.basic_publish(
             message.body, exchange=name, routing_key=routing_key, properties=properties, mandatory=True
         )

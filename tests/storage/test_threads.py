@@ -167,6 +167,7 @@ async def test_a_long_call_is_asked_to_stop_when_cancelled(threads: Threads) -> 
     def work(stop: Stop) -> None:
         begun.set()
         while not stop.is_set():
+            # A step of its work: it looks between two of them.
             time.sleep(0.001)
         ended.set()
 

@@ -121,6 +121,7 @@ async def test_what_the_broker_confirmed_is_there(broker_lab: BrokerLab, report:
             for _ in range(_CUTS):
                 async with broker_lab.powered():
                     await broker_lab.outcomes(random.randint(*_OUTCOMES))
+                    # So that the cut may fall anywhere between two outcomes.
                     await asyncio.sleep(random.random())
             publishing.cancel()
             async with broker_lab.powered():

@@ -31,7 +31,7 @@ _BEFORE = 8
 _AWARE_WITHIN = 60.0
 """Seconds within which a worker says what is wrong."""
 _STALL = 45.0
-"""Seconds that a server is gone."""
+"""Seconds for which the server is gone; the length of the fault, which orders nothing."""
 _PAUSE = 0.5
 _UNIQUE = "0123456789abcdef" * 2
 _READ_WITHIN = 600.0

@@ -106,6 +106,7 @@ class Cuts:
         async with lab.machine() as machine:
             await self._started(machine)
             await machine.during("worker", lab.outcomes(random.randint(*_OUTCOMES)))
+            # So that the cut may fall anywhere between two outcomes.
             await asyncio.sleep(random.random())
         self.made += 1
 

@@ -85,7 +85,7 @@ class Threads:
     def __init__(self, number: int) -> None:
         self._calls: SimpleQueue[tuple[Call[Any], Callable[[], Any]] | None] = SimpleQueue()
         self._at_work: set[Call[Any]] = set()
-        """What the threads are in. To be copied: they may change it between two lines of the event loop."""
+        """Calls that threads are in. Copy it before use: threads change it at any time."""
         self._results: deque[tuple[Call[Any], Any, BaseException | None]] = deque()
         self._is_loop_told = False
         self._is_shut = False

@@ -29,7 +29,7 @@ _MOST_UNPACKED_PER_BYTE = 100
 
 
 def most_unpacked(packed: int) -> int:
-    """The bytes that an archive of that many may unpack to, so that the CPU for its check has a bound."""
+    """The most bytes that an archive of `packed` bytes may unpack to: the CPU for its check has a bound."""
     return _ALWAYS_UNPACKED + _MOST_UNPACKED_PER_BYTE * packed
 
 
