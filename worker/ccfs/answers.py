@@ -99,8 +99,8 @@ def read_result(body: bytes) -> tuple[str | None, str]:
 def parse_retry_after(value: str, now: datetime) -> float | None:
     """Return the seconds that a Retry-After header asks for, in either form (RFC 9110, section 10.2.3).
 
-    Between 0 and `LONGEST_RETRY_AFTER`; None for a header of neither form. A date is counted from `now`, which
-    is timezone-aware.
+    Between 0 and `LONGEST_RETRY_AFTER`; None for a header of neither form. A date counts from `now`, which is
+    timezone-aware.
     """
     text = value.strip()
     # By isdigit alone "²" is a number, which float() refuses.
